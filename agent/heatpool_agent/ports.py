@@ -1,0 +1,215 @@
+"""Through what the agent meets the world: sensors, actuators, uplink, spool, clock."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NewType, Protocol
+
+from heatpool.sample import (
+    BootId,
+    GapReason,
+    RegisterRow,
+    Row,
+    Schema,
+    SiteId,
+    SpoolKind,
+)
+from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
+from heatpool_agent.core.reading import Reading
+
+Seq = NewType("Seq", int)
+
+
+class Clock(Protocol):
+    """The only source of time; passed in, so that tests own it."""
+
+    def event_ns(self) -> int:
+        """Nanoseconds since 1970, UTC."""
+        ...
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since boot, running on through suspend; no clock step touches it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """Where the machine's own files lie; settings, so that dumps replay through the same code."""
+
+    sys: Path = Path("/sys")
+    proc: Path = Path("/proc")
+    dev: Path = Path("/dev")
+    nvml: str = "auto"
+
+
+class Sensor(Protocol):
+    """One device or one part of the machine, read in one pass."""
+
+    async def probe(self) -> Sequence[str]:
+        """Channels that exist here, without side effects; repeatable.
+
+        Raises:
+            SensorGone: nothing can be read, with the reason and what mends it.
+        """
+        ...
+
+    async def read(self) -> Sequence[Reading]:
+        """All channels once; cancellable, under the caller's timeout.
+
+        Raises:
+            SensorBusy: again later.
+            SensorGone: not readable any more.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Frees the device; may be called twice."""
+        ...
+
+
+class SensorModule(Protocol):
+    """What a module behind the entry point `heatpool.sensors` gives."""
+
+    Config: type[Any]
+
+    def open(self, config: Any, roots: Roots, clock: Clock) -> AbstractAsyncContextManager[Sensor]:
+        """The sensor, ready to be probed; opening touches no device."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What an actuator is told: a heat rate into the network, W, or release (None)."""
+
+    heat_rate_w: float | None
+    reason: str
+
+
+class Actuator(Protocol):
+    """Writes to one unit; never reads for the estimator."""
+
+    async def apply(self, command: Command) -> float:
+        """Writes, reads back, compares; the heat rate, W, that the device confirms.
+
+        Raises:
+            ActuatorError: not confirmed; the caller releases.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Rejects all heat locally; idempotent.
+
+        Raises:
+            ActuatorError: not confirmed; the caller tries again and alarms.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Frees the device; may be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolFrame:
+    """One batch as it lies on disk: columns or registers, under its number for good."""
+
+    kind: SpoolKind
+    boot_id: BootId
+    seq: Seq
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolMark:
+    """State of one queue: who it is, what it holds, what is known to be durable elsewhere."""
+
+    kind: SpoolKind
+    boot_id: BootId
+    first_seq: Seq
+    next_seq: Seq
+    durable_seq: Seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolLoss:
+    """Rows that will never be sent, to be reported as a gap."""
+
+    kind: SpoolKind
+    boot_id: BootId
+    first_seq: Seq
+    last_seq: Seq
+    reason: GapReason
+    start_ns: int | None
+    end_ns: int | None
+
+
+class Spool(Protocol):
+    """The agent's queue on disk; blocking, so it is called from a worker thread."""
+
+    def append(self, row: Row) -> None:
+        """Adds a row to the open frame, on disk when this returns."""
+        ...
+
+    def append_registers(self, rows: Sequence[RegisterRow]) -> None:
+        """Adds one billing frame, synced to the disk when this returns."""
+        ...
+
+    def read(self, kind: SpoolKind, after: Seq, limit: int) -> Sequence[SpoolFrame]:
+        """The next closed frames of a queue, oldest first."""
+        ...
+
+    def forget(self, kind: SpoolKind, durable_seq: Seq) -> None:
+        """Notes what is durable elsewhere; rows go 24 h later."""
+        ...
+
+    def mark(self, kind: SpoolKind) -> SpoolMark:
+        """State of a queue."""
+        ...
+
+    def schemas(self) -> Sequence[Schema]:
+        """Every schema that frames of the present boot id may name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acked:
+    """Everything of this queue up to `durable_seq` is safe elsewhere."""
+
+    boot_id: BootId
+    durable_seq: Seq
+
+
+class Uplink(Protocol):
+    """The line to one aggregator; opened with Hello already answered."""
+
+    async def send(self, frame: SpoolFrame) -> None:
+        """Hands one frame to the line; waits while the window is full.
+
+        Raises:
+            UplinkError: the line is down.
+        """
+        ...
+
+    def acks(self) -> AsyncIterator[Acked]:
+        """What becomes durable, beginning with what Hello's answer says."""
+        ...
+
+    def setpoints(self) -> AsyncIterator[Setpoint | Heartbeat]:
+        """What is wished from this site."""
+        ...
+
+    async def report(self, report: SetpointReport) -> None:
+        """Tells what became of a setpoint."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """Who opens a line: the site, its queues and schemas."""
+
+    site_id: SiteId
+    marks: Sequence[SpoolMark]
+    schemas: Sequence[Schema]
+    rejection_capacity_w: float | None
+    loop_ids: Sequence[str]
