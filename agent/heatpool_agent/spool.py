@@ -1,0 +1,360 @@
+"""The agent's queue on disk: frames under gap-free numbers, in two SQLite files.
+
+`telemetry.db` may lose its last commits in a power cut (NORMAL); `billing.db` may not (FULL), and
+damage to one cannot touch the other. A kill loses nothing of either. Nothing is ever changed under
+a number once given. The tables are made by `spool_schema`.
+"""
+
+import fcntl
+import hashlib
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+import msgpack
+
+from heatpool.codec import columns_to_bytes, pack, register_to_list, registers_to_bytes
+from heatpool.errors import StoreError
+from heatpool.sample import (
+    BootId,
+    Channel,
+    GapReason,
+    RegisterRow,
+    Row,
+    Schema,
+    SpoolKind,
+)
+from heatpool_agent.ports import Clock, Seq, SpoolFrame, SpoolLoss, SpoolMark
+
+SCHEMA_VERSION = 1
+FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
+BILLING_KEEP_S = 2 * 366 * 86_400  # claims are limited to two years (physics.md 17)
+# Deleting below the bound in steps keeps the cost of a full spool per row small.
+DROP_FRAMES = 100
+_NS = 1_000_000_000
+
+
+class SqliteSpool:
+    """Both queues of one site. Not thread-safe: one worker thread owns it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock,
+        rows_per_frame: int,
+        max_bytes: int,
+        keep_s: float,
+    ) -> None:
+        self._clock = clock
+        self._rows_per_frame = rows_per_frame
+        self._max_bytes = max_bytes
+        self._keep_s = keep_s
+        self._lock = _exclusive(folder)
+        self._db = {kind: _open(folder / name, kind) for kind, name in FILES.items()}
+        self._marks = {kind: self._first_mark(kind) for kind in FILES}
+        self._schemas = self._stored_schemas()
+        self._open_rows = self._stored_rows()
+
+    def _first_mark(self, kind: SpoolKind) -> SpoolMark:
+        meta = dict(self._db[kind].execute("SELECT name, value FROM meta"))
+        if "boot_id" not in meta:
+            meta = {"boot_id": secrets.token_hex(8), "next_seq": "1", "durable_seq": "0"}
+            with self._commit(kind) as db:
+                db.executemany("INSERT INTO meta(name, value) VALUES (?, ?)", meta.items())
+        oldest = self._db[kind].execute("SELECT min(seq) FROM frames").fetchone()[0]
+        return SpoolMark(
+            kind=kind,
+            boot_id=BootId(meta["boot_id"]),
+            first_seq=Seq(oldest or int(meta["next_seq"])),
+            next_seq=Seq(int(meta["next_seq"])),
+            durable_seq=Seq(int(meta["durable_seq"])),
+        )
+
+    def _stored_schemas(self) -> list[Schema]:
+        rows = self._db[SpoolKind.TELEMETRY].execute(
+            "SELECT schema_id, channels FROM schemas ORDER BY schema_id"
+        )
+        boot_id = self._marks[SpoolKind.TELEMETRY].boot_id
+        return [
+            Schema(
+                schema_id=schema_id,
+                boot_id=boot_id,
+                channels=tuple(Channel(*fields) for fields in msgpack.unpackb(channels)),
+            )
+            for schema_id, channels in rows
+        ]
+
+    def _stored_rows(self) -> list[Row]:
+        rows = self._db[SpoolKind.TELEMETRY].execute(
+            "SELECT event_ns, cells FROM open_rows ORDER BY event_ns"
+        )
+        return [_row(event_ns, cells) for event_ns, cells in rows]
+
+    def append(self, row: Row) -> None:
+        """Adds a row to the open frame, which closes when it is full or its channels change.
+
+        Raises:
+            StoreError: the disk did not take it; the row is not in the spool.
+        """
+        if self._open_rows and not row.cells.keys() <= self._open_channels():
+            self.close_frame()
+        cells = msgpack.packb(
+            [[c.loop_id, c.quantity, c.exponent, v] for c, v in row.cells.items()]
+        )
+        with self._commit(SpoolKind.TELEMETRY) as db:
+            db.execute("INSERT OR REPLACE INTO open_rows VALUES (?, ?)", (row.event_ns, cells))
+        self._open_rows = [*(r for r in self._open_rows if r.event_ns != row.event_ns), row]
+        if len(self._open_rows) >= self._rows_per_frame:
+            self.close_frame()
+
+    def _open_channels(self) -> set[Channel]:
+        known = self._schemas[-1].channels if self._schemas else ()
+        return {*known, *(channel for row in self._open_rows for channel in row.cells)}
+
+    def close_frame(self) -> None:
+        """Gives the open rows their number, so that they can be sent.
+
+        Raises:
+            StoreError: the disk did not take it; the rows stay open.
+        """
+        if not self._open_rows:
+            return
+        schema = self._schema_for(self._open_rows)
+        columns = pack(self._open_rows, schema.channels, schema_id=schema.schema_id)
+        span = (self._open_rows[0].event_ns, self._open_rows[-1].event_ns)
+        with self._commit(SpoolKind.TELEMETRY) as db:
+            self._number(db, SpoolKind.TELEMETRY, span, columns_to_bytes(columns))
+            db.execute("DELETE FROM open_rows")
+        self._open_rows = []
+        self._note_given(SpoolKind.TELEMETRY)
+        self._make_room()
+
+    def _schema_for(self, rows: Sequence[Row]) -> Schema:
+        """The newest schema if it holds every channel, else a new one that adds them."""
+        known = self._schemas[-1].channels if self._schemas else ()
+        new = sorted({channel for row in rows for channel in row.cells} - set(known))
+        if known and not new:
+            return self._schemas[-1]
+        schema = Schema(
+            schema_id=len(self._schemas) + 1,
+            boot_id=self._marks[SpoolKind.TELEMETRY].boot_id,
+            channels=(*known, *new),
+        )
+        channels = msgpack.packb([[c.loop_id, c.quantity, c.exponent] for c in schema.channels])
+        with self._commit(SpoolKind.TELEMETRY) as db:
+            db.execute("INSERT INTO schemas VALUES (?, ?)", (schema.schema_id, channels))
+        self._schemas.append(schema)
+        return schema
+
+    def append_registers(self, rows: Sequence[RegisterRow]) -> None:
+        """Adds one billing frame, hash-chained to the one before, synced when this returns.
+
+        Raises:
+            StoreError: the disk did not take it; the rows are not in the spool.
+        """
+        db = self._db[SpoolKind.BILLING]
+        found = db.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
+        chained = list(_chained(rows, bytes.fromhex(found[0]) if found else b""))
+        span = (rows[0].event_ns, rows[-1].event_ns)
+        with self._commit(SpoolKind.BILLING) as db:
+            self._number(db, SpoolKind.BILLING, span, registers_to_bytes(chained))
+            db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('chain', ?)",
+                (chained[-1].chain_sha256.hex(),),
+            )
+        self._note_given(SpoolKind.BILLING)
+
+    def _number(
+        self, db: sqlite3.Connection, kind: SpoolKind, span: tuple[int, int], payload: bytes
+    ) -> None:
+        seq = self._marks[kind].next_seq
+        db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", (seq, *span, payload))
+        db.execute("UPDATE meta SET value = ? WHERE name = 'next_seq'", (str(seq + 1),))
+
+    def _note_given(self, kind: SpoolKind) -> None:
+        mark = self._marks[kind]
+        self._marks[kind] = replace(mark, next_seq=Seq(mark.next_seq + 1))
+
+    def read(self, kind: SpoolKind, after: Seq, limit: int) -> Sequence[SpoolFrame]:
+        """The next closed frames of a queue, oldest first."""
+        rows = self._db[kind].execute(
+            "SELECT seq, payload FROM frames WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+        )
+        boot_id = self._marks[kind].boot_id
+        return [
+            SpoolFrame(kind=kind, boot_id=boot_id, seq=Seq(seq), payload=payload)
+            for seq, payload in rows
+        ]
+
+    def forget(self, kind: SpoolKind, durable_seq: Seq) -> None:
+        """Notes what is durable elsewhere; frames go `keep_s` after their event time.
+
+        Raises:
+            StoreError: the disk did not take it; the frames will be sent once more.
+        """
+        mark = self._marks[kind]
+        if not mark.durable_seq < durable_seq < mark.next_seq:
+            return
+        keep_s = BILLING_KEEP_S if kind is SpoolKind.BILLING else self._keep_s
+        oldest_ns = self._clock.event_ns() - int(keep_s * _NS)
+        with self._commit(kind) as db:
+            db.execute("UPDATE meta SET value = ? WHERE name = 'durable_seq'", (str(durable_seq),))
+            db.execute("DELETE FROM frames WHERE seq <= ? AND end_ns < ?", (durable_seq, oldest_ns))
+        self._marks[kind] = replace(mark, durable_seq=durable_seq, first_seq=self._oldest(kind))
+
+    def _oldest(self, kind: SpoolKind) -> Seq:
+        oldest = self._db[kind].execute("SELECT min(seq) FROM frames").fetchone()[0]
+        return Seq(oldest or self._marks[kind].next_seq)
+
+    def _make_room(self) -> None:
+        """Drops the oldest telemetry above the bound; what was not durable becomes a loss."""
+        kind = SpoolKind.TELEMETRY
+        if self.size_bytes() <= self._max_bytes:
+            return
+        rows = self._db[kind].execute(
+            "SELECT seq, start_ns, end_ns FROM frames ORDER BY seq LIMIT ?", (DROP_FRAMES,)
+        )
+        oldest = rows.fetchall()
+        lost = [row for row in oldest if row[0] > self._marks[kind].durable_seq]
+        with self._commit(kind) as db:
+            db.execute("DELETE FROM frames WHERE seq <= ?", (oldest[-1][0],))
+            if lost:
+                db.execute(
+                    "INSERT INTO losses VALUES (?, ?, ?, ?, ?)",
+                    (lost[0][0], lost[-1][0], int(GapReason.DROPPED), lost[0][1], lost[-1][2]),
+                )
+        self._marks[kind] = replace(self._marks[kind], first_seq=self._oldest(kind))
+
+    def losses(self) -> Sequence[SpoolLoss]:
+        """Telemetry that will never be sent and was not reported yet."""
+        rows = self._db[SpoolKind.TELEMETRY].execute("SELECT * FROM losses ORDER BY first_seq")
+        boot_id = self._marks[SpoolKind.TELEMETRY].boot_id
+        return [
+            SpoolLoss(
+                kind=SpoolKind.TELEMETRY,
+                boot_id=boot_id,
+                first_seq=Seq(first),
+                last_seq=Seq(last),
+                reason=GapReason(reason),
+                start_ns=start_ns,
+                end_ns=end_ns,
+            )
+            for first, last, reason, start_ns, end_ns in rows
+        ]
+
+    def size_bytes(self) -> int:
+        """Bytes of telemetry on disk, pages to be used again left out."""
+        db = self._db[SpoolKind.TELEMETRY]
+        pages, free, size = (
+            db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def mark(self, kind: SpoolKind) -> SpoolMark:
+        """State of a queue."""
+        return self._marks[kind]
+
+    def schemas(self) -> Sequence[Schema]:
+        """Every schema that frames of the present boot id may name."""
+        return tuple(self._schemas)
+
+    def close(self) -> None:
+        """Closes the open frame and frees the files."""
+        try:
+            self.close_frame()
+        finally:
+            for db in self._db.values():
+                db.close()
+            self._lock.close()
+
+    @contextmanager
+    def _commit(self, kind: SpoolKind) -> Iterator[sqlite3.Connection]:
+        db = self._db[kind]
+        try:
+            with db:
+                db.execute("BEGIN")
+                yield db
+        except sqlite3.Error as error:
+            raise StoreError(f"spool {FILES[kind]}: {error}; free room on the disk") from error
+
+
+def schema_version(path: Path) -> int:
+    """Version of the tables in a file; 0 where there is none yet."""
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path) as db:
+        found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    db.close()
+    return found
+
+
+def set_aside_damaged(folder: Path) -> Sequence[Path]:
+    """Renames files that SQLite cannot trust, so that a new queue begins; the new names.
+
+    The old file is kept for rescue; its unsent rows are not in the new queue.
+    """
+    aside = []
+    for path in (folder / name for name in FILES.values()):
+        if path.exists() and not _is_sound(path):
+            target = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
+            path.rename(target)
+            for tail in ("-wal", "-shm"):
+                path.with_name(path.name + tail).unlink(missing_ok=True)
+            aside.append(target)
+    return aside
+
+
+def _is_sound(path: Path) -> bool:
+    db = sqlite3.connect(path)
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        db.close()
+
+
+def _open(path: Path, kind: SpoolKind) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        synchronous = "FULL" if kind is SpoolKind.BILLING else "NORMAL"
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        return db
+    except sqlite3.Error as error:
+        raise StoreError(f"spool {path} cannot be opened: {error}") from error
+
+
+def _exclusive(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "w")
+    except OSError as error:
+        raise StoreError(f"spool {folder}: {error.strerror}; set site.state_dir") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise StoreError(
+            f"{folder} is in use by another agent; stop it, or give this one its own state_dir"
+        ) from error
+    return lock
+
+
+def _row(event_ns: int, cells: bytes) -> Row:
+    fields = msgpack.unpackb(cells)
+    return Row(event_ns=event_ns, cells={Channel(*field[:3]): field[3] for field in fields})
+
+
+def _chained(rows: Sequence[RegisterRow], before: bytes) -> Iterator[RegisterRow]:
+    """Each row with SHA-256 over the hash before it and its own fields."""
+    for row in rows:
+        fields = msgpack.packb(register_to_list(replace(row, chain_sha256=b"")))
+        before = hashlib.sha256(before + fields).digest()
+        yield replace(row, chain_sha256=before)

@@ -1,0 +1,34 @@
+"""Tables of the spool, made and brought up to date by sqlite-utils; imported only when needed."""
+
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from heatpool.sample import SpoolKind
+from heatpool_agent.spool import FILES, SCHEMA_VERSION
+
+_TELEMETRY: dict[str, tuple[dict[str, type], str]] = {
+    "open_rows": ({"event_ns": int, "cells": bytes}, "event_ns"),
+    "schemas": ({"schema_id": int, "channels": bytes}, "schema_id"),
+    "losses": (
+        {"first_seq": int, "last_seq": int, "reason": int, "start_ns": int, "end_ns": int},
+        "first_seq",
+    ),
+}
+_BOTH: dict[str, tuple[dict[str, type], str]] = {
+    "meta": ({"name": str, "value": str}, "name"),
+    "frames": ({"seq": int, "start_ns": int, "end_ns": int, "payload": bytes}, "seq"),
+}
+
+
+def migrate(folder: Path) -> None:
+    """Makes the tables of both files and stamps them with `SCHEMA_VERSION`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, name in FILES.items():
+        tables = _BOTH | (_TELEMETRY if kind is SpoolKind.TELEMETRY else {})
+        database = Database(folder / name)
+        for table, (columns, pk) in tables.items():
+            database.table(table).create(columns, pk=pk, if_not_exists=True)
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        database.conn.commit()
+        database.close()
