@@ -82,8 +82,8 @@ def _advance_columns(
     current = xp.asarray(current)
     modulus = xp.asarray(0 if modulus is None else modulus)
     limit = modulus // 2 if max_step is None else max_step
-    # Only a decrease may add the modulus: elsewhere the sum could pass the end of int64.
-    step = xp.minimum(current - previous, 0) + modulus
+    # Read only where the count fell; elsewhere the sum may pass the end of int64.
+    step = current - previous + modulus
     beyond = (modulus > 0) & (xp.maximum(previous, current) > modulus)
     is_normal = (current >= previous) & ~beyond
     is_wrapped = (current < previous) & (modulus > 0) & (step <= limit) & ~beyond

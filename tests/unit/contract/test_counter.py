@@ -106,7 +106,6 @@ def test_counts_near_the_end_of_int64_stay_exact() -> None:
     modulus = 2**63 - 1
     result = advance(np.array([0, modulus - 1]), np.array([modulus, 4]), modulus)
     assert result.delta.tolist() == [modulus, 5]
-    # A single element would warn of an overflow that a column hides.
     assert advance(np.int64(0), np.int64(modulus), modulus).delta == modulus
 
 
