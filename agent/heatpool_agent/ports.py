@@ -171,6 +171,18 @@ class Spool(Protocol):
         """Every schema that frames of the present boot id may name."""
         ...
 
+    def losses(self) -> Sequence[SpoolLoss]:
+        """Telemetry that will never be sent."""
+        ...
+
+    def close_frame(self) -> None:
+        """Gives the open rows their number, so that they can be sent."""
+        ...
+
+    def close(self) -> None:
+        """Closes the open frame and frees the files."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acked:
@@ -185,6 +197,14 @@ class Uplink(Protocol):
 
     async def send(self, frame: SpoolFrame) -> None:
         """Hands one frame to the line; waits while the window is full.
+
+        Raises:
+            UplinkError: the line is down.
+        """
+        ...
+
+    async def tell(self, loss: SpoolLoss) -> None:
+        """Says which rows will never come; telling twice is harmless.
 
         Raises:
             UplinkError: the line is down.

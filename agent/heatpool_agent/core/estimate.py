@@ -1,0 +1,167 @@
+"""Electric and computed heat of a loop, each with its doubt, and their fusion.
+
+The three heats stay three: `electric`, `computed`, and the device's own `reported` beside them;
+`fused` is a fourth and replaces none. Source: physics.md 5 to 7.
+"""
+
+from dataclasses import dataclass
+from math import exp, hypot, sqrt
+
+from heatpool.heat import heat_coefficient_kwh_m3_k, heat_rate_w
+from heatpool.sample import Estimate, Provenance, QualityClass
+from heatpool.uncertainty import fuse, product_u_frac
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPriors:
+    """What is assumed of a loop until something better is learnt; from `data/loop_priors.toml`."""
+
+    capture_frac: float
+    capture_frac_u: float
+    lag_s: float
+    flow_u_frac: float
+    delta_k_u: float
+    unknown_side_u_frac: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopInputs:
+    """What was read of one loop at one tick; None is absent."""
+
+    electric: Estimate | None
+    volume_flow_m3_h: float | None = None
+    hot_c: float | None = None
+    cold_c: float | None = None
+    fluid: str = "water"
+    sensor_side: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopState:
+    """What one tick leaves for the next: electric heat after the loop's thermal mass, W."""
+
+    lagged_w: float | None = None
+    boot_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopHeat:
+    """Heat that leaves the IT of one loop, three ways and fused, W."""
+
+    electric: Estimate | None
+    computed: Estimate | None
+    fused: Estimate | None
+
+
+def loop_step(value: float, target: float, *, dt_s: float, tau_s: float) -> float:
+    """The state after `dt_s` of a first-order loop driven towards `target`, same unit.
+
+    Exact for an input held over the step. Source: physics.md 6.2.
+    """
+    return target + (value - target) * exp(-dt_s / tau_s) if tau_s > 0 else target
+
+
+def electric_heat(power: Estimate | None, priors: LoopPriors) -> Estimate | None:
+    """Heat in the coolant out of electric power at the wall, W: `capture * P`.
+
+    The loss to the room is inside the capture prior until it is learnt. Source: physics.md 5.2.
+    """
+    if power is None:
+        return None
+    u = hypot(priors.capture_frac * power.u, power.value * priors.capture_frac_u)
+    return Estimate(
+        value=priors.capture_frac * power.value,
+        u=u,
+        quality=power.quality,
+        provenance=Provenance.ELECTRIC,
+        flags=power.flags,
+    )
+
+
+def computed_heat(inputs: LoopInputs, priors: LoopPriors) -> Estimate | None:
+    """Heat in the coolant out of volume flow and both temperatures, W.
+
+    An unknown sensor side is taken as the mean of both, with the difference as doubt. Out of the
+    fluid's range is absent. Source: physics.md 3.1 and 7.2.
+    """
+    flow_m3_h, hot_c, cold_c = inputs.volume_flow_m3_h, inputs.hot_c, inputs.cold_c
+    if flow_m3_h is None or hot_c is None or cold_c is None:
+        return None
+    sides = ("hot", "cold") if inputs.sensor_side == "unknown" else (inputs.sensor_side,)
+    rates_w = [heat_rate_w(flow_m3_h, hot_c, cold_c, side, inputs.fluid) for side in sides]
+    value = sum(rates_w) / len(rates_w)
+    if value != value:
+        return None
+    side_u_frac = priors.unknown_side_u_frac if len(sides) == 2 else 0.0
+    return Estimate(
+        value=value,
+        u=_computed_u_w(inputs, value, priors, side_u_frac),
+        quality=QualityClass.B,
+        provenance=Provenance.COMPUTED,
+        flags=("swapped_sensors",) if hot_c < cold_c else (),
+    )
+
+
+def _computed_u_w(
+    inputs: LoopInputs, value_w: float, priors: LoopPriors, side_u_frac: float
+) -> float:
+    """Standard uncertainty, W; near zero difference only the temperature pair's share is left."""
+    flow_m3_h, hot_c, cold_c = inputs.volume_flow_m3_h, inputs.hot_c, inputs.cold_c
+    assert flow_m3_h is not None and hot_c is not None and cold_c is not None
+    delta_k = abs(hot_c - cold_c)
+    side = "cold" if inputs.sensor_side == "unknown" else inputs.sensor_side
+    k = heat_coefficient_kwh_m3_k(hot_c, cold_c, side, inputs.fluid)
+    pair_w = 1000.0 * k * abs(flow_m3_h) * priors.delta_k_u
+    if delta_k == 0:
+        return pair_w
+    u_frac = product_u_frac(side_u_frac, priors.flow_u_frac, priors.delta_k_u / delta_k)
+    return max(abs(value_w) * u_frac, pair_w)
+
+
+def loop_heat(
+    inputs: LoopInputs, priors: LoopPriors, state: LoopState, *, boot_ns: int
+) -> tuple[LoopHeat, LoopState]:
+    """The heats of one loop at one tick, W, and the state for the next tick.
+
+    Electric heat is fused after the loop's lag, since the coolant shows it only then.
+    """
+    electric = electric_heat(inputs.electric, priors)
+    computed = computed_heat(inputs, priors)
+    state = _lagged(state, electric, priors.lag_s, boot_ns)
+    fused = _fused(electric, computed, state.lagged_w)
+    return LoopHeat(electric=electric, computed=computed, fused=fused), state
+
+
+def _lagged(state: LoopState, electric: Estimate | None, lag_s: float, boot_ns: int) -> LoopState:
+    if electric is None:
+        return LoopState(boot_ns=boot_ns)
+    if state.lagged_w is None:
+        return LoopState(lagged_w=electric.value, boot_ns=boot_ns)
+    dt_s = max(0.0, (boot_ns - state.boot_ns) / _NS)
+    lagged_w = loop_step(state.lagged_w, electric.value, dt_s=dt_s, tau_s=lag_s)
+    return LoopState(lagged_w=lagged_w, boot_ns=boot_ns)
+
+
+def _fused(
+    electric: Estimate | None, computed: Estimate | None, lagged_w: float | None
+) -> Estimate | None:
+    if electric is None or computed is None or lagged_w is None:
+        return computed or electric
+    # A figure of no doubt at all cannot be fused: one watt is below every meter's resolution.
+    u_w = (max(electric.u, 1.0), max(computed.u, 1.0))
+    fused = fuse([lagged_w, computed.value], u_w)
+    best = min(electric, computed, key=lambda estimate: estimate.u)
+    return Estimate(
+        value=float(fused.value),
+        u=float(fused.u),
+        quality=best.quality,
+        provenance=Provenance.FUSED,
+        flags=tuple(dict.fromkeys((*electric.flags, *computed.flags))),
+    )
+
+
+def differs(value: float, u: float, other: float, other_u: float) -> bool:
+    """Two figures of one quantity are further apart than chance allows (physics.md 3.6)."""
+    return abs(value - other) > 2.0 * sqrt(u * u + other_u * other_u)
