@@ -12,7 +12,7 @@ from heatpool.sample import (
     VirtualSourceId,
 )
 from heatpool.setpoint import SetpointState
-from heatpool_aggregator.core.settlement import Statement
+from heatpool_aggregator.core.settlement import PeriodBalance, Statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,18 @@ class IngestCounts:
     streams: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceView:
+    """How far registers, running sums and ledger lie apart over the closed periods, Wh.
+
+    `worst` is the period where they lie furthest apart; None where no period was closed.
+    """
+
+    periods_count: int
+    balance_error_wh: int
+    worst: PeriodBalance | None
+
+
 @dataclass(slots=True)
 class Board:
     """The last value of each kind; `changed` wakes whoever waits for the next one."""
@@ -101,6 +113,7 @@ class Board:
     sites: tuple[SiteView, ...] = ()
     sources: tuple[SourceView, ...] = ()
     statement: Statement | None = None
+    balance: BalanceView | None = None
     ingest: IngestCounts = field(default_factory=IngestCounts)
     log_position: int = 0
     applied_position: int = 0
