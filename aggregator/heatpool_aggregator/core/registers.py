@@ -13,6 +13,11 @@ from heatpool.errors import LedgerError
 from heatpool.period import Period, register_at_wh, share_wh
 from heatpool.sample import MeterId, RegisterReason, RegisterRow
 
+# A drop is a roll-over only if the heat behind it could have passed one meter. Meters of 10 MW and
+# more lie outside legal metrology (`physics.md` 3.5), so no site is billed by one.
+METER_MAX_W = 10_000_000
+_NS_PER_H = 3600 * 10**9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
@@ -161,7 +166,9 @@ def _step(before: RegisterRow, after: RegisterRow) -> tuple[int, int]:
             (turning.modulus or 0, turning.exponent),
         )
     )
-    step = advance(previous, current, modulus)
+    passable_wh = METER_MAX_W * (after.event_ns - before.event_ns) // _NS_PER_H + 1
+    passable = shown_wh(passable_wh, -exponent) + 1
+    step = advance(previous, current, modulus, max_step=min(modulus // 2, passable))
     if step.kind is AdvanceKind.RESET:
         raise LedgerError(
             f"register of meter {after.meter_id} falls from {_register_wh(before)} to "
