@@ -9,6 +9,7 @@ from typing import Any, NewType, Protocol
 from heatpool.sample import (
     BootId,
     GapReason,
+    MeteringPointId,
     RegisterRow,
     Row,
     Schema,
@@ -17,6 +18,7 @@ from heatpool.sample import (
 )
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent.core.reading import Reading
+from heatpool_agent.core.safety import Command as Command
 
 Seq = NewType("Seq", int)
 
@@ -76,14 +78,6 @@ class SensorModule(Protocol):
     def open(self, config: Any, roots: Roots, clock: Clock) -> AbstractAsyncContextManager[Sensor]:
         """The sensor, ready to be probed; opening touches no device."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """What an actuator is told: a heat rate into the network, W, or release (None)."""
-
-    heat_rate_w: float | None
-    reason: str
 
 
 class Actuator(Protocol):
@@ -155,6 +149,10 @@ class Spool(Protocol):
         """Adds one billing frame, synced to the disk when this returns."""
         ...
 
+    def last_register(self, point_id: MeteringPointId) -> RegisterRow | None:
+        """The newest row of a metering point; None before the first one."""
+        ...
+
     def read(self, kind: SpoolKind, after: Seq, limit: int) -> Sequence[SpoolFrame]:
         """The next closed frames of a queue, oldest first."""
         ...
@@ -165,6 +163,10 @@ class Spool(Protocol):
 
     def mark(self, kind: SpoolKind) -> SpoolMark:
         """State of a queue."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Bytes of telemetry on disk."""
         ...
 
     def schemas(self) -> Sequence[Schema]:

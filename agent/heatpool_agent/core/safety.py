@@ -1,0 +1,234 @@
+"""What the actuator of a loop is told: interlocks, local override, lease, wish within limits.
+
+Nothing here can take away local rejection: the answer is a heat rate into the network that the
+site could also reject by itself, or `release`, reject all heat here. Nothing is kept over a
+restart: without a message since start there is no lease.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from heatpool.setpoint import LEASE_MAX_S, LEASE_MIN_S, Heartbeat, Setpoint, SetpointState
+from heatpool.units import NS_PER_S
+
+# A default for sites that name none; the true limit stands in the manual of their servers.
+HOT_LIMIT_C = 75.0
+# Two missed readings happen on any bus; three in a row are a sensor that is gone.
+STALE_PERIODS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What an actuator is told: a heat rate into the network, W, or release (None)."""
+
+    heat_rate_w: float | None
+    reason: str
+
+    @classmethod
+    def deliver(cls, heat_rate_w: float, reason: str) -> "Command":
+        """Bring this heat rate, W, into the network."""
+        return cls(heat_rate_w=heat_rate_w, reason=reason)
+
+    @classmethod
+    def release(cls, reason: str) -> "Command":
+        """Reject all heat locally."""
+        return cls(heat_rate_w=None, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a site allows, whoever wishes; None: not known, so not a bound."""
+
+    max_heat_rate_w: float | None = None
+    rejection_capacity_w: float | None = None
+    hot_limit_c: float = HOT_LIMIT_C
+    safety_period_s: float = 1.0
+    has_leak_sensor: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyReading:
+    """A value that safety rests on, and when it was read."""
+
+    value: float
+    boot_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopState:
+    """Last safety readings of a loop; None: never read.
+
+    `leak` and `pump_runs` are 0 or 1; a loop whose pump does not tell leaves it None.
+    """
+
+    hot_c: SafetyReading | None = None
+    leak: SafetyReading | None = None
+    pump_runs: SafetyReading | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """The local operator's decision, W or release (None), until an end on the boot clock."""
+
+    heat_rate_w: float | None
+    ends_boot_ns: int
+    reason: str = "local override"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The setpoint that a site follows, with its lease on the boot clock.
+
+    `before` is what it replaces, followed until `starts_boot_ns`.
+    """
+
+    setpoint: Setpoint
+    received_boot_ns: int
+    starts_boot_ns: int
+    lease_ends_boot_ns: int
+    before: "Held | None" = None
+
+    def is_live(self, boot_ns: int) -> bool:
+        """Its time has come and its lease runs."""
+        return self.starts_boot_ns <= boot_ns < self.lease_ends_boot_ns
+
+
+def admit(
+    held: Held | None, setpoint: Setpoint, *, boot_ns: int, event_ns: int
+) -> tuple[Held | None, SetpointState, str]:
+    """What the site holds after a message, what became of the message, and why.
+
+    An older number loses for as long as the process lives, also after its lease. The same number
+    again is the aggregator repeating itself, after a reconnect: the lease starts anew. The wall
+    clock only delays a beginning; it never lengthens a lease.
+    """
+    if refusal := _refusal(setpoint):
+        return held, SetpointState.REFUSED, refusal
+    if held is not None and setpoint.setpoint_seq < held.setpoint.setpoint_seq:
+        detail = f"seq {setpoint.setpoint_seq} is older than {held.setpoint.setpoint_seq}"
+        return held, SetpointState.SUPERSEDED, detail
+    if setpoint.dry_run:
+        return held, SetpointState.RECEIVED, "dry run: not applied"
+    is_repeat = held is not None and setpoint.setpoint_seq == held.setpoint.setpoint_seq
+    if held is not None and is_repeat and setpoint != held.setpoint:
+        return held, SetpointState.REFUSED, f"seq {setpoint.setpoint_seq} was something else"
+    lease_ns = _lease_ns(setpoint)
+    wait_ns = max(0, setpoint.valid_from_ns - event_ns)
+    admitted = Held(
+        setpoint=setpoint,
+        received_boot_ns=boot_ns,
+        starts_boot_ns=boot_ns + wait_ns,
+        lease_ends_boot_ns=boot_ns + lease_ns,
+        before=held.before if held is not None and is_repeat else _now_followed(held, boot_ns),
+    )
+    if is_repeat:
+        return admitted, SetpointState.RENEWED, ""
+    return admitted, SetpointState.RECEIVED, f"starts in {wait_ns / 1e9:.0f} s" if wait_ns else ""
+
+
+def renew(held: Held | None, heartbeat: Heartbeat, *, boot_ns: int) -> Held | None:
+    """The same setpoint with its lease from now on, if its plan is wanted and the lease runs.
+
+    A lease that ran out stays out: only the setpoint itself, sent again, starts one.
+    """
+    if held is None or heartbeat.plan_id != held.setpoint.plan_id:
+        return held
+    if boot_ns >= held.lease_ends_boot_ns:
+        return held
+    return replace(held, lease_ends_boot_ns=boot_ns + _lease_ns(held.setpoint))
+
+
+def decide(
+    held: Held | None,
+    seen: LoopState,
+    limits: Limits,
+    *,
+    override: Override | None,
+    boot_ns: int,
+) -> Command:
+    """What the actuator is told now, W into the network; `release` means reject all heat here.
+
+    First match wins: interlock, local override, lease, wish within limits.
+    An absent safety reading trips the interlock: absent is not fine.
+
+    Source: agent.md, section 9.
+    """
+    if trip := interlock(seen, limits, boot_ns=boot_ns):
+        return Command.release(trip)
+    if override is not None and boot_ns < override.ends_boot_ns:
+        return _overridden(override, limits)
+    followed = _now_followed(held, boot_ns)
+    if followed is None:
+        return Command.release("no lease")
+    wish = followed.setpoint
+    return Command.deliver(clamp_w(_within_bounds_w(wish), limits), reason=wish.reason)
+
+
+def interlock(seen: LoopState, limits: Limits, *, boot_ns: int) -> str:
+    """Why all heat must be rejected here whatever is wished; empty if nothing stands against."""
+    if limits.has_leak_sensor:
+        if gap := _gap("leak", seen.leak, limits, boot_ns=boot_ns):
+            return gap
+        if seen.leak is not None and seen.leak.value != 0:
+            return "leak"
+    if gap := _gap("hot_c", seen.hot_c, limits, boot_ns=boot_ns):
+        return gap
+    if seen.hot_c is not None and not seen.hot_c.value <= limits.hot_limit_c:
+        return f"hot_c {seen.hot_c.value:.1f} above {limits.hot_limit_c:.1f}"
+    if seen.pump_runs is None:
+        return ""
+    if gap := _gap("pump_runs", seen.pump_runs, limits, boot_ns=boot_ns):
+        return gap
+    return "" if seen.pump_runs.value == 1 else "pump stands"
+
+
+def clamp_w(heat_rate_w: float, limits: Limits) -> float:
+    """The heat rate, W, inside what the site allows and could take back: never below 0.
+
+    More than the proven local rejection is never promised away: if the network goes, all of it
+    comes back at once.
+    """
+    bounds = (limits.max_heat_rate_w, limits.rejection_capacity_w)
+    upper_w = min((bound for bound in bounds if bound is not None), default=math.inf)
+    return max(0.0, min(heat_rate_w, upper_w))
+
+
+def _gap(name: str, reading: SafetyReading | None, limits: Limits, *, boot_ns: int) -> str:
+    if reading is None or math.isnan(reading.value):
+        return f"no reading of {name}"
+    age_s = (boot_ns - reading.boot_ns) / NS_PER_S
+    is_stale = age_s > STALE_PERIODS * limits.safety_period_s
+    return f"{name} is {age_s:.1f} s old" if is_stale else ""
+
+
+def _overridden(override: Override, limits: Limits) -> Command:
+    if override.heat_rate_w is None or not math.isfinite(override.heat_rate_w):
+        return Command.release(override.reason)
+    return Command.deliver(clamp_w(override.heat_rate_w, limits), reason=override.reason)
+
+
+def _now_followed(held: Held | None, boot_ns: int) -> Held | None:
+    """The setpoint whose time it is, without history; None if its lease ran out."""
+    if held is not None and boot_ns < held.starts_boot_ns:
+        held = held.before
+    return replace(held, before=None) if held is not None and held.is_live(boot_ns) else None
+
+
+def _within_bounds_w(wish: Setpoint) -> float:
+    """The wish inside its own bounds, W; the upper one wins."""
+    lower_w = -math.inf if wish.heat_rate_lower_w is None else wish.heat_rate_lower_w
+    upper_w = math.inf if wish.heat_rate_upper_w is None else wish.heat_rate_upper_w
+    return min(max(wish.heat_rate_w, lower_w), upper_w)
+
+
+def _lease_ns(setpoint: Setpoint) -> int:
+    return int(min(max(setpoint.lease_s, LEASE_MIN_S), LEASE_MAX_S) * NS_PER_S)
+
+
+def _refusal(setpoint: Setpoint) -> str:
+    numbers = (setpoint.heat_rate_w, setpoint.heat_rate_lower_w, setpoint.heat_rate_upper_w)
+    if any(number is not None and not math.isfinite(number) for number in numbers):
+        return "heat rate or bound is no number"
+    if setpoint.heat_rate_w < 0:
+        return f"heat_rate_w {setpoint.heat_rate_w:g} is negative; a site only gives heat"
+    return "" if math.isfinite(setpoint.lease_s) else "lease_s is no number"
