@@ -1,0 +1,180 @@
+"""What devices say, in our words and units: Modbus words through a map, telegrams through a view.
+
+Here alone supply and return become hot and cold, told by the map's `pipe` or the meter's medium.
+Numbers out of words are `words`, maps are `device_map`, telegrams are `mbus`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from heatpool.units import UNITS
+from heatpool_agent.core.device_map import (
+    Block,
+    DeviceMap,
+    Point,
+    counter_exponent,
+    wire_address,
+)
+from heatpool_agent.core.mbus import HeatView
+from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.core.words import bits_of, number_of, width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """Which sensor read, of which loop, and when."""
+
+    sensor: str
+    loop: str
+    event_ns: int
+    boot_ns: int
+
+
+def quantity_of(point: Point) -> str:
+    """The name of a point's reading, unit included."""
+    if point.pipe:
+        return f"{point.pipe}_c"
+    return point.quantity + (UNITS[point.unit].suffix if point.unit else "")
+
+
+def map_readings(
+    device: DeviceMap, answers: Mapping[Block, Sequence[int]], stamp: Stamp
+) -> tuple[Reading, ...]:
+    """One reading per point that was answered and is not marked absent; bits come after them."""
+    words = {
+        (block.function, block.address + offset): word
+        for block, answer in answers.items()
+        for offset, word in enumerate(answer)
+    }
+    readings: list[Reading] = []
+    for point in device.point:
+        start = wire_address(point, device)
+        cells = [(point.function, start + offset) for offset in range(width(point.type))]
+        if all(cell in words for cell in cells):
+            readings += _point_readings(point, device, [words[cell] for cell in cells], stamp)
+    return tuple(readings)
+
+
+def _point_readings(
+    point: Point, device: DeviceMap, words: Sequence[int], stamp: Stamp
+) -> Iterator[Reading]:
+    order = point.word_order or device.word_order
+    number = number_of(words, point.type, order)
+    if bits_of(words, order) in point.absent or not math.isfinite(number):
+        return
+    is_counter = point.kind is ReadingKind.COUNTER
+    reading = Reading(
+        sensor=stamp.sensor,
+        channel=f"words/{point.function}/{wire_address(point, device)}",
+        quantity=quantity_of(point),
+        kind=ReadingKind.STATE if point.bits else point.kind,
+        value=_in_unit(number, point),
+        event_ns=stamp.event_ns,
+        boot_ns=stamp.boot_ns,
+        node=point.node or device.node,
+        u=point.u,
+        loop=stamp.loop,
+        flags=("map_unverified",) if device.verified == "manual" else (),
+        raw=int(number) if is_counter else None,
+        exponent=(counter_exponent(point) or 0) if is_counter else 0,
+        modulus=_modulus(point) if is_counter else None,
+        sensor_side="" if device.sensor_side == "unknown" else device.sensor_side,
+        status_bits=int(number) if point.bits else 0,
+    )
+    yield reading
+    yield from _bit_readings(reading, point)
+
+
+def _bit_readings(word: Reading, point: Point) -> Iterator[Reading]:
+    for name, bit in point.bits.items():
+        yield Reading(
+            sensor=word.sensor,
+            channel=f"{word.channel}.{bit}",
+            quantity=name,
+            kind=ReadingKind.STATE,
+            value=float(word.status_bits >> bit & 1),
+            event_ns=word.event_ns,
+            boot_ns=word.boot_ns,
+            node=word.node,
+            loop=word.loop,
+            flags=word.flags,
+        )
+
+
+def _in_unit(number: int | float, point: Point) -> float:
+    """The number in the unit of its suffix, rounded once: 235 x 0.1 % is 0.235, not nearly."""
+    factor = UNITS[point.unit].factor if point.unit else Fraction(1)
+    step = Fraction(repr(point.scale)) * factor
+    return number * step.numerator / step.denominator + float(Fraction(point.offset) * factor)
+
+
+def _modulus(point: Point) -> int | None:
+    """Where the raw count starts again: after its digits, or where its unsigned words are full."""
+    if point.digits is not None:
+        return int(10**point.digits)
+    return 1 << 16 * width(point.type) if point.type.startswith("u") else None
+
+
+def heat_readings(view: HeatView, stamp: Stamp) -> tuple[Reading, ...]:
+    """What a heat meter says now, each figure that is there; channels begin with `meter/`."""
+    figures = {
+        "delivered_heat_w": view.heat_rate_w,
+        "volume_flow_m3_h": view.volume_flow_m3_h,
+        "hot_c": view.hot_c,
+        "cold_c": view.cold_c,
+    }
+    gauges = [
+        _meter_reading(quantity, value, ReadingKind.GAUGE, view=view, stamp=stamp)
+        for quantity, value in figures.items()
+        if value is not None
+    ]
+    return (*_registers(view, stamp), *gauges)
+
+
+def _registers(view: HeatView, stamp: Stamp) -> Iterator[Reading]:
+    if view.energy_wh is not None and view.energy_wh >= 0:
+        energy = _meter_reading(
+            "energy_wh", view.energy_wh, ReadingKind.COUNTER, view=view, stamp=stamp
+        )
+        yield replace(energy, **_count(view))
+    if view.volume_m3 is not None:
+        yield _meter_reading(
+            "volume_m3", view.volume_m3, ReadingKind.COUNTER, view=view, stamp=stamp
+        )
+
+
+def _count(view: HeatView) -> dict[str, Any]:
+    """Raw count of the energy register; one in J has no count in Wh but its whole Wh."""
+    is_wh = view.energy_unit == "Wh"
+    if not is_wh or view.energy_raw is None or view.energy_exponent is None:
+        return {"raw": view.energy_wh, "exponent": 0, "modulus": None}
+    digits = view.energy_digits
+    return {
+        "raw": view.energy_raw,
+        "exponent": view.energy_exponent,
+        "modulus": None if digits is None else 10**digits,
+    }
+
+
+def _meter_reading(
+    quantity: str, value: float, kind: ReadingKind, *, view: HeatView, stamp: Stamp
+) -> Reading:
+    return Reading(
+        sensor=stamp.sensor,
+        channel=f"meter/{quantity}",
+        quantity=quantity,
+        kind=kind,
+        value=float(value),
+        event_ns=stamp.event_ns,
+        boot_ns=stamp.boot_ns,
+        node=Node.HEAT_METER,
+        loop=stamp.loop,
+        flags=view.flags,
+        generation=view.meter_id,
+        meter_id=view.meter_id,
+        sensor_side=view.sensor_side or "",
+        status_bits=view.status,
+    )

@@ -1,0 +1,188 @@
+"""A Modbus device as data: the file a maker's manual becomes, its mistakes, its requests.
+
+The file is read by the drivers (`sensors/maps/*.toml` or a path); supply and return appear in its
+comments only, each temperature says `pipe = "hot"` or `"cold"`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import msgspec
+
+from heatpool.units import UNITS
+from heatpool_agent.core.reading import Node, ReadingKind
+from heatpool_agent.core.words import WordOrder, WordType, width
+
+# A response carries at most 250 bytes of words (Modbus Application Protocol V1.1b3, 6.3).
+MAX_WORDS = 125
+# Reading eight words more costs 16 bytes; another request costs a round trip.
+MAX_HOLE = 8
+# How manuals count: from 0 as on the wire, from 1, or 30001 and 40001 ("modicon").
+MODICON = {4: 30001, 3: 40001}
+
+Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+Stem = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One number of the device: `(raw * scale + offset)` in `unit`, or bits with names.
+
+    The name of the reading is `quantity` and the suffix of the unit, `volume_flow` in m3/h gives
+    `volume_flow_m3_h`; a `temperature` is named after its pipe, `hot_c` or `cold_c`.
+    `absent` lists what the device sends for "no value", as unsigned words joined in order ABCD.
+    """
+
+    quantity: Stem
+    function: Literal[3, 4]
+    address: Annotated[int, msgspec.Meta(ge=0)]
+    type: WordType
+    word_order: WordOrder | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    unit: str = ""
+    absent: tuple[int, ...] = ()
+    kind: ReadingKind = ReadingKind.GAUGE
+    pipe: Literal["hot", "cold"] | None = None
+    node: Node | None = None
+    digits: Annotated[int, msgspec.Meta(ge=1, le=18)] | None = None
+    u: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    bits: dict[str, Annotated[int, msgspec.Meta(ge=0, le=15)]] = {}
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One number of the setpoint block, in the unit that the device counts in."""
+
+    address: Word
+    type: WordType
+
+
+class SetpointBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Holding words that take a heat rate in W, a watchdog in s and a mode; written at once."""
+
+    heat_rate: Field
+    watchdog: Field
+    mode: Field
+    mode_local: Word = 0
+    mode_remote: Word = 1
+
+
+class DeviceMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All that is known of one device model."""
+
+    name: str
+    point: tuple[Point, ...]
+    setpoint: SetpointBlock | None = None
+    address_base: Literal[0, 1, "modicon"] = 0
+    word_order: WordOrder = "ABCD"
+    holes: Literal["bridged", "forbidden"] = "bridged"
+    max_words: Annotated[int, msgspec.Meta(ge=4, le=MAX_WORDS)] = MAX_WORDS
+    pause_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    sensor_side: Literal["hot", "cold", "unknown"] = "unknown"
+    node: Node = Node.CDU
+    verified: Literal["manual", "sim", "bench", "field"] = "manual"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Block:
+    """Neighbouring words that one request reads; `address` as on the wire."""
+
+    function: int
+    address: int
+    count: int
+
+
+def wire_address(point: Point, device: DeviceMap) -> int:
+    """The 0-based address that travels, whatever the manual counts from."""
+    if device.address_base == "modicon":
+        return point.address - MODICON[point.function]
+    return point.address - device.address_base
+
+
+def requests(device: DeviceMap, *, max_hole: int = MAX_HOLE) -> tuple[Block, ...]:
+    """The fewest requests that read every point; none of them cuts a number in two."""
+    hole = 0 if device.holes == "forbidden" else max_hole
+    blocks: list[Block] = []
+    for function, start, end in sorted(_spans(device)):
+        last = blocks[-1] if blocks else None
+        if last and _joins(last, function, start, end, hole=hole, limit=device.max_words):
+            blocks[-1] = Block(function, last.address, end - last.address)
+        else:
+            blocks.append(Block(function, start, end - start))
+    return tuple(blocks)
+
+
+def _joins(last: Block, function: int, start: int, end: int, *, hole: int, limit: int) -> bool:
+    is_near = last.function == function and start - (last.address + last.count) <= hole
+    return is_near and end - last.address <= limit
+
+
+def _spans(device: DeviceMap) -> Iterator[tuple[int, int, int]]:
+    for point in device.point:
+        start = wire_address(point, device)
+        yield point.function, start, start + width(point.type)
+
+
+def mistakes(device: DeviceMap) -> tuple[str, ...]:
+    """Everything in a map that no device can be read with; empty if all is well."""
+    found = [] if device.point or device.setpoint else ["point: is missing, list at least one"]
+    for index, point in enumerate(device.point):
+        found += [f"point[{index}] ({point.quantity}): {text}" for text in _flaws(point, device)]
+    return (*found, *_overlaps(device), *_repeats(device), *_block_flaws(device.setpoint))
+
+
+def _flaws(point: Point, device: DeviceMap) -> Iterator[str]:
+    start, count = wire_address(point, device), width(point.type)
+    if not 0 <= start <= 0x10000 - count:
+        yield f"address {point.address} is outside the device; check address_base"
+    if point.unit and point.unit not in UNITS:
+        yield f"unit {point.unit!r} is not known; known: {', '.join(UNITS)}"
+    if (point.quantity == "temperature") != (point.pipe is not None):
+        yield 'a temperature of a pipe needs quantity "temperature" and pipe "hot" or "cold"'
+    if point.pipe and point.unit not in ("degC", "°C"):
+        yield f"a pipe's temperature is in degC, not {point.unit!r}"
+    if point.bits and point.type != "uint16":
+        yield f"bits are named in a uint16, not in {point.type}"
+    if any(not 0 <= mark < 1 << 16 * count for mark in point.absent):
+        yield f"an absent mark does not fit {point.type}; write it unsigned"
+    if point.scale == 0:
+        yield "scale is 0: every value would be the offset"
+    if point.kind is ReadingKind.COUNTER and counter_exponent(point) is None:
+        yield "a counter is an integer with a scale that is a power of ten, and no offset"
+
+
+def counter_exponent(point: Point) -> int | None:
+    """The power of ten from a counter's raw count to its unit; None if it is not one."""
+    if point.offset or point.type.startswith("float") or point.unit not in UNITS:
+        return None
+    factor = Fraction(repr(point.scale)) * UNITS[point.unit].factor
+    powers = (n for n in range(-12, 13) if factor == Fraction(10) ** n)
+    return next(powers, None)
+
+
+def _overlaps(device: DeviceMap) -> Iterator[str]:
+    for (function, start, end), (other, again, _) in pairwise(sorted(_spans(device))):
+        if function == other and again < end:
+            yield (
+                f"point: words from {start} and from {again} of function {function} overlap; "
+                "each word belongs to one point"
+            )
+
+
+def _repeats(device: DeviceMap) -> Iterator[str]:
+    named: Sequence[str] = [f"{point.pipe or ''} {point.quantity}" for point in device.point]
+    for name in sorted({name for name in named if named.count(name) > 1}):
+        yield f"point: {name.strip()} is there twice; take one unit or scale of it"
+
+
+def _block_flaws(block: SetpointBlock | None) -> Iterator[str]:
+    if block is None:
+        return
+    fields = sorted((block.heat_rate, block.watchdog, block.mode), key=lambda field: field.address)
+    for field, after in pairwise(fields):
+        if field.address + width(field.type) != after.address:
+            yield f"setpoint: the words around {after.address} do not join; one request writes all"
+    if block.mode_local == block.mode_remote:
+        yield "setpoint: mode_local and mode_remote are equal"
