@@ -1,0 +1,296 @@
+"""When periods are settled: registers of the store -> ledger, statement and balance.
+
+How far it is stands in the ledger itself, so a restart goes on where it stood and posts nothing
+twice. Registers that come late restate their periods; what a wake-up does is bounded.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from heatpool.errors import StoreError
+from heatpool.period import Period, align_down_ns, align_up_ns
+from heatpool.process.journal import facts
+from heatpool.sample import MeteringPointId, SiteId
+from heatpool.units import NS_PER_S
+from heatpool_aggregator.board import BalanceView, Board
+from heatpool_aggregator.config import Config
+from heatpool_aggregator.core.agreement import memberships
+from heatpool_aggregator.core.settlement import (
+    LedgerEntry,
+    PeriodBalance,
+    PointSeries,
+    Statement,
+    is_continuous,
+    posted_wh,
+    reconcile,
+    settle_all,
+    standing_lines,
+    statement,
+    worst_balance,
+)
+from heatpool_aggregator.ports import Clock, Store
+
+logger = logging.getLogger(__name__)
+
+WAKE_S = 1.0
+QUIET_S = 0.5  # posts on the board come many a second; registers do not
+STORE_S = 30.0  # a store that is silent for longer is treated as failed, and asked again
+
+# Reads of one metering point that a wake-up may cost, about 0.1 ms each: closing may take 0.2 s
+# after a long absence, looking again at closed periods a few hundredths of a second.
+CLOSE_READS = 2000
+AGAIN_READS = 100
+
+# Closed periods that are looked at again for late registers: a month of quarters, past lock day 10.
+HORIZON = 3000
+NEAR = 32  # most late registers concern the newest ones, so these take every second turn
+
+_DAY_NS = 86_400 * NS_PER_S  # the longest period that settings allow
+T = TypeVar("T")
+
+
+class Planner:
+    """Closes each period on the grid after its grace, and restates what late registers change."""
+
+    def __init__(self, config: Config, store: Store, board: Board, clock: Clock) -> None:
+        self._store, self._board, self._clock = store, board, clock
+        self._members = memberships(config.virtual_source)
+        self._period_s = config.settlement.period_s
+        self._period_ns = self._period_s * NS_PER_S
+        self._grace_ns = round(config.settlement.grace_s * NS_PER_S)
+        self._points: list[tuple[SiteId, MeteringPointId]] = []
+        self._first_ns: int | None = None
+        self._closed_ns: int | None = None
+        self._floor_ns = 0  # before it the ledger has another grid: left alone
+        self._again: dict[int, None] = {}  # starts of periods to look at again, in order
+        self._missing: dict[int, None] = {}  # starts of periods that wait for a register
+        self._sold_wh: dict[int, int] = {}  # running sums of the virtual sources, by period
+        self._balances: dict[int, PeriodBalance] = {}
+        self._old_count, self._old_worst = 0, list[PeriodBalance]()
+        self._turn = 0
+        self._statement: Statement | None = None
+
+    async def run(self) -> None:
+        """Settles until cancelled; a store that fails is asked again at the next wake-up."""
+        is_failing = False
+        while True:
+            try:
+                await self.step()
+            except StoreError as error:
+                if not is_failing:
+                    logger.warning("planner.store_failed", extra=facts(reason=str(error)))
+                is_failing = True
+            else:
+                if is_failing:
+                    logger.warning("planner.store_back", extra=facts())
+                is_failing = False
+            await self._sleep()
+
+    async def step(self) -> None:
+        """One wake-up: closes what is due, looks again at some closed periods, publishes.
+
+        Raises:
+            StoreError: nothing is lost; the next wake-up does it again.
+        """
+        await self._look()
+        if self._first_ns is None:
+            return
+        if self._closed_ns is None:
+            self._closed_ns = await self._resumed_ns(self._first_ns)
+        await self._close(self._closed_ns)
+        for start_ns in self._to_look_at():
+            await self.settle_period(self._period(start_ns))
+            self._again.pop(start_ns, None)
+        await self._publish()
+
+    async def settle_period(self, period: Period) -> Statement:
+        """The accounts of the period, after posting what its registers say by now."""
+        settled = settle_all(await self._series(period), period, self._members)
+        around = await self._entries(period.start_ns - self._period_ns, period.end_ns)
+        around += await self._entries(period.end_ns, period.end_ns + self._period_ns)
+        span = (period.start_ns, period.end_ns)
+        existing = [entry for entry in around if (entry.start_ns, entry.end_ns) == span]
+        entries = reconcile(existing, settled.lines, period=period, posted_ns=self._clock.now_ns())
+        before_wh = self._sold_wh.get(period.start_ns, posted_wh(existing))
+        if entries:
+            await self._ask(self._store.ledger.post, entries)
+            existing = await self._entries(period.start_ns, period.end_ns)
+        found = statement(existing, period=period, missing=settled.missing)
+        self._sold_wh[period.start_ns] = before_wh + posted_wh(entries)
+        self._weigh(found, settled.registers_wh)
+        self._remember(found, around)
+        return found
+
+    async def _look(self) -> None:
+        """Metering points of members, and the period of the first register of all."""
+        known = set(self._points)
+        sites = {member.site_id for member in self._members}
+        for site_id, point_id in await self._ask(self._store.registers.points):
+            if (site_id, point_id) in known or site_id not in sites:
+                continue
+            rows = await self._ask(self._store.registers.series, site_id, point_id, 0, 1)
+            if not rows:
+                continue
+            first_ns = align_down_ns(min(row.event_ns for row in rows), self._period_s)
+            self._first_ns = first_ns if self._first_ns is None else min(self._first_ns, first_ns)
+            self._points.append((site_id, point_id))
+
+    async def _resumed_ns(self, first_ns: int) -> int:
+        """End of the newest period in the ledger; the first register's period if it is empty."""
+        low_ns, high_ns = first_ns, self._clock.now_ns() + _DAY_NS
+        closed_ns = None
+        while high_ns > low_ns:
+            # Windows overlap by a day, so that no period of another grid lies across an edge.
+            entries = await self._entries(high_ns - 2 * _DAY_NS, high_ns)
+            if entries and closed_ns is None:
+                closed_ns = max(entry.end_ns for entry in entries)
+                low_ns = max(first_ns, closed_ns - HORIZON * self._period_ns)
+            odd = [e.end_ns for e in entries if e.end_ns - e.start_ns != self._period_ns]
+            if odd:
+                self._floor_ns = max(odd)
+                break
+            high_ns -= _DAY_NS
+        return first_ns if closed_ns is None else closed_ns
+
+    async def _close(self, closed_ns: int) -> None:
+        due_ns = self._clock.now_ns() - self._grace_ns
+        for _ in range(self._share_of(CLOSE_READS)):
+            # After a change of the grid the first period is shorter: no time is left out.
+            end_ns = align_up_ns(closed_ns + 1, self._period_s)
+            if end_ns > due_ns:
+                break
+            period = Period(start_ns=closed_ns, end_ns=end_ns)
+            if end_ns - closed_ns != self._period_ns:
+                self._floor_ns = end_ns
+            self._statement = await self.settle_period(period)
+            self._closed_ns = closed_ns = end_ns
+            logger.info(
+                "planner.period_closed",
+                extra=facts(
+                    start_ns=period.start_ns,
+                    lines_count=len(self._statement.lines),
+                    missing_count=len(self._statement.missing),
+                ),
+            )
+
+    def _to_look_at(self) -> list[int]:
+        """Starts of closed periods worth another look: broken ones, waiting ones, one in turn."""
+        closed_ns, first_ns = self._closed_ns, self._first_ns
+        if closed_ns is None or first_ns is None:
+            return []
+        count = self._share_of(AGAIN_READS)
+        oldest_ns = max(first_ns, self._floor_ns, closed_ns - HORIZON * self._period_ns)
+        closed_count = (closed_ns - oldest_ns) // self._period_ns
+        starts = dict.fromkeys([*list(self._again)[:count], *self._waiting(count)])
+        if closed_count > 0:
+            self._turn += 1
+            reach = min(NEAR, closed_count) if self._turn % 2 else closed_count
+            back = self._turn // 2 % reach + 1
+            starts[closed_ns - back * self._period_ns] = None
+        return [start_ns for start_ns in starts if start_ns >= self._floor_ns]
+
+    def _waiting(self, count: int) -> list[int]:
+        """Some periods that miss a register, each in its turn."""
+        starts = list(self._missing)[:count]
+        for start_ns in starts:
+            del self._missing[start_ns]
+            self._missing[start_ns] = None
+        return starts
+
+    def _weigh(self, found: Statement, registers_wh: int) -> None:
+        """Keeps the three counts of a period; one without lines before all others is none."""
+        first_ns = found.start_ns if self._first_ns is None else self._first_ns
+        if found.lines:
+            self._first_ns = first_ns = min(first_ns, found.start_ns)
+        if found.start_ns < first_ns:
+            return
+        self._balances[found.start_ns] = PeriodBalance(
+            start_ns=found.start_ns,
+            end_ns=found.end_ns,
+            registers_wh=registers_wh,
+            sources_wh=self._sold_wh[found.start_ns],
+            lines_wh=sum(line.energy_wh for line in found.lines),
+        )
+
+    def _remember(self, found: Statement, around: Sequence[LedgerEntry]) -> None:
+        """Marks the neighbours that no longer fit this period, and trims what is too old."""
+        if found.missing:
+            self._missing[found.start_ns] = None
+        else:
+            self._missing.pop(found.start_ns, None)
+        if self._statement is not None and self._statement.start_ns == found.start_ns:
+            self._statement = found
+        before = standing_lines(e for e in around if e.end_ns == found.start_ns)
+        after = standing_lines(e for e in around if e.start_ns == found.end_ns)
+        if found.start_ns > self._floor_ns and not is_continuous(before, found.lines):
+            self._mark(found.start_ns - self._period_ns)
+        if not is_continuous(found.lines, after):
+            self._mark(found.end_ns)
+        self._trim()
+
+    def _mark(self, start_ns: int) -> None:
+        is_closed = self._closed_ns is not None and start_ns < self._closed_ns
+        if is_closed and start_ns >= self._floor_ns:
+            self._again[start_ns] = None
+
+    def _trim(self) -> None:
+        """Keeps memory bounded: of periods past the horizon only their number and the worst."""
+        while len(self._balances) > HORIZON:
+            oldest_ns = min(self._balances)
+            self._old_count += 1
+            old = worst_balance([*self._old_worst, self._balances.pop(oldest_ns)])
+            self._old_worst = [] if old is None else [old]
+            self._sold_wh.pop(oldest_ns, None)
+            self._missing.pop(oldest_ns, None)
+
+    async def _publish(self) -> None:
+        """Posts what has changed, when it is on disk."""
+        worst = worst_balance([*self._old_worst, *self._balances.values()])
+        view = BalanceView(
+            periods_count=self._old_count + len(self._balances),
+            balance_error_wh=0 if worst is None else worst.error_wh,
+            worst=worst,
+        )
+        if (view, self._statement) == (self._board.balance, self._board.statement):
+            return
+        await self._ask(self._store.flush)
+        if self._statement is not None:
+            self._board.post(statement=self._statement, balance=view)
+
+    def _period(self, start_ns: int) -> Period:
+        return Period(start_ns=start_ns, end_ns=start_ns + self._period_ns)
+
+    def _share_of(self, reads: int) -> int:
+        return max(1, reads // max(1, len(self._points)))
+
+    async def _series(self, period: Period) -> list[PointSeries]:
+        series = self._store.registers.series
+        return [
+            PointSeries(
+                site_id=site_id,
+                point_id=point_id,
+                rows=await self._ask(series, site_id, point_id, period.start_ns, period.end_ns),
+            )
+            for site_id, point_id in self._points
+        ]
+
+    async def _entries(self, start_ns: int, end_ns: int) -> list[LedgerEntry]:
+        return list(await self._ask(self._store.ledger.read, start_ns, end_ns))
+
+    async def _ask(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """What the store answers, or StoreError if it is silent."""
+        try:
+            async with asyncio.timeout(STORE_S):
+                return await call(*args)
+        except TimeoutError as error:
+            raise StoreError(f"store: no answer within {STORE_S:g} s; it is asked again") from error
+
+    async def _sleep(self) -> None:
+        await asyncio.sleep(QUIET_S)
+        try:
+            async with asyncio.timeout(WAKE_S - QUIET_S):
+                await self._board.changed()
+        except TimeoutError:
+            return
