@@ -1,0 +1,34 @@
+"""What may go wrong, by name; faults of physics act in the plant, faults of speech in a device."""
+
+from dataclasses import dataclass
+
+PLANT = frozenset({"job_end", "sensor_swap", "leak"})
+SPEECH = frozenset({"offline", "cdu_offline", "meter_offline", "checksum_wrong", "busy"})
+EVENTS = frozenset({"meter_exchange", "register_rollover"})
+ALL = PLANT | SPEECH | EVENTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A fault `id` at a site, `at_s` seconds after the start, for `length_s` (events: once)."""
+
+    id: str
+    site_id: str
+    at_s: float
+    length_s: float = 0.0
+
+
+def active(faults: tuple[Fault, ...], *, since_start_s: float) -> frozenset[str]:
+    """Names of the faults that last at this moment."""
+    return frozenset(
+        fault.id
+        for fault in faults
+        if fault.id not in EVENTS and 0 <= since_start_s - fault.at_s < fault.length_s
+    )
+
+
+def due(faults: tuple[Fault, ...], *, after_s: float, until_s: float) -> tuple[str, ...]:
+    """Names of the events that fall into (after, until]."""
+    return tuple(
+        fault.id for fault in faults if fault.id in EVENTS and after_s < fault.at_s <= until_s
+    )
