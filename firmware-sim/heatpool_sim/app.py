@@ -1,0 +1,208 @@
+"""Composition root: which device stands before which plant, and how a fleet starts and stops."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from heatpool.errors import HeatpoolError
+from heatpool.process.journal import facts
+from heatpool_sim import loops
+from heatpool_sim.devices import memory
+from heatpool_sim.devices.mbus_meter import MbusMeter
+from heatpool_sim.devices.memory import SavedFleet, SavedSite
+from heatpool_sim.devices.modbus_cdu import ModbusCdu
+from heatpool_sim.loops import RunningSite
+from heatpool_sim.plant import site as plants
+from heatpool_sim.plant.control import Control
+from heatpool_sim.plant.meter import MODULUS, Meter, MeterState
+from heatpool_sim.ports import Address, Device, Twin
+from heatpool_sim.scenario import Scenario, SiteSpec
+
+logger = logging.getLogger(__name__)
+
+_SAVE_S = 3.0  # what a killed simulator forgets at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteDoor:
+    """A served site: its running plant and where its devices answer."""
+
+    spec: SiteSpec
+    running: RunningSite
+    cdu: Address
+    meter: Address
+
+
+class Fleet:
+    """A served fleet, and the door through which a story changes it while it runs."""
+
+    def __init__(self, scenario: Scenario, doors: Mapping[str, SiteDoor]) -> None:
+        self.scenario = scenario
+        self.doors = doors
+
+    def register_wh(self, site_id: str) -> int:
+        """What a site's meter shows now, Wh."""
+        return self.doors[site_id].running.state.metered.register_wh
+
+    def meter(self, site_id: str) -> Meter:
+        """The meter that hangs at a site now."""
+        return self.doors[site_id].running.state.meter
+
+    def inject(self, site_id: str, fault: str, *, length_s: float = float("inf")) -> None:
+        """Makes a fault last from now, or an event happen now."""
+        self.doors[site_id].running.inject(fault, length_s=length_s)
+
+    def clear(self, site_id: str, fault: str) -> None:
+        """Ends a fault that was injected."""
+        self.doors[site_id].running.clear(fault)
+
+    def exchange_meter(
+        self, site_id: str, *, number: int | None = None, register_wh: int = 0
+    ) -> Meter:
+        """The new meter at a site: another number, a register of its own."""
+        return self.doors[site_id].running.exchange_meter(number=number, register_wh=register_wh)
+
+    def approach_rollover(self, site_id: str, *, left_wh: int) -> None:
+        """Sets a site's register `left_wh` before its end."""
+        self.doors[site_id].running.set_register(MODULUS - left_wh)
+
+    def addresses(self) -> list[dict[str, object]]:
+        """Where every site's devices answer, one row a site."""
+        return [_row(site_id, door) for site_id, door in self.doors.items()]
+
+    def saved(self) -> SavedFleet:
+        """What a restart needs to go on from here."""
+        sites = {site_id: _saved(door) for site_id, door in self.doors.items()}
+        return SavedFleet(fleet=self.scenario.name, sites=sites)
+
+
+def told_to_stop() -> asyncio.Event:
+    """Set once this process gets TERM or INT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def serve(scenario: Scenario, *, state_file: Path | None = None) -> AsyncIterator[Fleet]:
+    """Serves a fleet on loopback for as long as the context is open.
+
+    Raises:
+        ConfigError: the state file cannot be used.
+    """
+    saved = SavedFleet(fleet=scenario.name, sites={})
+    if state_file is not None:
+        saved = await asyncio.to_thread(memory.load, state_file, fleet=scenario.name)
+    async with AsyncExitStack() as stack:
+        doors = {}
+        for spec in scenario.sites:
+            doors[spec.site_id] = await _open(stack, spec, saved.sites.get(spec.site_id))
+        fleet = Fleet(scenario, doors)
+        if state_file is not None:
+            stack.push_async_callback(_save, fleet, state_file)
+        async with asyncio.TaskGroup() as tasks:
+            running = [door.running for door in doors.values()]
+            turns = [tasks.create_task(loops.run(running, step_s=scenario.step_s), name="plants")]
+            if state_file is not None:
+                turns.append(tasks.create_task(_keep(fleet, state_file), name="state"))
+            try:
+                yield fleet
+            finally:
+                for turn in turns:
+                    turn.cancel()
+
+
+async def _keep(fleet: Fleet, state_file: Path) -> None:
+    while True:
+        await asyncio.sleep(_SAVE_S)
+        await _save(fleet, state_file)
+
+
+async def _save(fleet: Fleet, state_file: Path) -> None:
+    await asyncio.to_thread(memory.save, state_file, fleet.saved())
+
+
+async def _open(stack: AsyncExitStack, spec: SiteSpec, saved: SavedSite | None) -> SiteDoor:
+    running = _running(spec, saved)
+    cdu_port, meter_port = (saved.cdu_port, saved.meter_port) if saved else (0, 0)
+    cdu = await _at(stack, running, ModbusCdu(port=cdu_port), ModbusCdu())
+    address = spec.meter_address
+    meter = await _at(
+        stack, running, MbusMeter(port=meter_port, address=address), MbusMeter(address=address)
+    )
+    return SiteDoor(spec=spec, running=running, cdu=cdu, meter=meter)
+
+
+async def _at(stack: AsyncExitStack, plant: Twin, wished: Device, other: Device) -> Address:
+    """Where the device answers: at its old port, or at a free one if that is taken by now."""
+    try:
+        return await stack.enter_async_context(wished.serve(plant))
+    except HeatpoolError as error:
+        logger.warning("device.moved", extra=facts(reason=str(error)))
+        return await stack.enter_async_context(other.serve(plant))
+
+
+def _running(spec: SiteSpec, saved: SavedSite | None) -> RunningSite:
+    boot_ns = time.monotonic_ns()
+    first = plants.steady(
+        spec.plant,
+        at_ns=time.time_ns(),
+        meter=spec.meter,
+        metered=MeterState(register_wh=spec.register_wh, register_l=spec.register_l),
+    )
+    first = replace(first, control=Control(mode=spec.mode, written_ns=boot_ns))
+    return RunningSite(
+        spec.plant,
+        first if saved is None else _resumed(first, saved),
+        errors=spec.errors,
+        planned=spec.faults,
+        boot_ns=boot_ns,
+    )
+
+
+def _resumed(first: plants.SiteState, saved: SavedSite) -> plants.SiteState:
+    return replace(
+        first,
+        meter=replace(first.meter, number=saved.meter_number),
+        metered=MeterState(
+            register_wh=saved.register_wh,
+            remainder_wh=saved.remainder_wh,
+            register_l=saved.register_l,
+            remainder_l=saved.remainder_l,
+        ),
+        loop=replace(first.loop, hot_c=saved.hot_c),
+        held_j=saved.held_j,
+    )
+
+
+def _saved(door: SiteDoor) -> SavedSite:
+    now = door.running.state
+    return SavedSite(
+        meter_number=now.meter.number,
+        register_wh=now.metered.register_wh,
+        remainder_wh=now.metered.remainder_wh,
+        register_l=now.metered.register_l,
+        remainder_l=now.metered.remainder_l,
+        hot_c=now.loop.hot_c,
+        held_j=now.held_j,
+        cdu_port=door.cdu.port,
+        meter_port=door.meter.port,
+    )
+
+
+def _row(site_id: str, door: SiteDoor) -> dict[str, object]:
+    meter = door.running.state.meter
+    return {
+        "site_id": site_id,
+        "virtual_source_id": door.spec.virtual_source_id,
+        "cdu": door.cdu.url,
+        "meter": door.meter.url,
+        "meter_address": door.spec.meter_address,
+        "meter_id": f"{meter.manufacturer}.{meter.number:08d}",
+    }

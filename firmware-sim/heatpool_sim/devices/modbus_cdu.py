@@ -1,0 +1,122 @@
+"""A coolant unit that speaks Modbus TCP, as its maker's manual lays the cells out.
+
+Cells follow the cooling loop's words: supply is the cold pipe, return the hot one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pymodbus.constants import ExcCodes
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from heatpool.errors import HeatpoolError
+from heatpool_sim.plant.gauges import Gauges
+from heatpool_sim.ports import LOOPBACK, Address, Twin
+
+INPUT_CELLS = 12
+HOLDING_CELLS = 4
+_ABSENT = 0xFFFF
+_READ_INPUT = 4
+_SILENT = frozenset({"offline", "cdu_offline"})
+
+
+class ModbusCdu:
+    """One unit behind its own TCP port, unit id 1 unless told otherwise."""
+
+    def __init__(self, *, port: int = 0, unit_id: int = 1) -> None:
+        self._port = port
+        self._unit_id = unit_id
+
+    @asynccontextmanager
+    async def serve(self, plant: Twin) -> AsyncIterator[Address]:
+        """Answers at the address for as long as the context is open.
+
+        Raises:
+            HeatpoolError: the port is taken.
+        """
+        server = ModbusTcpServer(
+            _device(plant, self._unit_id),
+            address=(LOOPBACK, self._port),
+            ignore_missing_devices=True,
+            trace_packet=lambda sending, data: _spoken(plant, data) if sending else data,
+        )
+        if not await server.listen():
+            raise HeatpoolError(f"port {self._port} on {LOOPBACK} is taken; free it or give 0")
+        try:
+            yield Address(host=LOOPBACK, port=_bound_port(server))
+        finally:
+            await server.shutdown()  # type: ignore[no-untyped-call]  # the library leaves it bare
+
+
+def input_cells(gauges: Gauges) -> list[int]:
+    """The twelve input cells, big-endian words; cell 9 is reserved by the maker."""
+    status = 1 | gauges.has_leak << 1 | gauges.is_expired << 2 | gauges.is_remote << 3
+    return [
+        *_unsigned32(gauges.volume_flow_m3_h * 1000.0),
+        _signed16(gauges.cold_c * 100.0),
+        _signed16(gauges.hot_c * 100.0),
+        _unsigned16(gauges.pump_frac * 1000.0),
+        _unsigned16(gauges.valve_frac * 1000.0),
+        *_signed32(gauges.reported_heat_w),
+        status,
+        _ABSENT,
+        *_unsigned32(gauges.rack_electric_w),
+    ]
+
+
+def _device(plant: Twin, unit_id: int) -> SimDevice:
+    """Cells are filled from the plant at the moment they are asked for, never torn."""
+
+    async def action(
+        function: int,
+        _first: int,
+        at: int,
+        _count: int,
+        current: list[int],
+        wished: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        if "busy" in plant.faults:
+            return ExcCodes.DEVICE_BUSY
+        if wished is None:
+            fresh = input_cells(plant.gauges()) if function == _READ_INPUT else plant.cells()
+            current[: len(fresh)] = fresh
+            return None
+        took = plant.write([int(value) for value in wished], at=at)
+        return None if took else ExcCodes.ILLEGAL_VALUE
+
+    bits = [SimData(0, values=[False] * 16, datatype=DataType.BITS)]
+    holding = [SimData(0, count=HOLDING_CELLS, datatype=DataType.REGISTERS)]
+    inputs = [SimData(0, count=INPUT_CELLS, datatype=DataType.REGISTERS)]
+    # Coils and discrete inputs must be there, the library wants all four blocks.
+    return SimDevice(unit_id, simdata=(bits, list(bits), holding, inputs), action=action)
+
+
+def _spoken(plant: Twin, data: bytes) -> bytes:
+    return b"" if plant.faults & _SILENT else data
+
+
+def _bound_port(server: ModbusTcpServer) -> int:
+    listener = server.transport
+    if not isinstance(listener, asyncio.Server):
+        raise HeatpoolError("the coolant unit's server has no listening socket")
+    return int(listener.sockets[0].getsockname()[1])
+
+
+def _unsigned16(value: float) -> int:
+    return min(max(round(value), 0), _ABSENT - 1)
+
+
+def _signed16(value: float) -> int:
+    return min(max(round(value), -0x8000), 0x7FFE) & 0xFFFF
+
+
+def _unsigned32(value: float) -> tuple[int, int]:
+    whole = min(max(round(value), 0), 0xFFFF_FFFE)
+    return whole >> 16, whole & 0xFFFF
+
+
+def _signed32(value: float) -> tuple[int, int]:
+    whole = min(max(round(value), -(2**31)), 2**31 - 2) & 0xFFFF_FFFF
+    return whole >> 16, whole & 0xFFFF

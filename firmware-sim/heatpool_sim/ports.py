@@ -1,0 +1,56 @@
+"""Through what a simulated device sees its plant, and the world sees the device."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from heatpool_sim.plant.gauges import Gauges
+from heatpool_sim.plant.meter import Meter, MeterState
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a device answers."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The address as agents are told it."""
+        return f"tcp://{self.host}:{self.port}"
+
+
+class Twin(Protocol):
+    """The plant behind a device: what its sensors show and what its cells command."""
+
+    @property
+    def faults(self) -> frozenset[str]:
+        """Names of the faults that last now."""
+        ...
+
+    def gauges(self) -> Gauges:
+        """The coolant unit's display."""
+        ...
+
+    def meter(self) -> tuple[Meter, MeterState]:
+        """The heat meter's plate and its registers."""
+        ...
+
+    def cells(self) -> tuple[int, int, int, int]:
+        """The coolant unit's holding block."""
+        ...
+
+    def write(self, values: list[int], *, at: int) -> bool:
+        """Whether the block took these cells; a write restarts the watchdog."""
+        ...
+
+
+class Device(Protocol):
+    """Translates a plant into a protocol; knows no physics."""
+
+    def serve(self, plant: Twin) -> AbstractAsyncContextManager[Address]:
+        """Answers at the address for as long as the context is open."""
+        ...
