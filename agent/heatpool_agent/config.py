@@ -1,12 +1,19 @@
 """TOML -> frozen Config of one site; each driver validates its own block when it is opened."""
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from heatpool.errors import ConfigError
 from heatpool.process import settings
+from heatpool.water import FLUIDS
+from heatpool_agent.core.estimate import LoopPriors
 from heatpool_agent.ports import Roots
 
 ENV_PREFIX = "HEATPOOL"
@@ -40,6 +47,8 @@ class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     sensor_side: Literal["hot", "cold", "unknown"] = "unknown"
     rejection_capacity_w: NotNegative | None = None
     max_heat_rate_w: NotNegative | None = None
+    hot_limit_c: float = 75.0
+    has_leak_sensor: bool = True
 
 
 class Aggregator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,6 +69,8 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     listen: str = "127.0.0.1:9188"
     announce: bool = True
+    # Beyond loopback there is no TLS yet: say that you know, and nothing can be changed from there.
+    insecure_lan: bool = False
 
 
 class RootSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,4 +126,67 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: with every mistake.
     """
-    return settings.load(path, Config, environ=environ, prefix=ENV_PREFIX)
+    config = settings.load(path, Config, environ=environ, prefix=ENV_PREFIX)
+    if mistakes := [*_off_the_grid(config), *_unknown_fluids(config), *_open_doors(config)]:
+        raise ConfigError(mistakes, file=str(path or ""))
+    return config
+
+
+def _off_the_grid(config: Config) -> Iterator[str]:
+    sampling = config.sampling
+    for name, long_s, short_s in (
+        ("report_period_s", sampling.report_period_s, sampling.period_s),
+        ("message_period_s", sampling.message_period_s, sampling.report_period_s),
+    ):
+        if long_s < short_s or abs(long_s / short_s - round(long_s / short_s)) > 1e-9:
+            yield f"sampling.{name}: is {long_s:g}, must be a whole multiple of {short_s:g}"
+
+
+def _unknown_fluids(config: Config) -> Iterator[str]:
+    for index, loop in enumerate(config.loop):
+        if loop.fluid not in FLUIDS:
+            yield f"loop[{index}].fluid: is {loop.fluid!r}; known: {', '.join(FLUIDS)}"
+
+
+def _open_doors(config: Config) -> Iterator[str]:
+    """Without certificates nothing leaves this machine unless the owner says so."""
+    if config.http.listen and not is_loopback(config.http.listen) and not config.http.insecure_lan:
+        yield (
+            f"http.listen: is {config.http.listen!r}, beyond loopback and without TLS; "
+            "set http.insecure_lan = true to allow reading from there"
+        )
+    if config.aggregator.url and not is_loopback(config.aggregator.url):
+        yield (
+            f"aggregator.url: is {config.aggregator.url!r}, beyond loopback and without TLS; "
+            "use an address on this machine, such as one end of a tunnel"
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `host:port` or a url names this machine alone."""
+    host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_announced(http: Http, address: str | None) -> bool:
+    """Whether others on the network may find the page: only one that they can reach."""
+    return http.announce and address is not None and not is_loopback(address)
+
+
+def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
+    """What is assumed of a loop with this cooling; and of a device's own figure, u as a share."""
+    shelf = resources.files("heatpool_agent") / "data" / "loop_priors.toml"
+    data = tomllib.loads(shelf.read_text(encoding="utf-8"))
+    capture = data["capture"][cooling]
+    priors = LoopPriors(
+        capture_frac=capture["value"],
+        capture_frac_u=capture["u"],
+        lag_s=data["lag"]["value"],
+        flow_u_frac=data["flow"]["value"],
+        delta_k_u=data["temperature_pair"]["value"],
+        unknown_side_u_frac=data["unknown_side"]["value"],
+    )
+    return priors, data["reported"]["value"]

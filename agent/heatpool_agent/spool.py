@@ -17,12 +17,19 @@ from typing import TextIO
 
 import msgpack
 
-from heatpool.codec import columns_to_bytes, pack, register_to_list, registers_to_bytes
+from heatpool.codec import (
+    columns_to_bytes,
+    pack,
+    register_to_list,
+    registers_from_bytes,
+    registers_to_bytes,
+)
 from heatpool.errors import StoreError
 from heatpool.sample import (
     BootId,
     Channel,
     GapReason,
+    MeteringPointId,
     RegisterRow,
     Row,
     Schema,
@@ -157,17 +164,27 @@ class SqliteSpool:
         Raises:
             StoreError: the disk did not take it; the rows are not in the spool.
         """
-        db = self._db[SpoolKind.BILLING]
-        found = db.execute("SELECT value FROM meta WHERE name = 'chain'").fetchone()
-        chained = list(_chained(rows, bytes.fromhex(found[0]) if found else b""))
+        chained = list(_chained(rows, self._note("chain")))
         span = (rows[0].event_ns, rows[-1].event_ns)
         with self._commit(SpoolKind.BILLING) as db:
             self._number(db, SpoolKind.BILLING, span, registers_to_bytes(chained))
-            db.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('chain', ?)",
-                (chained[-1].chain_sha256.hex(),),
+            notes = {f"last/{row.metering_point_id}": registers_to_bytes([row]) for row in chained}
+            notes["chain"] = chained[-1].chain_sha256
+            db.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                [(name, note.hex()) for name, note in notes.items()],
             )
         self._note_given(SpoolKind.BILLING)
+
+    def last_register(self, point_id: MeteringPointId) -> RegisterRow | None:
+        """The newest row of a metering point; None before the first one."""
+        found = self._note(f"last/{point_id}")
+        return registers_from_bytes(found)[0] if found else None
+
+    def _note(self, name: str) -> bytes:
+        db = self._db[SpoolKind.BILLING]
+        found = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return bytes.fromhex(found[0]) if found else b""
 
     def _number(
         self, db: sqlite3.Connection, kind: SpoolKind, span: tuple[int, int], payload: bytes

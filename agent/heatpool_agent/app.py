@@ -1,0 +1,196 @@
+"""Composition root of the agent: opens what the settings name, runs it, closes in reverse."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heatpool.process.journal import facts
+from heatpool.sample import SpoolKind
+from heatpool_agent.assembly import (
+    SystemClock,
+    loop_settings,
+    open_obeys,
+    open_sensors,
+    open_spool,
+    site_id,
+    state_dir,
+)
+from heatpool_agent.board import Board
+from heatpool_agent.config import Config, is_announced
+from heatpool_agent.loops.obey import Obey
+from heatpool_agent.loops.sense import Sense
+from heatpool_agent.loops.spooling import Spooling
+from heatpool_agent.loops.supervise import Driven, Supervisor
+from heatpool_agent.ports import Clock, Speaker, Spool
+
+logger = logging.getLogger(__name__)
+
+# Stopping may take ten seconds in all; half of that is for a last exchange with the aggregator.
+DRAIN_S = 5.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one site runs on."""
+
+    config: Config
+    board: Board
+    clock: Clock
+    driven: Sequence[Driven]
+    obeys: Sequence[Obey]
+    spool: Spool
+    spooling: Spooling
+
+
+async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
+    """The daemon, until TERM or INT; then everything is flushed within ten seconds.
+
+    Raises:
+        HeatpoolError: it cannot start.
+    """
+    stop = asyncio.Event()
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        parts = await _opened(config, environ, stack)
+        address = await stack.enter_async_context(_pages(parts))
+        _tell_ready(ready_file, parts.board, address)
+        await _serve(parts, stop)
+    logger.info("agent.stopped")
+
+
+async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitStack) -> Parts:
+    clock = SystemClock()
+    folder = state_dir(config, environ)
+    board = Board(site_id=await asyncio.to_thread(site_id, config, folder))
+    driven = await open_sensors(config, clock, stack)
+    obeys = await open_obeys(config, board, clock, stack)
+    spool = await asyncio.to_thread(open_spool, config, folder, clock)
+    spooling = Spooling(spool, board)
+    stack.push_async_callback(spooling.close)
+    await spooling.close_frame()
+    return Parts(
+        config=config,
+        board=board,
+        clock=clock,
+        driven=driven,
+        obeys=obeys,
+        spool=spool,
+        spooling=spooling,
+    )
+
+
+async def _serve(parts: Parts, stop: asyncio.Event) -> None:
+    """The line outlives the site's loops, so that their last words still get through."""
+    async with asyncio.TaskGroup() as line:
+        push = line.create_task(_push(parts), name="push")
+        async with asyncio.TaskGroup() as site:
+            tasks = _site_tasks(parts, site)
+            await stop.wait()
+            logger.info("agent.stopping")
+            for task in tasks:
+                task.cancel()
+        await parts.spooling.close_frame()
+        await _drained(parts.board)
+        push.cancel()
+
+
+def _site_tasks(parts: Parts, site: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    sampling = parts.config.sampling
+    sense = Sense(
+        loop_settings(parts.config),
+        parts.board,
+        parts.clock,
+        spooling=parts.spooling,
+        period_s=sampling.period_s,
+        report_period_s=sampling.report_period_s,
+    )
+    watches = [Supervisor(one, parts.board, parts.clock, sense.take) for one in parts.driven]
+    works = {"sense": sense.run()}
+    works |= {f"sensor.{one.id}": w.run() for one, w in zip(parts.driven, watches, strict=True)}
+    works |= {f"obey.{index}": obey.run() for index, obey in enumerate(parts.obeys)}
+    return [site.create_task(work, name=name) for name, work in works.items()]
+
+
+async def _drained(board: Board) -> None:
+    """Waits until all is durable at the other end; a line that is down ends the wait."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while board.uplink.state == "connected" and unacked_count(board):
+                board.spooled.set()
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        logger.warning("agent.unacked", extra=facts(batches=unacked_count(board)))
+
+
+def unacked_count(board: Board) -> int:
+    """Frames that are on disk here and not known to be durable elsewhere."""
+    return sum(max(0, mark.next_seq - 1 - mark.durable_seq) for mark in board.marks.values())
+
+
+async def _push(parts: Parts) -> None:
+    url = parts.config.aggregator.url
+    if not url:
+        return
+    from heatpool_agent.loops.push import Push
+    from heatpool_agent.uplinks import grpc
+
+    push = Push(
+        parts.spool,
+        parts.spooling,
+        parts.board,
+        speaker=lambda: _speaker(parts),
+        open_uplink=lambda who: grpc.open(url, who, parts.clock),
+    )
+    await push.run()
+
+
+def _speaker(parts: Parts) -> Speaker:
+    capacities_w = [loop.rejection_capacity_w for loop in parts.config.loop]
+    known_w = [capacity_w for capacity_w in capacities_w if capacity_w is not None]
+    is_known = bool(capacities_w) and len(known_w) == len(capacities_w)
+    return Speaker(
+        site_id=parts.board.site_id,
+        marks=[parts.spool.mark(kind) for kind in SpoolKind],
+        schemas=parts.spool.schemas(),
+        rejection_capacity_w=sum(known_w) if is_known else None,
+        loop_ids=[loop.id for loop in parts.config.loop],
+    )
+
+
+@asynccontextmanager
+async def _pages(parts: Parts) -> AsyncIterator[str | None]:
+    """The local status page, and its announcement where others may see it."""
+    settings = parts.config.http
+    if not settings.listen:
+        yield None
+        return
+    from heatpool_agent import http
+
+    period_s = parts.config.sampling.period_s
+    async with AsyncExitStack() as stack:
+        served = http.serve(settings.listen, parts.board, parts.clock, period_s=period_s)
+        address = await stack.enter_async_context(served)
+        if is_announced(settings, address):
+            from heatpool_agent import announce
+
+            announced = announce.announced(settings, address, parts.board.site_id)
+            await stack.enter_async_context(announced)
+        logger.info("agent.page", extra=facts(url=f"http://{address}/"))
+        yield address
+
+
+def _tell_ready(path: Path | None, board: Board, address: str | None) -> None:
+    """Writes aside and renames, so that who waits for the file never reads half of it."""
+    logger.info("agent.ready", extra=facts(site=board.site_id))
+    if path is not None:
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps({"site_id": board.site_id, "http": address}), encoding="utf-8")
+        os.replace(aside, path)

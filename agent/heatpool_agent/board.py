@@ -1,0 +1,116 @@
+"""What the agent's loops tell each other, and what http reads: frozen values on one board."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from heatpool.sample import Estimate, SiteId, SpoolKind
+from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
+from heatpool_agent.core.reading import Reading
+from heatpool_agent.ports import SpoolMark
+
+# More wishes or reports than this between two ticks are a flood; the newest ones count.
+WISHES_LIMIT = 32
+REPORTS_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorView:
+    """How one sensor fares."""
+
+    id: str
+    kind: str
+    state: str  # up | busy | gone | starting
+    detail: str = ""
+    fix: str = ""
+    readings_count: int = 0
+    read_s: float | None = None
+    failures_count: int = 0
+    boot_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopView:
+    """Heat of one loop at the last tick; None is absent."""
+
+    loop_id: str
+    electric: Estimate | None = None
+    computed: Estimate | None = None
+    fused: Estimate | None = None
+    reported_heat_w: float | None = None
+    delivered_heat_w: float | None = None
+    hot_c: float | None = None
+    cold_c: float | None = None
+    volume_flow_m3_h: float | None = None
+    rejection_capacity_w: float | None = None
+    leak: bool | None = None
+    safety_boot_ns: int | None = None  # when hot_c and leak were last read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetpointView:
+    """What is wished, what is done."""
+
+    setpoint_seq: int
+    heat_rate_w: float
+    applied_heat_rate_w: float | None
+    state: SetpointState
+    reason: str
+    lease_left_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkView:
+    """State of the line."""
+
+    state: str = "none"  # none | waiting | connected
+    detail: str = ""
+    batches_sent: int = 0
+    batches_acked: int = 0
+
+
+@dataclass(slots=True)
+class Board:
+    """Last values; each field is posted by one loop."""
+
+    site_id: SiteId
+    electric: Estimate | None = None
+    loops: tuple[LoopView, ...] = ()
+    sensors: Mapping[str, SensorView] = field(default_factory=dict)
+    latest: dict[str, tuple[Reading, ...]] = field(default_factory=dict)
+    marks: Mapping[SpoolKind, SpoolMark] = field(default_factory=dict)
+    spool_bytes: int = 0
+    spool_error: str = ""
+    uplink: UplinkView = field(default_factory=UplinkView)
+    setpoint: SetpointView | None = None
+    ticks: int = 0
+    missed_ticks: int = 0
+    last_tick_boot_ns: int = 0
+    wishes: "asyncio.Queue[Setpoint | Heartbeat]" = field(
+        default_factory=lambda: asyncio.Queue(WISHES_LIMIT)
+    )
+    reports: "asyncio.Queue[SetpointReport]" = field(
+        default_factory=lambda: asyncio.Queue(REPORTS_LIMIT)
+    )
+    spooled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def post_sensor(self, view: SensorView) -> None:
+        """Replaces the view of one sensor."""
+        self.sensors = {**self.sensors, view.id: view}
+
+    def post_spool(self, marks: Sequence[SpoolMark], size_bytes: int) -> None:
+        """Replaces the marks, and wakes who sends."""
+        self.marks = {mark.kind: mark for mark in marks}
+        self.spool_bytes = size_bytes
+        self.spooled.set()
+
+
+V = TypeVar("V")
+
+
+def put_newest(queue: "asyncio.Queue[V]", value: V) -> None:
+    """Puts a value; a full queue loses its oldest one, since only the newest counts."""
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(value)

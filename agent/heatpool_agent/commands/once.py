@@ -1,0 +1,231 @@
+"""`heatpool-agent once`: everything that can be read now, and the heat that follows from it."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heatpool.errors import SensorBusy, SensorGone
+from heatpool.sample import Estimate, Provenance, SiteId
+from heatpool_agent.assembly import (
+    SystemClock,
+    loop_settings,
+    open_sensors,
+    site_id,
+    state_dir,
+)
+from heatpool_agent.board import Board, SensorView
+from heatpool_agent.config import Config, load
+from heatpool_agent.core.reading import Reading
+from heatpool_agent.loops.sense import Sense
+from heatpool_agent.loops.supervise import Driven
+
+SCHEMA = "heatpool.once/1"
+EXIT_NOTHING = 4
+# 95 % of a normal distribution lie within this many standard uncertainties.
+BAND = 1.96
+
+
+@click.command("once")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+@click.option("--for", "span_s", default=1.0, show_default=True, help="Seconds between two reads.")
+def command(*, path: Path | None, as_json: bool, span_s: float) -> None:
+    """Read every sensor twice and estimate the heat; sends nothing."""
+    config = load(path, os.environ)
+    document = asyncio.run(look(config, os.environ, span_s=span_s))
+    if as_json:
+        json.dump(document, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        click.echo(table(document))
+    named = {str(block.get("id")) for block in config.sensor}
+    if any(view["id"] in named and view["state"] != "up" for view in document["sensors"]):
+        sys.exit(EXIT_NOTHING)
+
+
+async def look(config: Config, environ: Mapping[str, str], *, span_s: float) -> dict[str, Any]:
+    """The document of one look: two passes over every sensor, `span_s` apart."""
+    clock = SystemClock()
+    board = Board(site_id=_site(config, environ))
+    async with AsyncExitStack() as stack:
+        driven = await open_sensors(config, clock, stack)
+        sense = Sense(
+            loop_settings(config),
+            board,
+            clock,
+            spooling=None,
+            period_s=config.sampling.period_s,
+            report_period_s=config.sampling.report_period_s,
+        )
+        await asyncio.gather(*(_read(one, board, sense, probe=True) for one in driven))
+        await asyncio.sleep(span_s)
+        await asyncio.gather(*(_read(one, board, sense, probe=False) for one in driven))
+        at_ns = clock.event_ns()
+        sense.tick(at_ns, clock.boot_ns())
+    return document(board, at_ns)
+
+
+def _site(config: Config, environ: Mapping[str, str]) -> SiteId:
+    """A look must not leave files behind: a site that has no name yet gets none."""
+    folder = state_dir(config, environ)
+    is_named = config.site.id != "auto" or (folder / "site_id").exists()
+    return site_id(config, folder) if is_named else SiteId("unnamed")
+
+
+async def _read(one: Driven, board: Board, sense: Sense, *, probe: bool) -> None:
+    state, detail, fix = "up", "", ""
+    readings: Sequence[Reading] = ()
+    try:
+        async with asyncio.timeout(one.timeout_s):
+            if probe and not await one.sensor.probe():
+                state, detail = "absent", "nothing of this kind here"
+            elif probe or board.sensors[one.id].state == "up":
+                readings = await one.sensor.read()
+            else:
+                return
+    except SensorGone as error:
+        state, detail, fix = "gone", error.reason, error.fix
+    except SensorBusy as error:
+        state, detail = "busy", str(error)
+    except TimeoutError:
+        state, detail = "gone", f"no answer within {one.timeout_s:g} s"
+    board.post_sensor(
+        SensorView(
+            id=one.id,
+            kind=one.kind,
+            state=state,
+            detail=detail,
+            fix=fix,
+            readings_count=len(readings),
+        )
+    )
+    board.latest[one.id] = tuple(readings)
+    await sense.take(one, readings)
+
+
+def document(board: Board, at_ns: int) -> dict[str, Any]:
+    """The look as one JSON document; a figure that is absent is not in it."""
+    return {
+        "schema": SCHEMA,
+        "site_id": board.site_id,
+        "at_ns": at_ns,
+        "readings": [_reading(r) for readings in board.latest.values() for r in readings],
+        "estimates": list(_estimates(board)),
+        "sensors": [_sensor(view) for view in board.sensors.values()],
+    }
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    fields = {
+        "sensor": reading.sensor,
+        "channel": reading.channel,
+        "label": reading.label or None,
+        "node": reading.node.value,
+        "loop": reading.loop or None,
+        "quantity": reading.quantity,
+        "kind": reading.kind.value,
+        "value": reading.value,
+        "u": reading.u,
+        "raw": reading.raw,
+        "exponent": reading.exponent if reading.raw is not None else None,
+        "modulus": reading.modulus,
+        "meter_id": reading.meter_id or None,
+        "event_ns": reading.event_ns,
+        "flags": list(reading.flags),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _estimates(board: Board) -> Iterable[dict[str, Any]]:
+    if board.electric is not None:
+        yield _estimate("electric", board.electric)
+    for loop in board.loops:
+        for name, figure in (
+            ("electric_heat", loop.electric),
+            ("computed_heat", loop.computed),
+            ("heat_rate", loop.fused),
+        ):
+            if figure is not None:
+                yield _estimate(f"{loop.loop_id}/{name}", figure)
+
+
+def _estimate(channel: str, figure: Estimate) -> dict[str, Any]:
+    low_w = figure.value - BAND * figure.u
+    # Flow can run backwards; a host that takes no electricity is as little as there can be.
+    is_electric = figure.provenance is Provenance.ELECTRIC
+    return {
+        "channel": channel,
+        "value_w": figure.value,
+        "value_w_u": figure.u,
+        "lo95_w": max(0.0, low_w) if is_electric else low_w,
+        "hi95_w": figure.value + BAND * figure.u,
+        "quality_class": figure.quality.name,
+        "provenance": figure.provenance.name.lower(),
+        "flags": list(figure.flags),
+    }
+
+
+def _sensor(view: SensorView) -> dict[str, Any]:
+    return {
+        "id": view.id,
+        "kind": view.kind,
+        "state": view.state,
+        "detail": view.detail,
+        "fix": view.fix,
+    }
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The look as text for people."""
+    return "\n".join(
+        [
+            f"site {document['site_id']}",
+            "",
+            *_rows(("estimate", "W", "± 95 %", "class", "from", "flags"), _told(document)),
+            "",
+            *_rows(("sensor", "state", "what is wrong", "what mends it"), _sensors(document)),
+            "",
+            *_rows(("reading", "value", "of"), _readings(document)),
+        ]
+    )
+
+
+def _told(document: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for figure in document["estimates"]:
+        yield (
+            figure["channel"],
+            f"{figure['value_w']:.0f}",
+            f"{BAND * figure['value_w_u']:.0f}",
+            figure["quality_class"],
+            figure["provenance"],
+            " ".join(figure["flags"]),
+        )
+
+
+def _sensors(document: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for view in document["sensors"]:
+        yield view["id"], view["state"], view["detail"], view["fix"]
+
+
+def _readings(document: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    for reading in document["readings"]:
+        yield (
+            f"{reading['quantity']} {reading.get('label', '')}".strip(),
+            f"{reading['value']:.6g}",
+            f"{reading['sensor']} {reading['channel']} {' '.join(reading['flags'])}".strip(),
+        )
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    every = [head, *rows]
+    widths = [max(len(row[column]) for row in every) for column in range(len(head))]
+    for row in every:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

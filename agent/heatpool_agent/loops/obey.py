@@ -1,0 +1,209 @@
+"""The way down at the site: each second, what the loop's actuator is told, and nobody else asked.
+
+The uplink only brings wishes to the board. Without a valid lease the answer is `release`: all heat
+is rejected here.
+"""
+
+import asyncio
+import logging
+
+from heatpool.errors import ActuatorError
+from heatpool.process.journal import facts
+from heatpool.setpoint import Setpoint, SetpointReport, SetpointState
+from heatpool_agent.board import Board, LoopView, SetpointView, put_newest
+from heatpool_agent.core.safety import (
+    Command,
+    Held,
+    Limits,
+    LoopState,
+    SafetyReading,
+    admit,
+    decide,
+    renew,
+)
+from heatpool_agent.loops.grid import until_next_tick
+from heatpool_agent.ports import Actuator, Clock
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0
+# Beside the tick this stays within the two seconds that a fallback may take.
+ACT_TIMEOUT_S = 0.8
+# The device's own watchdog is fed well before it runs out, and no more often than that.
+FEED_S = 5.0
+# The meter moved by more than its noise towards what was wished.
+EFFECT_FRAC = 0.10
+_NS = 1_000_000_000
+
+
+class Obey:
+    """One loop with its actuator; holds at most one setpoint, never over a restart."""
+
+    def __init__(
+        self, loop_id: str, actuator: Actuator, limits: Limits, board: Board, clock: Clock
+    ) -> None:
+        self._loop_id = loop_id
+        self._actuator = actuator
+        self._limits = limits
+        self._board = board
+        self._clock = clock
+        self._held: Held | None = None
+        self._told: Command | None = None
+        self._told_boot_ns = 0
+        self._is_confirmed = False
+        self._applied_w: float | None = None
+        self._state = SetpointState.PLANNED
+
+    async def run(self) -> None:
+        """Decides and acts until cancelled; every way out ends in a release."""
+        try:
+            while True:
+                self._take_wishes()
+                await self._act(self._decided())
+                self._post()
+                await until_next_tick(TICK_S, self._clock)
+        finally:
+            await self._release_at_exit()
+
+    def _take_wishes(self) -> None:
+        boot_ns = self._clock.boot_ns()
+        while not self._board.wishes.empty():
+            wish = self._board.wishes.get_nowait()
+            if not isinstance(wish, Setpoint):
+                self._held = renew(self._held, wish, boot_ns=boot_ns)
+            elif wish.site_id == self._board.site_id and wish.loop_id in ("", self._loop_id):
+                self._take(wish, boot_ns)
+
+    def _take(self, wish: Setpoint, boot_ns: int) -> None:
+        self._held, state, detail = admit(
+            self._held, wish, boot_ns=boot_ns, event_ns=self._clock.event_ns()
+        )
+        logger.info(
+            "setpoint.%s",
+            state.name.lower(),
+            extra=facts(seq=wish.setpoint_seq, heat_rate_w=wish.heat_rate_w, reason=detail),
+        )
+        self._report(wish.setpoint_seq, state, detail)
+        if state is SetpointState.RECEIVED:
+            self._state = state
+
+    def _decided(self) -> Command:
+        return decide(
+            self._held,
+            self._seen(),
+            self._limits,
+            override=None,
+            boot_ns=self._clock.boot_ns(),
+        )
+
+    def _seen(self) -> LoopState:
+        view = self._view()
+        if view is None or view.safety_boot_ns is None:
+            return LoopState()
+        at_ns = view.safety_boot_ns
+        hot = None if view.hot_c is None else SafetyReading(value=view.hot_c, boot_ns=at_ns)
+        leak = None if view.leak is None else SafetyReading(value=float(view.leak), boot_ns=at_ns)
+        return LoopState(hot_c=hot, leak=leak)
+
+    def _view(self) -> LoopView | None:
+        return next((view for view in self._board.loops if view.loop_id == self._loop_id), None)
+
+    async def _act(self, command: Command) -> None:
+        """Tells the device what is new, and feeds its watchdog; a failed write is tried again."""
+        boot_ns = self._clock.boot_ns()
+        is_same = self._told == command and self._is_confirmed
+        needs_food = command.heat_rate_w is not None and boot_ns - self._told_boot_ns > FEED_S * _NS
+        if is_same and not needs_food:
+            self._see_effect()
+            return
+        self._told, self._told_boot_ns = command, boot_ns
+        try:
+            async with asyncio.timeout(ACT_TIMEOUT_S):
+                await self._write(command)
+        except (ActuatorError, TimeoutError) as error:
+            await self._refused(command, str(error) or "no answer in time")
+        else:
+            self._confirmed(command, is_new=not is_same)
+
+    async def _write(self, command: Command) -> None:
+        if command.heat_rate_w is None:
+            await self._actuator.release()
+            self._applied_w = None
+        else:
+            self._applied_w = await self._actuator.apply(command)
+
+    def _confirmed(self, command: Command, *, is_new: bool) -> None:
+        self._is_confirmed = True
+        if not is_new or self._held is None:
+            return
+        if command.heat_rate_w is not None:
+            self._state = SetpointState.APPLIED
+            detail = f"applied {self._applied_w:.0f} W"
+        elif self._clock.boot_ns() >= self._held.lease_ends_boot_ns:
+            self._state, detail = SetpointState.EXPIRED, command.reason
+        else:
+            self._state, detail = SetpointState.OVERRIDDEN, command.reason
+        logger.info("setpoint.%s", self._state.name.lower(), extra=facts(detail=detail))
+        self._report(self._held.setpoint.setpoint_seq, self._state, detail)
+
+    async def _refused(self, command: Command, reason: str) -> None:
+        """Not confirmed: the next tick tries again; a wish that fails is released meanwhile."""
+        if self._is_confirmed:
+            logger.error("actuator.refused", extra=facts(loop=self._loop_id, reason=reason))
+        self._is_confirmed = False
+        if command.heat_rate_w is None:
+            return
+        if self._held is not None:
+            self._report(self._held.setpoint.setpoint_seq, SetpointState.REFUSED, reason)
+        await self._try_release()
+
+    async def _try_release(self) -> bool:
+        try:
+            async with asyncio.timeout(ACT_TIMEOUT_S):
+                await self._actuator.release()
+        except (ActuatorError, TimeoutError) as error:
+            logger.error("actuator.release", extra=facts(loop=self._loop_id, reason=str(error)))
+            return False
+        return True
+
+    def _see_effect(self) -> None:
+        view = self._view()
+        if self._state is not SetpointState.APPLIED or view is None or self._held is None:
+            return
+        applied_w, delivered_w = self._applied_w, view.delivered_heat_w
+        if applied_w is None or delivered_w is None:
+            return
+        if abs(delivered_w - applied_w) <= EFFECT_FRAC * max(applied_w, 1.0):
+            self._state = SetpointState.EFFECT_SEEN
+            detail = f"meter shows {delivered_w:.0f} W"
+            self._report(self._held.setpoint.setpoint_seq, self._state, detail)
+
+    def _report(self, seq: int, state: SetpointState, detail: str) -> None:
+        report = SetpointReport(
+            site_id=self._board.site_id,
+            setpoint_seq=seq,
+            state=state,
+            event_ns=self._clock.event_ns(),
+            applied_heat_rate_w=self._applied_w,
+            detail=detail,
+        )
+        put_newest(self._board.reports, report)
+
+    def _post(self) -> None:
+        if self._held is None:
+            return
+        left_ns = self._held.lease_ends_boot_ns - self._clock.boot_ns()
+        self._board.setpoint = SetpointView(
+            setpoint_seq=self._held.setpoint.setpoint_seq,
+            heat_rate_w=self._held.setpoint.heat_rate_w,
+            applied_heat_rate_w=self._applied_w,
+            state=self._state,
+            reason=self._told.reason if self._told else "",
+            lease_left_s=max(0.0, left_ns / _NS),
+        )
+
+    async def _release_at_exit(self) -> None:
+        """Three tries, since a device that stays in remote control must be told once more."""
+        for _ in range(3):
+            if await self._try_release():
+                return

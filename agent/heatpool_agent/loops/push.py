@@ -1,0 +1,133 @@
+"""Keeps the line to the aggregator: sends what is spooled, lets go what is durable, for ever."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from heatpool.errors import UplinkError
+from heatpool.process.journal import facts
+from heatpool.sample import BootId, SpoolKind
+from heatpool_agent.board import Board, put_newest
+from heatpool_agent.loops.spooling import Spooling
+from heatpool_agent.ports import Seq, Speaker, Spool, Uplink
+
+logger = logging.getLogger(__name__)
+
+RETRY_LEAST_S = 1.0
+RETRY_MOST_S = 300.0
+READ_FRAMES = 16
+# Billing leads: money must not wait behind a backlog of estimates.
+ORDER = (SpoolKind.BILLING, SpoolKind.TELEMETRY)
+
+OpenUplink = Callable[[Speaker], AbstractAsyncContextManager[Uplink]]
+
+
+class Push:
+    """One line at a time; whatever ends it, the next try comes after full jitter."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        spooling: Spooling,
+        board: Board,
+        *,
+        speaker: Callable[[], Speaker],
+        open_uplink: OpenUplink,
+    ) -> None:
+        self._spool = spool
+        self._spooling = spooling
+        self._board = board
+        self._speaker = speaker
+        self._open_uplink = open_uplink
+        self._sent: dict[BootId, Seq] = {}
+        self._tries = 0
+
+    async def run(self) -> None:
+        """Connects and serves until cancelled."""
+        while True:
+            wait_s: float | None = None
+            try:
+                await self._connected()
+            except* UplinkError as group:
+                wait_s = self._lost(group)
+            await asyncio.sleep(self._wait_s() if wait_s is None else wait_s)
+
+    async def _connected(self) -> None:
+        speaker = await self._spooling.call(self._speaker)
+        async with self._open_uplink(speaker) as uplink:
+            self._tries = 0
+            # What was sent on an older line may be lost: begin behind what is durable.
+            self._sent = {mark.boot_id: mark.durable_seq for mark in speaker.marks}
+            self._post(state="connected", detail="")
+            logger.info("uplink.connected")
+            async with asyncio.TaskGroup() as tasks:
+                for name, work in (
+                    ("send", self._send(uplink, speaker)),
+                    ("acks", self._take_acks(uplink)),
+                    ("wishes", self._take_wishes(uplink)),
+                    ("reports", self._send_reports(uplink)),
+                ):
+                    tasks.create_task(work, name=f"push.{name}")
+
+    def _lost(self, group: ExceptionGroup[UplinkError]) -> float | None:
+        error = _first(group)
+        if self._board.uplink.state != "waiting" or self._board.uplink.detail != str(error):
+            logger.warning("uplink.lost", extra=facts(reason=str(error)))
+        self._post(state="waiting", detail=str(error))
+        return error.wait_s
+
+    async def _send(self, uplink: Uplink, speaker: Speaker) -> None:
+        for loss in await self._spooling.call(self._spool.losses):
+            await uplink.tell(loss)
+        while True:
+            self._board.spooled.clear()
+            if len(await self._spooling.call(self._spool.schemas)) > len(speaker.schemas):
+                raise UplinkError("new channels: saying Hello again", wait_s=0.0)
+            sent = [await self._send_some(uplink, kind) for kind in ORDER]
+            if not any(sent):
+                await self._board.spooled.wait()
+
+    async def _send_some(self, uplink: Uplink, kind: SpoolKind) -> int:
+        boot_id = self._spool.mark(kind).boot_id
+        after = self._sent.get(boot_id, Seq(0))
+        frames = await self._spooling.call(self._spool.read, kind, after, READ_FRAMES)
+        for frame in frames:
+            await uplink.send(frame)
+            self._sent[boot_id] = frame.seq
+            self._post(batches_sent=self._board.uplink.batches_sent + 1)
+        return len(frames)
+
+    async def _take_acks(self, uplink: Uplink) -> None:
+        async for acked in uplink.acks():
+            before = {mark.boot_id: mark.durable_seq for mark in self._board.marks.values()}
+            await self._spooling.acked(acked)
+            known = before.get(acked.boot_id, acked.durable_seq)
+            fresh = max(0, acked.durable_seq - known)
+            self._post(batches_acked=self._board.uplink.batches_acked + fresh)
+
+    async def _take_wishes(self, uplink: Uplink) -> None:
+        async for wish in uplink.setpoints():
+            put_newest(self._board.wishes, wish)
+
+    async def _send_reports(self, uplink: Uplink) -> None:
+        while True:
+            report = await self._board.reports.get()
+            await uplink.report(report)
+
+    def _post(self, **changes: object) -> None:
+        self._board.uplink = replace(self._board.uplink, **changes)  # type: ignore[arg-type]
+
+    def _wait_s(self) -> float:
+        """Full jitter below a doubling bound, for ever: nobody gives up, nobody marches in step."""
+        self._tries += 1
+        most_s = min(RETRY_MOST_S, RETRY_LEAST_S * 2 ** min(self._tries, 16))
+        return random.uniform(0.0, most_s)
+
+
+def _first(group: ExceptionGroup[UplinkError]) -> UplinkError:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, ExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")

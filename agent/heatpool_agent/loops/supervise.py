@@ -1,0 +1,124 @@
+"""One supervisor per sensor: reads on its grid, counts its failures, looks again for ever."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from heatpool.errors import SensorBusy, SensorGone
+from heatpool.process.journal import facts
+from heatpool_agent.board import Board, SensorView
+from heatpool_agent.core.reading import Reading
+from heatpool_agent.loops.grid import until_next_tick
+from heatpool_agent.ports import Clock, Sensor
+
+logger = logging.getLogger(__name__)
+
+RETRY_LEAST_S = 1.0
+RETRY_MOST_S = 300.0
+# Something may be plugged in later, but not every second: begin at the longest wait.
+TRIES_WHEN_ABSENT = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driven:
+    """A sensor with its place, its pace and its patience."""
+
+    id: str
+    kind: str
+    sensor: Sensor
+    period_s: float
+    timeout_s: float
+    is_billing: bool = False
+
+
+class Supervisor:
+    """Keeps one sensor read; only a bug of ours is loud, and stops nothing but that pass."""
+
+    def __init__(
+        self,
+        driven: Driven,
+        board: Board,
+        clock: Clock,
+        take: Callable[[Driven, Sequence[Reading]], Awaitable[None]],
+    ) -> None:
+        self._driven = driven
+        self._board = board
+        self._clock = clock
+        self._take = take
+        self._view = SensorView(id=driven.id, kind=driven.kind, state="starting")
+        self._tries = 0
+        board.post_sensor(self._view)
+
+    async def run(self) -> None:
+        """Probes and reads until cancelled."""
+        while True:
+            try:
+                await self._watch()
+            except SensorGone as error:
+                self._failed("gone", error.reason, error.fix)
+            except SensorBusy as error:
+                self._failed("busy", str(error), "")
+            except TimeoutError:
+                self._failed("gone", f"no answer within {self._driven.timeout_s:g} s", "")
+            except Exception as error:
+                logger.exception("sensor.bug", extra=facts(sensor=self._driven.id))
+                self._failed("gone", f"{type(error).__name__}: {error}", "report this as a bug")
+            await asyncio.sleep(self._wait_s())
+
+    async def _watch(self) -> None:
+        async with asyncio.timeout(self._driven.timeout_s):
+            channels = await self._driven.sensor.probe()
+        if not channels:
+            self._tries = TRIES_WHEN_ABSENT
+            self._failed("absent", "nothing of this kind here", "")
+            return
+        while True:
+            await until_next_tick(self._driven.period_s, self._clock)
+            try:
+                await self._read_once()
+            except SensorBusy as error:
+                self._failed("busy", str(error), "")
+                await asyncio.sleep(error.wait_s)
+
+    async def _read_once(self) -> None:
+        before_ns = self._clock.boot_ns()
+        async with asyncio.timeout(self._driven.timeout_s):
+            readings = tuple(await self._driven.sensor.read())
+        now_ns = self._clock.boot_ns()
+        if self._view.state in ("gone", "busy"):
+            logger.info("sensor.again", extra=facts(sensor=self._driven.id))
+        self._tries = 0
+        self._post(
+            state="up",
+            detail="",
+            fix="",
+            readings_count=len(readings),
+            read_s=(now_ns - before_ns) / 1e9,
+            boot_ns=now_ns,
+        )
+        self._board.latest[self._driven.id] = readings
+        await self._take(self._driven, readings)
+
+    def _failed(self, state: str, detail: str, fix: str) -> None:
+        if (self._view.state, self._view.detail) != (state, detail):
+            logger.log(
+                logging.INFO if state == "absent" else logging.WARNING,
+                "sensor.%s",
+                state,
+                extra=facts(sensor=self._driven.id, reason=detail, fix=fix),
+            )
+        self._post(
+            state=state, detail=detail, fix=fix, failures_count=self._view.failures_count + 1
+        )
+
+    def _post(self, **changes: object) -> None:
+        self._view = replace(self._view, **changes)  # type: ignore[arg-type]
+        self._board.post_sensor(self._view)
+
+    def _wait_s(self) -> float:
+        """Full jitter between nothing and a doubling bound, so that sites do not march in step."""
+        self._tries += 1
+        most_s = min(RETRY_MOST_S, RETRY_LEAST_S * 2 ** min(self._tries, 16))
+        return random.uniform(RETRY_LEAST_S / 2, most_s)
