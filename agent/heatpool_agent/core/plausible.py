@@ -1,0 +1,147 @@
+"""Admission: what is odd about one reading, seen by itself and against its own past.
+
+Marks only: nothing is deleted or changed. Some marks keep a reading out of estimates
+(`is_admitted`); the raw value stays visible with its marks. Checks between quantities
+(heat against electricity, power against volts and amperes) are not here.
+"""
+
+from dataclasses import dataclass, replace
+from math import isfinite, isnan
+
+from heatpool.units import NS_PER_S, SUFFIXES, UNITLESS
+from heatpool_agent.core.reading import Reading, ReadingKind
+
+NOT_FINITE = "not_finite"
+UNKNOWN_UNIT = "unknown_unit"
+SENTINEL = "sentinel"
+OUT_OF_RANGE = "out_of_range"
+TOO_FAST = "too_fast"
+STUCK = "stuck"
+STALE = "stale"
+REJECTING = frozenset({NOT_FINITE, UNKNOWN_UNIT, SENTINEL, OUT_OF_RANGE, TOO_FAST, STUCK, STALE})
+
+# Words of 16 and 32 bits that devices send for "no value"; a real gauge hits one by a rare chance.
+SENTINELS = frozenset({0xFFFF, 0x7FFF, -0x8000, 0xFFFF_FFFF, 0x7FFF_FFFF, -0x8000_0000})
+# What the quantity can be at all; wider than any site of ours, narrow enough for a wrong scale.
+RANGES: dict[str, tuple[float, float]] = {
+    # Liquid water at the pressures of a coolant loop or a heat network.
+    "hot_c": (0.0, 180.0),
+    "cold_c": (0.0, 180.0),
+    # Silicon is switched off by its own guard near 105 degC, some memory near 120.
+    "cpu_c": (-20.0, 125.0),
+    "power_w": (0.0, 1e8),
+    "rated_w": (0.0, 1e8),
+    # A site of 100 MW, in either direction.
+    "heat_rate_w": (-1e8, 1e8),
+    # The largest heat meters end at a few thousand; backward flow is a fault that must be seen.
+    "volume_flow_m3_h": (-1e4, 1e4),
+    "busy_frac": (0.0, 1.0),
+    "frequency_frac": (0.0, 2.0),
+    "energy_j": (0.0, float("inf")),
+}
+# Per second; a litre of water at full rack power warms by less than 20 K in one.
+RATES: dict[str, float] = {"hot_c": 20.0, "cold_c": 20.0}
+# A supply may carry its rating for long and overload for moments.
+RATED_MARGIN = 1.2
+# What noise keeps moving; a valve or a pump speed may honestly stand still for days.
+STIRRED = frozenset({"hot_c", "cold_c", "volume_flow_m3_h", "power_w", "heat_rate_w"})
+STUCK_COUNT = 20
+STUCK_POWER_FRAC = 0.10
+STALE_PERIODS = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is remembered of one channel: last value, and since when it has not moved."""
+
+    value: float
+    boot_ns: int
+    equal_count: int = 1
+    low_w: float | None = None
+    high_w: float | None = None
+
+
+def judge(
+    reading: Reading,
+    past: Past | None = None,
+    *,
+    boot_ns: int,
+    period_s: float,
+    rated_w: float | None = None,
+) -> Reading:
+    """The reading with a flag for each oddity.
+
+    `boot_ns` is now, `period_s` how often this sensor should speak, `rated_w` the most that its
+    source can deliver (absent: unknown). Source: agent.md 6 A.
+    """
+    found = [
+        NOT_FINITE if not isfinite(reading.value) else None,
+        UNKNOWN_UNIT if not _has_unit(reading) else None,
+        SENTINEL if _is_sentinel(reading) else None,
+        OUT_OF_RANGE if _is_outside(reading, rated_w) else None,
+        TOO_FAST if past and _is_too_fast(reading, past) else None,
+        STUCK if past and _is_stuck(reading, past) else None,
+        STALE if boot_ns - reading.boot_ns > STALE_PERIODS * period_s * NS_PER_S else None,
+    ]
+    fresh = tuple(flag for flag in found if flag and flag not in reading.flags)
+    return replace(reading, flags=reading.flags + fresh) if fresh else reading
+
+
+def remember(past: Past | None, reading: Reading, *, power_w: float | None = None) -> Past:
+    """The channel's past including this reading; `power_w` is what the site draws meanwhile."""
+    if past is None or past.value != reading.value:
+        return Past(value=reading.value, boot_ns=reading.boot_ns, low_w=power_w, high_w=power_w)
+    seen = [w for w in (past.low_w, past.high_w, power_w) if w is not None]
+    return Past(
+        value=reading.value,
+        boot_ns=reading.boot_ns,
+        equal_count=past.equal_count + 1,
+        low_w=min(seen, default=None),
+        high_w=max(seen, default=None),
+    )
+
+
+def is_admitted(reading: Reading) -> bool:
+    """Whether the reading may enter an estimate."""
+    return REJECTING.isdisjoint(reading.flags)
+
+
+def _has_unit(reading: Reading) -> bool:
+    # A state (a leak, a pump that runs) is no amount of anything.
+    if reading.kind is ReadingKind.STATE or reading.quantity in UNITLESS:
+        return True
+    return reading.quantity.endswith(SUFFIXES)
+
+
+def _is_sentinel(reading: Reading) -> bool:
+    # A counter passes through every number on its way.
+    if reading.kind is not ReadingKind.GAUGE:
+        return False
+    return (reading.value if reading.raw is None else reading.raw) in SENTINELS
+
+
+def _is_outside(reading: Reading, rated_w: float | None) -> bool:
+    if isnan(reading.value):
+        return False
+    low, high = RANGES.get(reading.quantity, (-float("inf"), float("inf")))
+    if reading.quantity == "power_w" and rated_w:
+        high = RATED_MARGIN * rated_w
+    return not low <= reading.value <= high
+
+
+def _is_too_fast(reading: Reading, past: Past) -> bool:
+    span_s = (reading.boot_ns - past.boot_ns) / NS_PER_S
+    limit = RATES.get(reading.quantity)
+    if limit is None or span_s <= 0:
+        return False
+    return abs(reading.value - past.value) > limit * max(span_s, 1.0)
+
+
+def _is_stuck(reading: Reading, past: Past) -> bool:
+    is_equal = reading.kind is ReadingKind.GAUGE and reading.value == past.value
+    if reading.quantity not in STIRRED or not is_equal or past.equal_count + 1 < STUCK_COUNT:
+        return False
+    # An idle loop may stand still honestly: only moving power makes equal samples suspicious.
+    if past.low_w is None or past.high_w is None or past.high_w <= 0:
+        return False
+    return (past.high_w - past.low_w) / past.high_w > STUCK_POWER_FRAC
