@@ -14,9 +14,10 @@ def endpoint(url: str) -> tuple[str, int]:
     """Host and port.
 
     Raises:
-        ValueError: the port is above 65535 or the host is missing.
+        ValueError: the port is outside 1..65535 or the host is missing.
     """
     parts = urlsplit(url)
-    if not parts.hostname or not parts.port:
-        raise ValueError(f"url: {url!r} names no host and port; write tcp://HOST:PORT")
-    return parts.hostname, parts.port
+    _, _, port = parts.netloc.rpartition(":")
+    if not parts.hostname or not port.isdecimal() or not 0 < int(port) < 0x10000:
+        raise ValueError(f"url: {url!r} names no host and port 1..65535; write tcp://HOST:PORT")
+    return parts.hostname, int(port)

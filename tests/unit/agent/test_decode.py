@@ -6,6 +6,7 @@ import struct
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,12 +26,21 @@ from heatpool_agent.core.device_map import (
 from heatpool_agent.core.mbus import HeatView
 from heatpool_agent.core.reading import Node, ReadingKind
 from heatpool_agent.core.setpoint_words import block_span, setpoint_seen, setpoint_words
-from heatpool_agent.core.words import number_of, width, words_of
+from heatpool_agent.core.words import WordOrder, WordType, number_of, width, words_of
 
 STAMP = Stamp(sensor="cdu", loop="rack", event_ns=1_700_000_000_000_000_000, boot_ns=5)
 MAPS = Path(heatpool_agent.__file__).parent / "sensors" / "maps"
-TYPES = ("int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
-ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
+TYPES: tuple[WordType, ...] = (
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float32",
+    "float64",
+)
+ORDERS: tuple[WordOrder, ...] = ("ABCD", "CDAB", "BADC", "DCBA")
 
 
 def _map(points: list[dict[str, object]], **more: object) -> DeviceMap:
@@ -54,26 +64,28 @@ def _generic() -> DeviceMap:
         ("DCBA", (0xC3F5, 0x4841)),
     ],
 )
-def test_each_word_order_gives_the_same_number(order, words):
+def test_each_word_order_gives_the_same_number(order: WordOrder, words: tuple[int, ...]) -> None:
     assert number_of(words, "float32", order) == pytest.approx(12.56, rel=1e-7)
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_single_word_is_big_endian_in_every_order(order):
+def test_a_single_word_is_big_endian_in_every_order(order: WordOrder) -> None:
     assert number_of((0x0102,), "uint16", order) == 0x0102
 
 
 @pytest.mark.parametrize("kind", ["int16", "uint16", "int32", "uint32", "int64", "uint64"])
 @pytest.mark.parametrize("order", ORDERS)
 @given(data=st.data())
-def test_words_say_back_the_number_they_were_made_of(kind, order, data):
+def test_words_say_back_the_number_they_were_made_of(
+    kind: WordType, order: WordOrder, data: st.DataObject
+) -> None:
     bits = 16 * width(kind)
     low, high = (0, 2**bits - 1) if kind[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     number = data.draw(st.integers(low, high))
     assert number_of(words_of(number, kind, order), kind, order) == number
 
 
-def test_a_number_that_does_not_fit_is_refused():
+def test_a_number_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="does not fit uint16"):
         words_of(65536, "uint16", "ABCD")
 
@@ -90,7 +102,9 @@ spans = st.lists(
     holes=st.sampled_from(["bridged", "forbidden"]),
     max_words=st.sampled_from([4, 10, 125]),
 )
-def test_requests_read_every_point_whole_within_the_limits(spans, holes, max_words):
+def test_requests_read_every_point_whole_within_the_limits(
+    spans: list[tuple[int, int, WordType]], holes: str, max_words: int
+) -> None:
     taken: set[tuple[int, int]] = set()
     points: list[dict[str, object]] = []
     for function, address, kind in spans:
@@ -119,18 +133,18 @@ def test_requests_read_every_point_whole_within_the_limits(spans, holes, max_wor
     assert max(runs, default=0) <= (MAX_HOLE if holes == "bridged" else 0)
 
 
-def test_the_generic_unit_is_read_in_one_request():
+def test_the_generic_unit_is_read_in_one_request() -> None:
     assert requests(_generic()) == (Block(4, 0, 12),)
 
 
-def test_the_shipped_maps_have_no_mistakes():
+def test_the_shipped_maps_have_no_mistakes() -> None:
     files = sorted(MAPS.glob("*.toml"))
     trees = [tomllib.loads(file.read_text(encoding="utf-8")) for file in files]
     assert files
     assert [mistakes(msgspec.convert(tree, DeviceMap)) for tree in trees] == [()] * len(files)
 
 
-def test_a_modicon_address_is_counted_from_30001():
+def test_a_modicon_address_is_counted_from_30001() -> None:
     device = _map([{"address": 30904}], address_base="modicon")
     assert requests(device) == (Block(4, 903, 1),)
 
@@ -162,16 +176,18 @@ def test_a_modicon_address_is_counted_from_30001():
         ([], {}, "at least one"),
     ],
 )
-def test_a_map_that_no_device_can_be_read_with_is_told(points, more, text):
+def test_a_map_that_no_device_can_be_read_with_is_told(
+    points: list[dict[str, object]], more: dict[str, object], text: str
+) -> None:
     assert re.search(text, "\n".join(mistakes(_map(points, **more))))
 
 
-def test_all_mistakes_of_a_map_are_told_at_once():
+def test_all_mistakes_of_a_map_are_told_at_once() -> None:
     device = _map([{"address": 0, "unit": "furlong"}, {"address": 0, "scale": 0.0}])
     assert len(mistakes(device)) == 3
 
 
-def test_a_setpoint_block_with_a_hole_is_a_mistake():
+def test_a_setpoint_block_with_a_hole_is_a_mistake() -> None:
     field = {"address": 0, "type": "uint16"}
     block = {"heat_rate": field, "watchdog": field | {"address": 1}, "mode": field | {"address": 3}}
     assert "do not join" in mistakes(_map([{"address": 0}], setpoint=block))[0]
@@ -203,7 +219,7 @@ def _words_of_unit(**change: object) -> list[int]:
     return list(struct.unpack(">12H", data))
 
 
-def test_the_units_words_become_our_quantities():
+def test_the_units_words_become_our_quantities() -> None:
     readings = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit()}, STAMP)
     assert {reading.quantity: reading.value for reading in readings} == {
         "volume_flow_m3_h": 5.123,
@@ -221,7 +237,7 @@ def test_the_units_words_become_our_quantities():
     }
 
 
-def test_readings_carry_their_place_in_the_tree_and_their_time():
+def test_readings_carry_their_place_in_the_tree_and_their_time() -> None:
     readings = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit()}, STAMP)
     seen = {reading.quantity: reading for reading in readings}
     assert (seen["electric_w"].node, seen["reported_heat_w"].node) == (Node.PDU, Node.CDU)
@@ -248,36 +264,36 @@ def test_readings_carry_their_place_in_the_tree_and_their_time():
         ),
     ],
 )
-def test_an_absent_mark_is_no_reading(change, missing):
+def test_an_absent_mark_is_no_reading(change: dict[str, Any], missing: set[str]) -> None:
     whole = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit()}, STAMP)
     rest = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit(**change)}, STAMP)
     assert {r.quantity for r in whole} - {r.quantity for r in rest} == missing
 
 
-def test_zero_is_a_value():
+def test_zero_is_a_value() -> None:
     readings = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit(flow=0, hot=0)}, STAMP)
     seen = {reading.quantity: reading.value for reading in readings}
     assert (seen["volume_flow_m3_h"], seen["hot_c"]) == (0.0, 0.0)
 
 
-def test_a_temperature_below_zero_stays_below_zero():
+def test_a_temperature_below_zero_stays_below_zero() -> None:
     readings = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit(cold=-512)}, STAMP)
     assert [r.value for r in readings if r.quantity == "cold_c"] == [-5.12]
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800000, 0xFF800000])
-def test_a_float_that_is_no_number_is_no_reading(bits):
+def test_a_float_that_is_no_number_is_no_reading(bits: int) -> None:
     device = _map([{"address": 0, "type": "float32"}])
     assert map_readings(device, {Block(4, 0, 2): [bits >> 16, bits & 0xFFFF]}, STAMP) == ()
 
 
-def test_points_of_an_unanswered_block_are_left_out():
+def test_points_of_an_unanswered_block_are_left_out() -> None:
     device = _map([{"address": 0, "quantity": "a"}, {"address": 200, "quantity": "b"}])
     readings = map_readings(device, {Block(4, 0, 1): [7]}, STAMP)
     assert [reading.quantity for reading in readings] == ["a"]
 
 
-def test_readings_through_an_unconfirmed_map_are_flagged():
+def test_readings_through_an_unconfirmed_map_are_flagged() -> None:
     device = _map([{"address": 0}], verified="manual")
     (reading,) = map_readings(device, {Block(4, 0, 1): [7]}, STAMP)
     assert reading.flags == ("map_unverified",)
@@ -292,22 +308,26 @@ def test_readings_through_an_unconfirmed_map_are_flagged():
         ({"type": "int32", "unit": "MWh", "scale": 0.01}, [1, 2], (65538, 4, None)),
     ],
 )
-def test_a_counter_keeps_its_raw_count(point, words, count):
+def test_a_counter_keeps_its_raw_count(
+    point: dict[str, object], words: list[int], count: tuple[int, int, int | None]
+) -> None:
     device = _map([{"address": 0, "quantity": "energy", "kind": "counter"} | point])
     (reading,) = map_readings(device, {Block(4, 0, 2): words}, STAMP)
     assert (reading.raw, reading.exponent, reading.modulus) == count
     assert reading.quantity == "energy_wh"
-    assert reading.value == pytest.approx(reading.raw * 10.0**reading.exponent)
+    assert reading.value == pytest.approx(count[0] * 10.0 ** count[1])
 
 
-def test_a_setpoint_is_the_makers_block():
+def test_a_setpoint_is_the_makers_block() -> None:
     assert block_span(_generic()) == (0, 4)
     assert setpoint_words(_generic(), 70_000.9, watchdog_s=30) == (1, 4464, 30, 1)
     assert setpoint_words(_generic(), None, watchdog_s=30) == (0, 0, 0, 0)
 
 
 @given(heat_rate_w=st.floats(0, 2**32 - 1), watchdog_s=st.integers(3, 900))
-def test_a_setpoint_read_back_is_never_above_what_was_asked(heat_rate_w, watchdog_s):
+def test_a_setpoint_read_back_is_never_above_what_was_asked(
+    heat_rate_w: float, watchdog_s: int
+) -> None:
     seen = setpoint_seen(_generic(), setpoint_words(_generic(), heat_rate_w, watchdog_s=watchdog_s))
     assert heat_rate_w - 1 < seen.heat_rate_w <= heat_rate_w
     assert (seen.is_remote, seen.watchdog_s) == (True, watchdog_s)
@@ -332,7 +352,7 @@ VIEW = HeatView(
 )
 
 
-def test_a_telegram_becomes_registers_and_gauges_of_the_meter():
+def test_a_telegram_becomes_registers_and_gauges_of_the_meter() -> None:
     readings = heat_readings(VIEW, STAMP)
     kinds = {reading.quantity: (reading.value, reading.kind) for reading in readings}
     assert kinds == {
@@ -350,17 +370,17 @@ def test_a_telegram_becomes_registers_and_gauges_of_the_meter():
     }
 
 
-def test_the_register_keeps_count_exponent_and_rollover():
+def test_the_register_keeps_count_exponent_and_rollover() -> None:
     energy = next(r for r in heat_readings(VIEW, STAMP) if r.quantity == "energy_wh")
     assert (energy.raw, energy.exponent, energy.modulus) == (9_876_543, 1, 10**8)
     assert energy.generation == "KAM.12345678.1.4"
 
 
-def test_a_register_in_joule_counts_whole_wh_without_a_rollover():
+def test_a_register_in_joule_counts_whole_wh_without_a_rollover() -> None:
     view = replace(VIEW, energy_unit="J", energy_raw=7, energy_exponent=6, energy_wh=1944)
     energy = next(r for r in heat_readings(view, STAMP) if r.quantity == "energy_wh")
     assert (energy.raw, energy.exponent, energy.modulus) == (1944, 0, None)
 
 
-def test_a_telegram_without_figures_gives_no_reading():
+def test_a_telegram_without_figures_gives_no_reading() -> None:
     assert heat_readings(HeatView(meter_id="", status=0), STAMP) == ()
