@@ -1,0 +1,139 @@
+"""The operator's `heatpool` command: asks an aggregator, prints a table or one JSON document.
+
+Exit status: 0 answered, 1 the aggregator said no, 2 wrong usage, 69 nobody answers.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from heatpool.errors import HeatpoolError, UplinkError
+from heatpool_aggregator.client import calls, tables
+
+DEFAULT_ADDRESS = "127.0.0.1:8443"
+REFUSED, UNREACHABLE = 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\d{1,5})")
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Address(click.ParamType[str]):
+    """HOST:PORT."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The address as it is."""
+        found = _ADDRESS.fullmatch(str(value))
+        if found is None or not 0 < int(found[2]) < 65536:
+            self.fail(f"{value!r} is no HOST:PORT, for example {DEFAULT_ADDRESS}", param, ctx)
+        return str(value)
+
+
+class Instant(click.ParamType[int]):
+    """A time with its zone, as ns since 1970."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Nanoseconds, exact to the microsecond."""
+        try:
+            at = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time, for example 2026-03-01T12:00:00Z", param, ctx)
+        if at.tzinfo is None:
+            self.fail(f"{value!r} has no zone, add Z for UTC", param, ctx)
+        return (at - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _options(command: C) -> C:
+    """What every question may say."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show where an error came from."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON document."),
+        click.option(
+            "--address",
+            type=Address(),
+            envvar="HEATPOOL_ADDRESS",
+            default=DEFAULT_ADDRESS,
+            show_default=True,
+            show_envvar=True,
+            help="Where the aggregator listens for gRPC.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="heatpool", prog_name="heatpool")
+def main() -> None:
+    """Asks an aggregator what its sites and virtual sources do and earn."""
+
+
+@main.command()
+@_options
+def sites(address: str, *, as_json: bool, debug: bool) -> None:
+    """State of every site."""
+    _show(
+        lambda: calls.sites(address),
+        tables.sites_json if as_json else tables.sites_table,
+        debug=debug,
+    )
+
+
+@main.command()
+@_options
+def sources(address: str, *, as_json: bool, debug: bool) -> None:
+    """State of every virtual source."""
+    _show(
+        lambda: calls.sources(address),
+        tables.sources_json if as_json else tables.sources_table,
+        debug=debug,
+    )
+
+
+@main.command()
+@_options
+@click.option("--at", "at_ns", type=Instant(), help="A time in the period, with its zone.")
+def statement(address: str, at_ns: int | None, *, as_json: bool, debug: bool) -> None:
+    """Statement of a closed settlement period, by default of the last one."""
+    _show(
+        lambda: calls.statement(address, at_ns),
+        tables.statement_json if as_json else tables.statement_table,
+        debug=debug,
+    )
+
+
+@main.command()
+@_options
+@click.option("--site", "site_id", default="", metavar="SITE_ID", help="Only this site.")
+def gaps(address: str, site_id: str, *, as_json: bool, debug: bool) -> None:
+    """Rows that will never come, with the reason."""
+    _show(
+        lambda: calls.gaps(address, site_id),
+        tables.gaps_json if as_json else tables.gaps_table,
+        debug=debug,
+    )
+
+
+def _show(ask: Callable[[], Any], shape: Callable[[Any], Any], *, debug: bool) -> None:
+    """Prints the answer; a failure is one line on stderr and its exit status."""
+    try:
+        shown = shape(ask())
+    except HeatpoolError as error:
+        if debug:
+            raise
+        click.echo(f"heatpool: {error}", err=True)
+        sys.exit(UNREACHABLE if isinstance(error, UplinkError) else REFUSED)
+    click.echo(shown if isinstance(shown, str) else json.dumps(shown, indent=2))
+
+
+if __name__ == "__main__":
+    main()
