@@ -45,7 +45,8 @@ class LoopView:
     volume_flow_m3_h: float | None = None
     rejection_capacity_w: float | None = None
     leak: bool | None = None
-    safety_boot_ns: int | None = None  # when hot_c and leak were last read
+    pump_runs: bool | None = None
+    safety_boot_ns: int | None = None  # when these and hot_c were last read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,8 @@ class Board:
     loops: tuple[LoopView, ...] = ()
     sensors: Mapping[str, SensorView] = field(default_factory=dict)
     latest: dict[str, tuple[Reading, ...]] = field(default_factory=dict)
+    # Measured energy, J, of each counter by (sensor, channel), since the agent began to count it.
+    energies_j: Mapping[tuple[str, str], float] = field(default_factory=dict)
     marks: Mapping[SpoolKind, SpoolMark] = field(default_factory=dict)
     spool_bytes: int = 0
     spool_error: str = ""

@@ -92,7 +92,7 @@ async def test_a_units_words_arrive_in_our_units() -> None:
     assert values["volume_flow_m3_h"] == 5.123
     assert (values["hot_c"], values["cold_c"]) == (45.12, 30.21)
     assert (values["pump_frac"], values["valve_frac"]) == (0.655, 1.0)
-    assert (values["reported_heat_w"], values["electric_w"]) == (87_654.0, 91_000.0)
+    assert (values["reported_heat_w"], values["power_w"]) == (87_654.0, 91_000.0)
     assert (values["leak"], values["pump_runs"]) == (0.0, 1.0)
 
 
@@ -127,7 +127,7 @@ async def test_a_hole_that_the_device_refuses_is_never_asked_for_again() -> None
     async with _serving(with_hole, action=note) as port, _sensor(port) as sensor:
         values = await _values(sensor)
         await sensor.read()
-    assert values["electric_w"] == 91_000.0
+    assert values["power_w"] == 91_000.0
     assert asked == [(0, 9), (10, 2)] * 2
 
 

@@ -101,9 +101,11 @@ class Obey:
         if view is None or view.safety_boot_ns is None:
             return LoopState()
         at_ns = view.safety_boot_ns
-        hot = None if view.hot_c is None else SafetyReading(value=view.hot_c, boot_ns=at_ns)
-        leak = None if view.leak is None else SafetyReading(value=float(view.leak), boot_ns=at_ns)
-        return LoopState(hot_c=hot, leak=leak)
+        hot, leak, pump = (
+            None if value is None else SafetyReading(value=float(value), boot_ns=at_ns)
+            for value in (view.hot_c, view.leak, view.pump_runs)
+        )
+        return LoopState(hot_c=hot, leak=leak, pump_runs=pump)
 
     def _view(self) -> LoopView | None:
         return next((view for view in self._board.loops if view.loop_id == self._loop_id), None)

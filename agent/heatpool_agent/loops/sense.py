@@ -175,7 +175,7 @@ class Sense:
         heat, memory.quarrels = crosscheck.compare(
             heat, reported_w, loop.reported_u_frac, memory.quarrels, boot_ns=boot_ns
         )
-        leak = _value(own, "leak")
+        leak, pump_runs = _value(own, "leak"), _value(own, "pump_runs")
         return LoopView(
             loop_id=loop.loop_id,
             electric=heat.electric,
@@ -188,6 +188,7 @@ class Sense:
             volume_flow_m3_h=inputs.volume_flow_m3_h,
             rejection_capacity_w=loop.rejection_capacity_w,
             leak=None if leak is None else bool(leak),
+            pump_runs=None if pump_runs is None else bool(pump_runs),
             safety_boot_ns=_read_at(own, "hot_c"),
         )
 

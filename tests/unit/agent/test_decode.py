@@ -233,14 +233,14 @@ def test_the_units_words_become_our_quantities() -> None:
         "leak": 0.0,
         "watchdog_ran_out": 0.0,
         "remote_control": 1.0,
-        "electric_w": 91_000.0,
+        "power_w": 91_000.0,
     }
 
 
 def test_readings_carry_their_place_in_the_tree_and_their_time() -> None:
     readings = map_readings(_generic(), {Block(4, 0, 12): _words_of_unit()}, STAMP)
     seen = {reading.quantity: reading for reading in readings}
-    assert (seen["electric_w"].node, seen["reported_heat_w"].node) == (Node.PDU, Node.CDU)
+    assert (seen["power_w"].node, seen["reported_heat_w"].node) == (Node.PDU, Node.CDU)
     assert (seen["leak"].kind, seen["hot_c"].kind) == (ReadingKind.STATE, ReadingKind.GAUGE)
     assert {(r.sensor, r.loop, r.event_ns, r.boot_ns) for r in readings} == {
         ("cdu", "rack", STAMP.event_ns, 5)
@@ -257,7 +257,7 @@ def test_readings_carry_their_place_in_the_tree_and_their_time() -> None:
         ({"cold": 0x7FFF}, {"cold_c"}),
         ({"pump": 0xFFFF}, {"pump_frac"}),
         ({"heat": -1}, {"reported_heat_w"}),
-        ({"rack": 0xFFFFFFFF}, {"electric_w"}),
+        ({"rack": 0xFFFFFFFF}, {"power_w"}),
         (
             {"status": 0xFFFF},
             {"status", "pump_runs", "leak", "watchdog_ran_out", "remote_control"},
