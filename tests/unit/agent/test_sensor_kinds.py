@@ -1,0 +1,31 @@
+"""Drivers are found by kind, and only the one that is named is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from heatpool.errors import ConfigError
+from heatpool_agent import sensors
+
+
+@pytest.mark.parametrize("kind", sensors.local_kinds())
+def test_every_local_kind_has_a_driver_behind_the_port(kind: str) -> None:
+    module = sensors.driver(kind)
+    assert module.Config(id="one", kind=kind).id == "one"
+    assert callable(module.open)
+
+
+def test_an_unknown_kind_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'lidar' is unknown; known kinds: .*hwmon.*rapl"):
+        sensors.driver("lidar")
+
+
+def test_only_the_named_driver_is_imported() -> None:
+    script = (
+        "import sys; from heatpool_agent import sensors; sensors.driver('rapl')\n"
+        "found = {name for name in sys.modules if name.startswith('heatpool_agent.sensors.')}\n"
+        "assert found == {'heatpool_agent.sensors.rapl', 'heatpool_agent.sensors.kernel_file'}\n"
+        "assert not {'pynvml', 'psutil', 'pymodbus'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
