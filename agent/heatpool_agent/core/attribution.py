@@ -112,16 +112,16 @@ def electric_power(
     powers: Sequence[NodePower],
     *,
     load: HostLoad | None = None,
-    mirrored: Collection[str] = (),
+    mirrored: Collection[tuple[str, str]] = (),
     known: Mapping[Node, int] | None = None,
 ) -> Estimate | None:
     """Electric power at the wall, W, with its doubt, class and the nodes used; None: no idea.
 
-    `mirrored` channels repeat another; `known` is how many channels each node has, so that a
+    `mirrored` are pairs of channels that show one thing (`mirrors`); `known` is how many channels each node has, so that a
     level of which one channel is silent is passed over instead of under-reporting.
     Source: physics.md 5.1, 5.3, 5.4; agent.md 6 B.
     """
-    counted = [p for p in _without_repeats(powers) if p.channel not in mirrored]
+    counted = _without_mirrors(_without_repeats(powers), mirrored)
     at = {node: [p for p in counted if p.node is node] for node in Node}
     speaking = Counter(p.node for p in powers)
     whole = {node for node in Node if speaking[node] >= (known or {}).get(node, 0)}
@@ -157,6 +157,15 @@ def _without_repeats(powers: Sequence[NodePower]) -> list[NodePower]:
     return [
         p for p in counted if p.node is not Node.PACKAGE or p.channel.startswith("powercap/")
     ]  # fmt: skip
+
+
+def _without_mirrors(
+    powers: Sequence[NodePower], mirrored: Collection[tuple[str, str]]
+) -> list[NodePower]:
+    # A channel is dropped for one that counts, never for one that was itself left out.
+    counted = {p.channel for p in powers}
+    dropped = {repeat for kept, repeat in mirrored if kept in counted}
+    return [p for p in powers if p.channel not in dropped]
 
 
 def _input(node: Node, powers: Sequence[NodePower]) -> Estimate:

@@ -33,6 +33,6 @@ def observe(state: Mirrors, power_w: Mapping[str, float]) -> Mirrors:
     return Mirrors(agreed=agreed)
 
 
-def mirrored(state: Mirrors) -> frozenset[str]:
-    """Channels that repeat an earlier one and must not be added to it."""
-    return frozenset(other for (_, other), count in state.agreed.items() if count >= AGREE_COUNT)
+def mirrored(state: Mirrors) -> frozenset[tuple[str, str]]:
+    """Pairs of channels that show one thing: of each pair, the second must not be added."""
+    return frozenset(pair for pair, count in state.agreed.items() if count >= AGREE_COUNT)

@@ -139,7 +139,9 @@ def _is_too_fast(reading: Reading, past: Past) -> bool:
 
 def _is_stuck(reading: Reading, past: Past) -> bool:
     is_equal = reading.kind is ReadingKind.GAUGE and reading.value == past.value
-    if reading.quantity not in STIRRED or not is_equal or past.equal_count + 1 < STUCK_COUNT:
+    # The same reading looked at again is not another sample.
+    count = past.equal_count + (reading.boot_ns != past.boot_ns)
+    if reading.quantity not in STIRRED or not is_equal or count < STUCK_COUNT:
         return False
     # An idle loop may stand still honestly: only moving power makes equal samples suspicious.
     if past.low_w is None or past.high_w is None or past.high_w <= 0:

@@ -146,6 +146,19 @@ def test_equal_packages_are_two_until_they_are_seen_to_be_mirrors() -> None:
     assert value_w(*both, mirrored=mirrored(state), known={Node.PACKAGE: 2}) == value_w(package(0))
 
 
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        power(Node.PACKAGE, 100.0, "powercap/intel-rapl-mmio:0", flags="twin"),
+        power(Node.PACKAGE, 100.0, "hwmon/amd_energy/energy1"),
+    ],
+)
+def test_a_package_is_never_dropped_for_a_repeat_of_itself(left_out: NodePower) -> None:
+    both = (left_out, package(0))
+    pairs = {(both[0].channel, both[1].channel)}
+    assert value_w(*both, mirrored=pairs) == value_w(package(0))
+
+
 @pytest.mark.parametrize(("one_w", "other_w"), [(0.0, 0.0), (15.0, 15.0), (100.0, 102.0)])
 def test_idle_or_unlike_packages_prove_no_mirror(one_w: float, other_w: float) -> None:
     state = Mirrors()
@@ -158,7 +171,7 @@ def test_one_disagreement_undoes_a_mirror() -> None:
     state = Mirrors()
     for _ in range(100):
         state = observe(state, {"a": 100.0, "b": 100.0})
-    assert mirrored(state) == {"b"}
+    assert mirrored(state) == {("a", "b")}
     assert mirrored(observe(state, {"a": 100.0, "b": 50.0})) == frozenset()
 
 

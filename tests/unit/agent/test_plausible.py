@@ -95,8 +95,9 @@ def test_water_does_not_jump(value: float, span_s: float, expected: tuple[str, .
 
 def watch(values: list[float], powers_w: list[float], quantity: str = "hot_c") -> tuple[str, ...]:
     past: Past | None = None
-    for value, power_w in zip(values, powers_w, strict=True):
-        judged = judge(reading(quantity, value), past, boot_ns=100 * S, period_s=1.0)
+    for boot_s, (value, power_w) in enumerate(zip(values, powers_w, strict=True)):
+        one = reading(quantity, value, boot_s=100.0 + boot_s)
+        judged = judge(one, past, boot_ns=one.boot_ns, period_s=1.0)
         past = remember(past, judged, power_w=power_w)
     return judged.flags
 
@@ -119,6 +120,12 @@ def test_stuck_is_twenty_equal_samples_while_power_moves(
     values: list[float], powers_w: list[float], quantity: str, expected: tuple[str, ...]
 ) -> None:
     assert watch(values, powers_w, quantity) == expected
+
+
+def test_a_reading_judged_twice_is_one_sample() -> None:
+    past = Past(value=35.0, boot_ns=100 * S, equal_count=19, low_w=1.0, high_w=2.0)
+    assert flags(reading("hot_c", 35.0), past) == ()
+    assert flags(reading("hot_c", 35.0, boot_s=101.0), past) == ("stuck",)
 
 
 @pytest.mark.parametrize(("boot_s", "expected"), [(97.0, ()), (96.9, ("stale",))])
