@@ -117,8 +117,8 @@ def electric_power(
 ) -> Estimate | None:
     """Electric power at the wall, W, with its doubt, class and the nodes used; None: no idea.
 
-    `mirrored` are pairs of channels that show one thing (`mirrors`); `known` is how many channels each node has, so that a
-    level of which one channel is silent is passed over instead of under-reporting.
+    `mirrored` are pairs of channels that show one thing (`mirrors`); `known` is how many channels
+    each node has: a level of which one is silent is passed over instead of under-reporting.
     Source: physics.md 5.1, 5.3, 5.4; agent.md 6 B.
     """
     counted = _without_mirrors(_without_repeats(powers), mirrored)
