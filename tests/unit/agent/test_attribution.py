@@ -76,7 +76,7 @@ def test_a_devices_own_doubt_is_used() -> None:
     assert estimate is not None and estimate.u == pytest.approx(10.0)
 
 
-def test_two_supplies_of_one_host_add_up_with_their_common_doubt() -> None:
+def test_two_supplies_of_one_host_add_up_and_so_do_their_doubts() -> None:
     estimate = electric_power([power(Node.PSU_IN, 300.0, "a"), power(Node.PSU_IN, 200.0, "b")])
     assert estimate is not None
     assert estimate.value == pytest.approx(500.0)
