@@ -12,6 +12,7 @@ from pathlib import Path
 
 from heatpool.process.journal import facts
 from heatpool.sample import SpoolKind
+from heatpool_agent import watchdog
 from heatpool_agent.assembly import (
     SystemClock,
     loop_settings,
@@ -41,6 +42,7 @@ class Parts:
     """What one site runs on."""
 
     config: Config
+    environ: Mapping[str, str]
     board: Board
     clock: Clock
     driven: Sequence[Driven]
@@ -78,6 +80,7 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
     await spooling.close_frame()
     return Parts(
         config=config,
+        environ=environ,
         board=board,
         clock=clock,
         driven=driven,
@@ -95,6 +98,7 @@ async def _serve(parts: Parts, stop: asyncio.Event) -> None:
             tasks = _site_tasks(parts, site)
             await stop.wait()
             logger.info("agent.stopping")
+            watchdog.stopping(parts.environ)
             for task in tasks:
                 task.cancel()
         await parts.spooling.close_frame()
@@ -111,12 +115,19 @@ def _site_tasks(parts: Parts, site: asyncio.TaskGroup) -> list[asyncio.Task[None
         spooling=parts.spooling,
         period_s=sampling.period_s,
         report_period_s=sampling.report_period_s,
+        beat=lambda: _beat(parts),
     )
     watches = [Supervisor(one, parts.board, parts.clock, sense.take) for one in parts.driven]
     works = {"sense": sense.run()}
     works |= {f"sensor.{one.id}": w.run() for one, w in zip(parts.driven, watches, strict=True)}
     works |= {f"obey.{index}": obey.run() for index, obey in enumerate(parts.obeys)}
     return [site.create_task(work, name=name) for name, work in works.items()]
+
+
+def _beat(parts: Parts) -> None:
+    """The sampling loop itself says that it lives; a dead one behind a page must not."""
+    tell = watchdog.ready if parts.board.ticks == 1 else watchdog.alive
+    tell(parts.environ)
 
 
 async def _drained(board: Board) -> None:

@@ -48,7 +48,7 @@ class Obey:
         self._board = board
         self._clock = clock
         self._held: Held | None = None
-        self._told: Command | None = None
+        self._told: tuple[Command, int] | None = None
         self._told_boot_ns = 0
         self._is_confirmed = False
         self._applied_w: float | None = None
@@ -113,12 +113,14 @@ class Obey:
     async def _act(self, command: Command) -> None:
         """Tells the device what is new, and feeds its watchdog; a failed write is tried again."""
         boot_ns = self._clock.boot_ns()
-        is_same = self._told == command and self._is_confirmed
+        # A newer setpoint that wishes the same is still to be confirmed under its own number.
+        told = (command, self._held.setpoint.setpoint_seq if self._held else 0)
+        is_same = self._told == told and self._is_confirmed
         needs_food = command.heat_rate_w is not None and boot_ns - self._told_boot_ns > FEED_S * _NS
         if is_same and not needs_food:
             self._see_effect()
             return
-        self._told, self._told_boot_ns = command, boot_ns
+        self._told, self._told_boot_ns = told, boot_ns
         try:
             async with asyncio.timeout(ACT_TIMEOUT_S):
                 await self._write(command)
@@ -200,7 +202,7 @@ class Obey:
             heat_rate_w=self._held.setpoint.heat_rate_w,
             applied_heat_rate_w=self._applied_w,
             state=self._state,
-            reason=self._told.reason if self._told else "",
+            reason=self._told[0].reason if self._told else "",
             lease_left_s=max(0.0, left_ns / _NS),
         )
 

@@ -4,7 +4,7 @@ Sensors are read by their supervisors at their own pace; a slow or dead one neve
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -55,6 +55,7 @@ class Sense:
         spooling: Spooling | None,
         period_s: float,
         report_period_s: float,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._loops = loops
         self._board = board
@@ -62,7 +63,8 @@ class Sense:
         self._spooling = spooling
         self._period_s = period_s
         self._report_ns = round(report_period_s * _NS)
-        self._totals: dict[str, totals.Total] = {}
+        self._beat = beat
+        self._totals: dict[tuple[str, str], totals.Total] = {}
         self._steps: dict[str, totals.Step] = {}
         self._pasts: dict[tuple[str, str], plausible.Past] = {}
         self._mirrors = mirrors.Mirrors()
@@ -76,7 +78,7 @@ class Sense:
         self._periods_s[driven.id] = driven.period_s
         for reading in readings:
             if totals.is_energy(reading) and reading.node is not Node.HEAT_METER:
-                key = f"{driven.id}:{reading.channel}"
+                key = (driven.id, reading.channel)
                 self._totals[key], self._steps[reading.channel] = totals.advance(
                     self._totals.get(key), reading
                 )
@@ -120,6 +122,7 @@ class Sense:
             self._board.missed_ticks += min(max(0, missed), 3600)
             due_ns = tick_ns + round(self._period_s * _NS)
             self.tick(tick_ns, self._clock.boot_ns())
+            self._beat()
             if self._spooling is not None and tick_ns % self._report_ns == 0:
                 await self._report(self._spooling, tick_ns)
 
@@ -131,6 +134,9 @@ class Sense:
         views = tuple(self._loop_view(loop, usable, power, boot_ns) for loop in self._loops)
         self._board.electric = power
         self._board.loops = views
+        self._board.energies_j = {
+            key: totals.energy_j(total) for key, total in self._totals.items()
+        }
         self._board.ticks += 1
         self._board.last_tick_boot_ns = boot_ns
         self._mean.add(cells_of(power, views))
