@@ -1,0 +1,127 @@
+"""All that a shard remembers, saved as one: a frame is in all of it or in none of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from heatpool.errors import LogError
+from heatpool.sample import BootId, Channel, LoopId, Schema, SiteId
+from heatpool.setpoint import SetpointState
+from heatpool_aggregator.core.admission import DurableRanges, SiteClock
+from heatpool_aggregator.core.live import LiveState
+
+VERSION = 1
+
+SchemaKey = tuple[SiteId, BootId, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """What a site's nameplate says; W."""
+
+    rejection_capacity_w: float | None = None
+    loop_ids: tuple[LoopId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The newest setpoint of a site that we know of, and what became of it; W."""
+
+    setpoint_seq: int
+    heat_rate_w: float
+    state: SetpointState
+    applied_heat_rate_w: float | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class ShardState:
+    """Everything applied up to a position of the log."""
+
+    ranges: DurableRanges = field(default_factory=DurableRanges)
+    live: LiveState = field(default_factory=LiveState)
+    schemas: dict[SchemaKey, Schema] = field(default_factory=dict)
+    clocks: dict[SiteId, SiteClock] = field(default_factory=dict)
+    capabilities: dict[SiteId, Capability] = field(default_factory=dict)
+    asked: dict[SiteId, Asked] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The state for a snapshot, msgpack."""
+        data: bytes = msgpack.packb(
+            {
+                "version": VERSION,
+                "ranges": self.ranges.to_list(),
+                "live": self.live.to_bytes(),
+                "schemas": [[site, *_schema_to_list(s)] for (site, *_), s in self.schemas.items()],
+                "clocks": [[site, clock.offsets_ns] for site, clock in self.clocks.items()],
+                "capabilities": [
+                    [site, c.rejection_capacity_w, c.loop_ids]
+                    for site, c in self.capabilities.items()
+                ],
+                "asked": [[site, *_asked_to_list(asked)] for site, asked in self.asked.items()],
+            }
+        )
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ShardState":
+        """The state out of a snapshot.
+
+        Raises:
+            LogError: it was written by a newer version.
+        """
+        fields = msgpack.unpackb(data)
+        if fields["version"] != VERSION:
+            raise LogError(
+                f"snapshot: version is {fields['version']}, known is {VERSION}: start the version "
+                "of heatpool that wrote it"
+            )
+        return cls(
+            ranges=DurableRanges.from_list(fields["ranges"]),
+            live=LiveState.from_bytes(fields["live"]),
+            schemas=dict(_schema_from_list(*item) for item in fields["schemas"]),
+            clocks={site: SiteClock(offsets_ns=tuple(ns)) for site, ns in fields["clocks"]},
+            capabilities={
+                site: Capability(rejection_capacity_w=capacity, loop_ids=tuple(loop_ids))
+                for site, capacity, loop_ids in fields["capabilities"]
+            },
+            asked={site: _asked_from_list(*rest) for site, *rest in fields["asked"]},
+        )
+
+
+def _schema_to_list(schema: Schema) -> list[object]:
+    channels = [(c.loop_id, c.quantity, c.exponent) for c in schema.channels]
+    return [schema.boot_id, schema.schema_id, channels]
+
+
+def _schema_from_list(
+    site_id: SiteId, boot_id: BootId, schema_id: int, channels: list[Any]
+) -> tuple[SchemaKey, Schema]:
+    schema = Schema(
+        schema_id=schema_id,
+        boot_id=boot_id,
+        channels=tuple(Channel(*channel) for channel in channels),
+    )
+    return (site_id, boot_id, schema_id), schema
+
+
+def _asked_to_list(asked: Asked) -> list[object]:
+    return [
+        asked.setpoint_seq,
+        asked.heat_rate_w,
+        int(asked.state),
+        asked.applied_heat_rate_w,
+        asked.detail,
+    ]
+
+
+def _asked_from_list(*fields: Any) -> Asked:
+    setpoint_seq, heat_rate_w, state, applied, detail = fields
+    return Asked(
+        setpoint_seq=setpoint_seq,
+        heat_rate_w=heat_rate_w,
+        state=SetpointState(state),
+        applied_heat_rate_w=applied,
+        detail=detail,
+    )
