@@ -1,0 +1,111 @@
+"""A SQLite file with one thread of its own: opened, migrated, written to, flushed."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heatpool.errors import StoreError
+
+DISK_TIMEOUT_S = 30.0  # a disk that takes longer does not work
+
+T = TypeVar("T")
+
+
+class SqliteFile:
+    """One file, one connection, one thread; `synchronous` as SQLite names it."""
+
+    def __init__(self, path: Path, *, version: int, synchronous: str) -> None:
+        self.path = path
+        self._version = version
+        self._synchronous = synchronous
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
+        self._connection: sqlite3.Connection | None = None
+
+    async def start(self, migrate: Callable[[], None]) -> None:
+        """Opens the file; calls `migrate` if its schema is behind, after a copy.
+
+        Raises:
+            StoreError: it cannot be opened, or is of a newer version.
+        """
+        self._connection = await self._call(lambda: self._opened(migrate))
+
+    def _opened(self, migrate: Callable[[], None]) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self.path)) as probe:
+            (version,) = probe.execute("PRAGMA user_version").fetchone()
+            if version > self._version:
+                raise StoreError(
+                    f"{self.path}: schema version is {version}, known is {self._version}: start "
+                    "the newer heatpool that wrote it, or restore the backup of before"
+                )
+            if 0 < version < self._version:
+                _copy(probe, self.path.with_suffix(f".before-{self._version}"))
+        if version < self._version:
+            migrate()
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        return connection
+
+    async def close(self) -> None:
+        """Waits for the thread and frees the file; may be called twice."""
+        if self._connection is not None:
+            self._executor.submit(self._connection.close)
+            self._connection = None
+        await asyncio.to_thread(self._executor.shutdown)
+
+    async def write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        """Runs each statement for each of its rows, all in one transaction."""
+        await self._call(lambda: self._write(statements))
+
+    def _write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for sql, rows in statements:
+                connection.executemany(sql, rows)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a question."""
+        return await self._call(lambda: self._open().execute(sql, values).fetchall())
+
+    async def flush(self, statement: str) -> None:
+        """One small write at FULL: its sync takes along all that was written before it."""
+        await self._call(lambda: self._flush(statement))
+
+    def _flush(self, statement: str) -> None:
+        connection = self._open()
+        connection.execute("PRAGMA synchronous=FULL")
+        try:
+            connection.execute(statement)
+        finally:
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.path}: is closed")
+        return self._connection
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(DISK_TIMEOUT_S):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except TimeoutError as error:
+            raise StoreError(
+                f"{self.path}: no answer within {DISK_TIMEOUT_S:g} s: look at the disk"
+            ) from error
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self.path}: {error}: look at the disk and its free room") from error
+
+
+def _copy(source: sqlite3.Connection, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as target:
+        source.backup(target)
