@@ -1,0 +1,149 @@
+"""When the log is applied: frames into live state and store, what people see onto the board.
+
+The store is flushed before the snapshot says that a frame is applied: after a power cut the log
+still has whatever the store lost.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+
+from heatpool.errors import LogError, StoreError
+from heatpool.process.journal import facts
+from heatpool.sample import SiteId
+from heatpool_aggregator.board import Board
+from heatpool_aggregator.config import Config
+from heatpool_aggregator.core.live import Point
+from heatpool_aggregator.core.shard_state import ShardState
+from heatpool_aggregator.loops.applying import Applying, Effects
+from heatpool_aggregator.loops.views import Views
+from heatpool_aggregator.ports import START, Clock, Partition, Snapshot, Store
+from heatpool_aggregator.wire.messages import Refusal
+
+logger = logging.getLogger(__name__)
+
+READ_FRAMES = 2_000
+READ_S = 0.1  # an idle look costs 0.1 ms
+POST_S = 1.0
+SAVE_S = 10.0
+RETRY_S = 1.0
+ALWAYS_NS = 2**62
+
+
+class Shard:
+    """Keeps the state of its sites, and what follows from it."""
+
+    def __init__(
+        self,
+        *,
+        partition: Partition,
+        store: Store,
+        board: Board,
+        clock: Clock,
+        config: Config,
+        refusals: deque[Refusal],
+    ) -> None:
+        self._partition, self._store, self._board = partition, store, board
+        self._clock, self._refusals = clock, refusals
+        snapshot = partition.snapshot
+        self._position = START if snapshot is None else snapshot.position
+        self._saved = self._position
+        self.state = ShardState() if snapshot is None else ShardState.from_bytes(snapshot.state)
+        asked_w = {SiteId(wish.site_id): wish.heat_rate_w for wish in config.setpoint}
+        self._applying = Applying(self.state, asked_w=asked_w)
+        self._views = Views(config, asked_w)
+        self._pending = Effects()
+
+    async def run(self) -> None:
+        """Applies the log until cancelled."""
+        posted_ns = saved_ns = self._clock.boot_ns()
+        self.post()
+        while True:
+            count = await self.step()
+            now_ns = self._clock.boot_ns()
+            if now_ns - posted_ns >= POST_S * 1e9:
+                self.post()
+                posted_ns = now_ns
+            if now_ns - saved_ns >= SAVE_S * 1e9:
+                await self._patiently(self.save)
+                saved_ns = now_ns
+            if not count:
+                await asyncio.sleep(READ_S)
+
+    async def step(self) -> int:
+        """Applies some frames; how many there were."""
+        # What a cancelled step left behind comes first: its frames are in the state already.
+        await self._store_pending()
+        found = await self._partition.read(self._position, READ_FRAMES)
+        for position, frame in found:
+            self._applying.apply(frame, self._pending)
+            self._position = position
+        await self._store_pending()
+        return len(found)
+
+    async def _store_pending(self) -> None:
+        """Asks the store until it takes everything: nobody brings these frames again."""
+        await self._patiently(self._put)
+        for point in sorted(self.state.live.to_recount):
+            await self._patiently(partial(self._recount, point))
+
+    async def _put(self) -> None:
+        effects = self._pending
+        if effects.chunks:
+            await self._store.chunks.put(effects.chunks)
+        if effects.registers:
+            await self._store.registers.put(effects.registers)
+        if effects.events:
+            await self._store.events.put(effects.events)
+        self._refusals.extend(effects.refusals)
+        self._pending = Effects()
+
+    async def _recount(self, point: Point) -> None:
+        """Late rows: the sum of all rows is the same in whatever order they came."""
+        rows = await self._store.registers.series(*point, 0, ALWAYS_NS)
+        self.state.live.recount(point, rows)
+
+    async def _patiently(self, act: Callable[[], Coroutine[None, None, None]]) -> None:
+        is_failing = False
+        while True:
+            try:
+                await act()
+            except (StoreError, LogError) as error:
+                if not is_failing:
+                    logger.error("shard.store_failed", extra=facts(reason=str(error)))
+                is_failing = True
+                await asyncio.sleep(RETRY_S)
+                continue
+            if is_failing:
+                logger.warning("shard.store_back", extra=facts())
+            return
+
+    def post(self) -> None:
+        """Puts what people see onto the board, if it has changed."""
+        sites, sources = self._views.at(self.state, self._clock.now_ns())
+        board = self._board
+        seen = (board.sites, board.sources, board.applied_position)
+        if (sites, sources, self._position) != seen:
+            board.post(sites=sites, sources=sources, applied_position=int(self._position))
+
+    async def save(self) -> None:
+        """Makes store and state durable, in this order.
+
+        Raises:
+            StoreError, LogError: not saved; the log keeps the frames.
+        """
+        if self._position == self._saved:
+            return
+        position, state = self._position, self.state.to_bytes()
+        await self._store.flush()
+        await self._partition.save(Snapshot(position=position, state=state))
+        self._saved = position
+
+    async def finish(self) -> None:
+        """Applies what is left in the log, and saves."""
+        while await self.step():
+            pass
+        self.post()
+        await self.save()
