@@ -1,0 +1,107 @@
+"""The gRPC server: streams as plain bytes, health for load balancers, reflection for people."""
+
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from heatpool.errors import ConfigError, HeatpoolError
+from heatpool_aggregator.rpc.control import ControlService
+from heatpool_aggregator.rpc.telemetry import TelemetryService
+from heatpool_aggregator.wire import control, telemetry
+
+MESSAGE_BYTES_LIMIT = 4 << 20
+# gRPC sheds what waits beyond this with CANCELLED: more than the sites of one process.
+PENDING_LIMIT = 20_000
+STOP_S = 0.5
+SERVICES = (
+    telemetry.SERVICE,
+    control.SERVICE,
+    "heatpool.v1.RegistryService",
+    "heatpool.v1.QueryService",
+)
+
+_OPTIONS = (
+    # Two servers on one port would share the streams and not the log.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_LIMIT),
+    ("grpc.server.max_pending_requests", PENDING_LIMIT),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_LIMIT),
+    # A site behind a dead line is noticed within a minute, and may ask for us as often.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+def make_server(
+    telemetry_service: TelemetryService, control_service: ControlService
+) -> grpc.aio.Server:
+    """A server with the two streams, health and reflection; others add themselves to it."""
+    server = grpc.aio.server(options=_OPTIONS)
+    for name, service in (
+        (telemetry.SERVICE, telemetry_service),
+        (control.SERVICE, control_service),
+    ):
+        handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+            service.stream
+        )
+        generic = grpc.method_handlers_generic_handler(name, {"Stream": handler})
+        server.add_generic_rpc_handlers((generic,))
+    reflection.enable_server_reflection(
+        (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    return server
+
+
+@asynccontextmanager
+async def listening(server: grpc.aio.Server, address: str) -> AsyncIterator[str]:
+    """The bound address, `127.0.0.1:PORT`; leaving ends the streams.
+
+    Raises:
+        ConfigError: the address is not a loopback one.
+        HeatpoolError: the port is taken.
+    """
+    host = check_loopback(address)
+    state = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise HeatpoolError(
+            f"listen.grpc: {address} cannot be bound, another process has it: choose another port"
+        ) from error
+    await server.start()
+    for name in ("", *SERVICES):
+        await state.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await state.enter_graceful_shutdown()
+        await server.stop(STOP_S)
+
+
+def check_loopback(address: str) -> str:
+    """The host of the address.
+
+    Raises:
+        ConfigError: it is not a loopback one, or has no port.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback or not port.isdigit():
+        raise ConfigError(
+            [
+                f"listen.grpc: is {address!r}, must be 127.0.0.1:PORT: without certificates it "
+                "serves this machine only"
+            ]
+        )
+    return host
