@@ -1,0 +1,193 @@
+"""Composition root: opens log, store, doors and loops, runs them, and closes in reverse."""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heatpool.errors import HeatpoolError
+from heatpool.process.journal import facts
+from heatpool.sample import SiteId
+from heatpool_aggregator.board import Board
+from heatpool_aggregator.config import Config
+from heatpool_aggregator.logs import open_log
+from heatpool_aggregator.loops.control import Control, Standing
+from heatpool_aggregator.loops.gateway import Gateway
+from heatpool_aggregator.loops.planner import Planner
+from heatpool_aggregator.loops.shard import Shard
+from heatpool_aggregator.ports import Clock, Frame, Store
+from heatpool_aggregator.rpc import query, registry
+from heatpool_aggregator.rpc.control import ControlService
+from heatpool_aggregator.rpc.server import check_loopback, listening, make_server
+from heatpool_aggregator.rpc.telemetry import TelemetryService
+from heatpool_aggregator.stores import open_store
+from heatpool_aggregator.web.app import serve
+from heatpool_aggregator.wire.messages import MessageKind, Peek, Refusal
+
+logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Stopping may take ten seconds in all; a disk that does not answer must not take them.
+FINISH_S = 6.0
+# Refusals on their way from shard to gateway; what falls out is an event in the store.
+REFUSALS_LIMIT = 10_000
+# Nothing that was made at start is garbage; collecting it costs a quarter of the time per message.
+GC_THRESHOLDS = (50_000, 20, 1_000)
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970, UTC."""
+        return time.time_ns()
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since boot; no clock step touches it."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the aggregator runs on."""
+
+    config: Config
+    board: Board
+    clock: Clock
+    store: Store
+    gateway: Gateway
+    shard: Shard
+    control: Control
+    planner: Planner
+
+
+async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
+    """The service, until TERM or INT; then everything is flushed within ten seconds.
+
+    Raises:
+        HeatpoolError: it cannot start.
+    """
+    stop = asyncio.Event()
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    check_loopback(config.listen.grpc)
+    async with AsyncExitStack() as stack:
+        parts = await _opened(config, state_dir(config, environ), stack)
+        async with asyncio.TaskGroup() as loops:
+            works = _works(parts).items()
+            tasks = [loops.create_task(work, name=name) for name, work in works]
+            async with _doors(parts, ready_file):
+                gc.freeze()
+                gc.set_threshold(*GC_THRESHOLDS)
+                await stop.wait()
+                logger.info("aggregator.stopping")
+            for task in tasks:
+                task.cancel()
+        await _finish(parts)
+    logger.info("aggregator.stopped")
+
+
+def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
+    """Where the durable files lie: the settings, else systemd's directory, else the user's."""
+    if named := config.state.dir or environ.get("STATE_DIRECTORY", ""):
+        return Path(named)
+    home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "heatpool-aggregator"
+
+
+async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Parts:
+    board, clock, refusals = Board(), SystemClock(), deque[Refusal](maxlen=REFUSALS_LIMIT)
+    log = await stack.enter_async_context(open_log(config.state.log, directory))
+    store = await stack.enter_async_context(open_store(config.state.store, directory))
+    partition = await stack.enter_async_context(log.partition(0))
+    gateway = Gateway(log=log, clock=clock, board=board, refusals=refusals)
+    await gateway.load(partition)
+    shard = Shard(
+        partition=partition,
+        store=store,
+        board=board,
+        clock=clock,
+        config=config,
+        refusals=refusals,
+    )
+
+    async def record(frame: Frame) -> bool:
+        return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
+
+    return Parts(
+        config=config,
+        board=board,
+        clock=clock,
+        store=store,
+        gateway=gateway,
+        shard=shard,
+        control=Control(standing=_standing(config), clock=clock, record=record),
+        planner=Planner(config, store, board, clock),
+    )
+
+
+def _standing(config: Config) -> list[Standing]:
+    return [
+        Standing(
+            site_id=SiteId(wish.site_id),
+            heat_rate_w=wish.heat_rate_w,
+            lease_s=wish.lease_s,
+            reason=wish.reason,
+        )
+        for wish in config.setpoint
+    ]
+
+
+def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
+    return {
+        "gateway": parts.gateway.run(),
+        "shard": parts.shard.run(),
+        "control": parts.control.run(),
+        "planner": parts.planner.run(),
+    }
+
+
+@asynccontextmanager
+async def _doors(parts: Parts, ready_file: Path | None) -> AsyncIterator[None]:
+    config, board, store = parts.config, parts.board, parts.store
+    known = frozenset(
+        SiteId(member.site_id) for source in config.virtual_source for member in source.member
+    )
+    server = make_server(
+        TelemetryService(parts.gateway.open, known), ControlService(parts.control, known)
+    )
+    query.add_to(server, board, store, config)
+    registry.add_to(server, board, store, config)
+    async with (
+        serve(config, board, store, parts.clock) as http,
+        listening(server, config.listen.grpc) as grpc_address,
+    ):
+        logger.info("aggregator.ready", extra=facts(grpc=grpc_address, http=http))
+        if ready_file is not None:
+            await asyncio.to_thread(_tell_ready, ready_file, {"grpc": grpc_address, "http": http})
+        yield
+
+
+def _tell_ready(path: Path, addresses: Mapping[str, str]) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(addresses) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+async def _finish(parts: Parts) -> None:
+    """What streams still brought goes into the log, what is in the log into the store."""
+    try:
+        async with asyncio.timeout(FINISH_S):
+            await parts.gateway.step()
+            await parts.shard.finish()
+    except (TimeoutError, HeatpoolError) as error:
+        reason = str(error) or f"not finished within {FINISH_S:g} s"
+        logger.error("aggregator.unfinished", extra=facts(reason=reason))

@@ -1,0 +1,23 @@
+"""`heatpool-aggregator run`: the service in the foreground."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+from heatpool_aggregator import app
+from heatpool_aggregator.config import load
+
+
+@click.command("run")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path),
+    help="Write the addresses there, as JSON, once the aggregator serves.",
+)
+def command(*, path: Path | None, ready_file: Path | None) -> None:
+    """Take in what sites send, settle it, and serve it, until TERM or Ctrl-C."""
+    config = load(path, os.environ)
+    asyncio.run(app.run(config, environ=os.environ, ready_file=ready_file))
