@@ -1,0 +1,154 @@
+"""The demo's hands: its directory, its ports, the processes it starts."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from heatpool.errors import ConfigError, HeatpoolError
+from heatpool_sim.programs import place
+from heatpool_sim.programs.child import Child, Order
+
+PROGRAM = """
+import json, os, signal, sys, time
+from pathlib import Path
+{start}
+ready = Path(sys.argv[sys.argv.index("--ready-file") + 1])
+ready.write_text(json.dumps({{"pid": os.getpid()}}))
+while True:
+    time.sleep(60)
+"""
+
+
+def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str = "") -> Order:
+    """A program of a few lines, found by `python -m` like ours."""
+    (tmp_path / "stand_in.py").write_text(PROGRAM.format(start=start), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return Order(
+        name="x",
+        module="stand_in",
+        config=tmp_path / "x.toml",
+        ready_file=tmp_path / "x.json",
+        log_file=tmp_path / "x.log",
+    )
+
+
+async def test_a_program_is_started_and_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(order(tmp_path, monkeypatch))
+    await child.start()
+    said = await child.ready(within_s=10)
+    await child.stop(within_s=5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(said["pid"], 0)
+
+
+async def test_a_program_that_dies_is_started_again_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(order(tmp_path, monkeypatch))
+    await child.start()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(child.watch(), name="watch")
+        first = await child.ready(within_s=10)
+        os.kill(first["pid"], signal.SIGKILL)
+        (tmp_path / "x.json").unlink()
+        async with asyncio.timeout(10):
+            while (again := child.said()) is None:  # noqa: ASYNC110  # another process writes it
+                await asyncio.sleep(0.05)
+        await child.stop(within_s=5)
+    assert again["pid"] != first["pid"]
+    assert child.restarts_count == 1
+
+
+async def test_a_program_that_is_deaf_to_term_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    child = Child(order(tmp_path, monkeypatch, deaf))
+    await child.start()
+    said = await child.ready(within_s=10)
+    await child.stop(within_s=0.2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(said["pid"], 0)
+
+
+async def test_a_program_that_cannot_start_shows_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(order(tmp_path, monkeypatch, 'sys.exit("port 8080 is taken")'))
+    await child.start()
+    with pytest.raises(HeatpoolError, match="port 8080 is taken"):
+        await child.ready(within_s=10)
+
+
+def test_a_directory_of_others_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(ConfigError, match="did not make"), place.opened(tmp_path, is_fresh=True):
+        pass
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years"
+
+
+def test_fresh_forgets_and_a_plain_start_remembers(tmp_path: Path) -> None:
+    root = tmp_path / "demo"
+    with place.opened(root, is_fresh=False) as ours:
+        ours.sites_file.write_text("{}", encoding="utf-8")
+        (ours.state("aggregator") / "log.db").write_text("x", encoding="utf-8")
+    with place.opened(root, is_fresh=False) as ours:
+        assert ours.sites_file.exists()
+    with place.opened(root, is_fresh=True) as ours:
+        assert not ours.sites_file.exists()
+        assert list(ours.state("aggregator").iterdir()) == []
+
+
+def test_two_demos_do_not_share_a_place(tmp_path: Path) -> None:
+    with (
+        place.opened(tmp_path / "demo", is_fresh=False),
+        pytest.raises(HeatpoolError, match="another demo"),
+        place.opened(tmp_path / "demo", is_fresh=False),
+    ):
+        pass
+
+
+def test_ports_are_kept_until_somebody_has_them(tmp_path: Path) -> None:
+    with place.opened(tmp_path / "demo", is_fresh=False) as ours:
+        first = place.ports(ours, http_port=None)
+        assert place.ports(ours, http_port=None) == first
+        with socket.create_server(("127.0.0.1", first["grpc"])):
+            moved = place.ports(ours, http_port=None)
+        assert moved["http"] == first["http"]
+        assert moved["grpc"] != first["grpc"]
+
+
+async def test_the_simulator_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "heatpool_sim", "run", "--fleet", "demo", "--json"),
+        *("--state", str(tmp_path / "state.json")),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        ready = json.loads(await process.stdout.readline())
+        process.terminate()
+        code = await process.wait()
+    assert [site["site_id"] for site in ready["sites"]] == [f"s{n:02d}" for n in range(1, 13)]
+    assert code == 0
+    assert "register_wh" in (tmp_path / "state.json").read_text(encoding="utf-8")
+
+
+async def test_a_wrong_fleet_ends_with_two_and_every_mistake(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text('name = "f"\nseed = "x"\nsite = []\n', encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "heatpool_sim", "run", "--fleet", str(tmp_path / "f.toml")),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(20):
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert [key for key in (b"seed", b"virtual_source") if key not in said] == []
