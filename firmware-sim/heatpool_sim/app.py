@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,9 @@ from pathlib import Path
 from heatpool.errors import HeatpoolError
 from heatpool.process.journal import facts
 from heatpool_sim import loops
+from heatpool_sim.demo import settings, story
+from heatpool_sim.demo.story import Cast
+from heatpool_sim.demo.summary import Findings
 from heatpool_sim.devices import memory
 from heatpool_sim.devices.mbus_meter import MbusMeter
 from heatpool_sim.devices.memory import SavedFleet, SavedSite
@@ -20,7 +23,11 @@ from heatpool_sim.loops import RunningSite
 from heatpool_sim.plant import site as plants
 from heatpool_sim.plant.control import Control
 from heatpool_sim.plant.meter import MODULUS, Meter, MeterState
-from heatpool_sim.ports import Address, Device, Twin
+from heatpool_sim.ports import LOOPBACK, Address, Device, Twin
+from heatpool_sim.programs import page
+from heatpool_sim.programs.child import Child, Order
+from heatpool_sim.programs.page import Pages
+from heatpool_sim.programs.place import Place
 from heatpool_sim.scenario import Scenario, SiteSpec
 
 logger = logging.getLogger(__name__)
@@ -116,6 +123,88 @@ async def serve(scenario: Scenario, *, state_file: Path | None = None) -> AsyncI
             finally:
                 for turn in turns:
                     turn.cancel()
+
+
+async def demo(
+    scenario: Scenario,
+    place: Place,
+    *,
+    ports: Mapping[str, int],
+    seconds: float | None,
+    announce: Callable[[str], None],
+) -> Findings:
+    """What the demo found, after so many seconds or once it was told to stop.
+
+    Raises:
+        HeatpoolError: the aggregator did not come up.
+    """
+    stop = told_to_stop()
+    async with serve(scenario, state_file=place.sites_file) as fleet, page.opened() as pages:
+        await asyncio.to_thread(_write_settings, fleet, place, ports)
+        cast = _cast(fleet, place, pages, ports)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                turns = await story.start(cast, tasks)
+                announce(cast.page_address)
+                await _told_or_over(stop, seconds)
+                findings = await story.finish(cast)
+                for turn in turns:
+                    turn.cancel()
+        finally:
+            await story.abandon(cast)
+    return findings
+
+
+async def _told_or_over(stop: asyncio.Event, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def _cast(fleet: Fleet, place: Place, pages: Pages, ports: Mapping[str, int]) -> Cast:
+    def child(name: str, module: str) -> Child:
+        return Child(
+            Order(
+                name=name,
+                module=module,
+                config=place.config(name),
+                ready_file=place.ready(name),
+                log_file=place.log(name),
+            )
+        )
+
+    names = (*fleet.doors, settings.MACHINE)
+    return Cast(
+        aggregator=child("aggregator", "heatpool_aggregator"),
+        agents=[child(name, "heatpool_agent") for name in names],
+        pages=pages,
+        page_address=f"{LOOPBACK}:{ports['http']}",
+        registers=lambda: {site_id: fleet.register_wh(site_id) for site_id in fleet.doors},
+    )
+
+
+def _write_settings(fleet: Fleet, place: Place, ports: Mapping[str, int]) -> None:
+    specs = [door.spec for door in fleet.doors.values()]
+    texts = {
+        "aggregator": settings.aggregator(
+            specs,
+            fleet.scenario.virtual_sources,
+            ports=ports,
+            state_dir=place.state("aggregator"),
+        ),
+        settings.MACHINE: settings.machine(
+            grpc_port=ports["grpc"], state_dir=place.state(settings.MACHINE)
+        ),
+    }
+    for site_id, door in fleet.doors.items():
+        devices = settings.Devices(cdu_url=door.cdu.url, meter_url=door.meter.url)
+        texts[site_id] = settings.simulated_site(
+            door.spec, devices, grpc_port=ports["grpc"], state_dir=place.state(site_id)
+        )
+    for name, text in texts.items():
+        place.config(name).write_text(text, encoding="utf-8")
 
 
 async def _keep(fleet: Fleet, state_file: Path) -> None:
