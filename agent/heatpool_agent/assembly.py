@@ -5,6 +5,8 @@
 
 import logging
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -186,10 +188,7 @@ def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
     if max(versions) > spool.SCHEMA_VERSION:
         raise StoreError(f"{folder} was written by a newer heatpool; upgrade this one")
     if min(versions) < spool.SCHEMA_VERSION:
-        # sqlite-utils costs memory that a settled daemon need not hold.
-        from heatpool_agent.spool_schema import migrate  # noqa: PLC0415
-
-        migrate(folder)
+        _migrated_aside(folder)
     sampling = config.sampling
     return spool.SqliteSpool(
         folder,
@@ -198,3 +197,16 @@ def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
         max_bytes=config.spool.max_bytes,
         keep_s=config.spool.keep_s,
     )
+
+
+def _migrated_aside(folder: Path) -> None:
+    """Makes the tables in a short child, since sqlite-utils costs 13 MB that would stay here.
+
+    Raises:
+        StoreError: the child failed, with its last words.
+    """
+    command = [sys.executable, "-m", "heatpool_agent.spool_schema", str(folder)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    if child.returncode:
+        words = child.stderr.strip().splitlines() or ["no word"]
+        raise StoreError(f"spool {folder}: its tables could not be made: {words[-1]}")

@@ -1,5 +1,10 @@
-"""Tables of the spool, made and brought up to date by sqlite-utils; imported only when needed."""
+"""Tables of the spool, made and brought up to date by sqlite-utils.
 
+Run as a program of its own, `python -m heatpool_agent.spool_schema FOLDER`, so that the library
+leaves the daemon's memory again.
+"""
+
+import sys
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -32,3 +37,7 @@ def migrate(folder: Path) -> None:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         database.conn.commit()
         database.close()
+
+
+if __name__ == "__main__":
+    migrate(Path(sys.argv[1]))

@@ -32,7 +32,7 @@ def stored_registers(folder: Path, site_id: str) -> list[tuple[Any, ...]]:
     """Billing rows in the store of a stopped aggregator as (seq, index, raw)."""
     db = sqlite3.connect(f"file:{folder / 'aggregator' / 'store.db'}?mode=ro", uri=True)
     rows = db.execute(
-        "SELECT seq, row_index, raw FROM registers WHERE site_id = ? ORDER BY seq, row_index",
+        "SELECT seq, place, raw FROM registers WHERE site_id = ? ORDER BY seq, place",
         (site_id,),
     ).fetchall()
     db.close()
