@@ -1,0 +1,51 @@
+"""What a person at the site must know first, in one sentence each."""
+
+from collections.abc import Iterator
+
+from heatpool.setpoint import SetpointState
+from heatpool_agent.board import LoopView
+from heatpool_agent.http.figures import rate
+from heatpool_agent.http.seen import Seen, unhealthy
+from heatpool_agent.http.status import margin_w
+
+_UNWELL = frozenset({"gone", "busy"})
+# What makes a figure doubtful; other flags only say what it was made from.
+_WRONG = {
+    "mismatch": "{pair}: two heats have disagreed for ten minutes; all stay shown",
+    "swapped_sensors": "hot pipe colder than the cold one; sensors swapped, or heat flows back",
+}
+_UNDONE = frozenset({SetpointState.REFUSED, SetpointState.OVERRIDDEN, SetpointState.EXPIRED})
+
+
+def alarms(seen: Seen) -> Iterator[str]:
+    """All of them, the most dangerous first."""
+    for view in seen.loops:
+        yield from _loop_alarms(view)
+    for reason in unhealthy(seen):
+        yield f"Figures are not live: {reason}"
+    if seen.board.spool_error:
+        yield f"The spool takes no rows: {seen.board.spool_error}"
+    yield from _setpoint_alarms(seen)
+    for sensor in seen.board.sensors.values():
+        if sensor.state in _UNWELL:
+            mend = f"; {sensor.fix}" if sensor.fix else ""
+            yield f"Sensor {sensor.id} is {sensor.state}: {sensor.detail}{mend}"
+
+
+def _loop_alarms(view: LoopView) -> Iterator[str]:
+    if view.leak:
+        yield f"Leak in loop {view.loop_id}"
+    left_w = margin_w(view)
+    if left_w is not None and left_w < 0:
+        yield f"Heat of loop {view.loop_id} is {rate(-left_w)} above its proven rejection capacity"
+    for flag in view.fused.flags if view.fused else ():
+        kind, _, pair = flag.partition(":")
+        if kind in _WRONG:
+            yield f"Loop {view.loop_id}: {_WRONG[kind].format(pair=pair.replace('_', ' '))}"
+
+
+def _setpoint_alarms(seen: Seen) -> Iterator[str]:
+    wish = seen.board.setpoint
+    if wish is not None and wish.state in _UNDONE:
+        why = f": {wish.reason}" if wish.reason else ""
+        yield f"Setpoint {wish.setpoint_seq} is {wish.state.name.lower()}{why}"

@@ -1,0 +1,138 @@
+"""The server behind the page: GET alone, one address, and nothing that touches a device."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from importlib import metadata
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from heatpool.errors import ConfigError, HeatpoolError
+from heatpool_agent.board import Board
+from heatpool_agent.http import metrics
+from heatpool_agent.http.page import POLICY, SCRIPT, page
+from heatpool_agent.http.problem import answer, problems
+from heatpool_agent.http.seen import Seen, look, unhealthy, unready
+from heatpool_agent.http.status import status
+from heatpool_agent.ports import Clock
+
+_STOP_S = 0.5  # an answer takes milliseconds; whoever reads slower than this is cut off
+_OPEN_S = 5.0  # a name may have to be looked up
+_KEEPALIVE_S = 15.0  # scrapers come every 15 s; idle lines of others need not stay longer
+_SECURITY = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Server": "heatpool",
+}
+_LOCAL = "127.0.0.1"
+
+Look = Callable[[], Seen]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serve(listen: str, board: Board, clock: Clock, *, period_s: float) -> AsyncIterator[str]:
+    """The bound `host:port` of the status page; leaving stops it within a second.
+
+    Raises:
+        ConfigError: `listen` is no address.
+        HeatpoolError: the address cannot be had, such as a port in use.
+    """
+    host, port = _place(listen)
+    runner = web.AppRunner(
+        application(board, clock, period_s=period_s),
+        access_log=None,
+        shutdown_timeout=_STOP_S,
+        keepalive_timeout=_KEEPALIVE_S,
+    )
+    await runner.setup()
+    try:
+        await _open(web.TCPSite(runner, host, port), listen)
+        yield _bound(runner)
+    finally:
+        await runner.cleanup()
+
+
+def application(board: Board, clock: Clock, *, period_s: float) -> web.Application:
+    """All pages, with security headers on each answer and a problem for each error."""
+    seen = partial(look, board, clock, period_s=period_s)
+    app = web.Application(middlewares=[problems])
+    app.on_response_prepare.append(_secure)
+    for path, handler in _pages(seen, metadata.version("heatpool")):
+        app.router.add_get(path, handler, allow_head=False)
+    return app
+
+
+def _pages(seen: Look, version: str) -> Iterator[tuple[str, Handler]]:
+    collector = metrics.BoardCollector(seen, version=version, cpu_s=time.process_time)
+    own = metrics.registry(collector)
+    yield "/", _made(lambda: page(seen(), version=version).encode(), "text/html; charset=utf-8")
+    yield "/live.js", _made(lambda: SCRIPT, "text/javascript; charset=utf-8")
+    yield "/metrics", _made(lambda: metrics.render(own), metrics.CONTENT_TYPE)
+    yield (
+        "/v1/status",
+        _made(lambda: msgspec.json.encode(status(seen(), version=version)), "application/json"),
+    )
+    yield "/healthz", _judged(lambda: unhealthy(seen()))
+    yield "/readyz", _judged(lambda: unready(seen()))
+
+
+def _made(make: Callable[[], bytes], content_type: str) -> Handler:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(body=make(), headers={"Content-Type": content_type})
+
+    return handle
+
+
+def _judged(reasons: Callable[[], Iterator[str]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        if found := list(reasons()):
+            return answer(request, HTTPStatus.SERVICE_UNAVAILABLE, "; ".join(found))
+        return web.json_response({"status": "ok"})
+
+    return handle
+
+
+async def _secure(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_SECURITY)
+
+
+async def _open(site: web.TCPSite, listen: str) -> None:
+    try:
+        async with asyncio.timeout(_OPEN_S):
+            await site.start()
+    except OSError as error:
+        reason = error.strerror or str(error) or f"no answer within {_OPEN_S:g} s"
+        raise HeatpoolError(
+            f"http.listen {listen}: {reason}; stop what listens there, or set http.listen to "
+            "another address (port 0 takes any free one, an empty text serves no page)"
+        ) from error
+
+
+def _place(listen: str) -> tuple[str | None, int]:
+    """Host (None: every address of this machine) and port.
+
+    `localhost` is one address here: its two would get different ports if any free one is asked.
+    """
+    try:
+        parts = urlsplit(f"//{listen}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if port is None or "/" in listen:
+        raise ConfigError([f"http.listen: is {listen!r}, must be host:port, as 127.0.0.1:9188"])
+    return _LOCAL if host == "localhost" else host, port
+
+
+def _bound(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

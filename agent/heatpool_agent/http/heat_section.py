@@ -1,0 +1,85 @@
+"""One loop on the page: the best figure large, all heats side by side, none replacing another."""
+
+from collections.abc import Iterator
+
+from heatpool.sample import Estimate
+from heatpool_agent.board import LoopView
+from heatpool_agent.http.figures import ABSENT, measure, rate, with_doubt
+from heatpool_agent.http.markup import Markup, joined, tag
+from heatpool_agent.http.parts import fact, flags, level, table
+from heatpool_agent.http.status import half_width_95, margin_w
+
+_LEAK_WORDS = {True: "LEAK", False: "none seen", None: ABSENT}
+# Five rows cannot be too many: the bound is there for the table's sake.
+_TABLE_BYTES = 4_000
+
+
+def heat_section(view: LoopView) -> Markup:
+    """The loop's figures now."""
+    value, doubt = _figure(view.fused)
+    return tag(
+        "section",
+        tag("h2", f"Heat now · loop {view.loop_id}", level(view.fused)),
+        tag(
+            "p",
+            tag("span", value, css="big estimate" if view.fused else "big none"),
+            tag("span", f"{doubt} (95 %)" if view.fused else "no figure now", css="note"),
+            css="headline",
+        ),
+        tag("dl", *_coolant(view), css="facts"),
+        table(
+            ("Heat rate", "#Value", "#95 %", "Class"),
+            [*_estimated(view), *_told(view)],
+            most_bytes=_TABLE_BYTES,
+            more="figures",
+        ),
+        flags(view.fused),
+    )
+
+
+def _figure(estimate: Estimate | None) -> tuple[str, str]:
+    if estimate is None:
+        return ABSENT, ABSENT
+    return with_doubt(estimate.value, half_width_95(estimate.u))
+
+
+def _coolant(view: LoopView) -> Iterator[Markup]:
+    delta_k = None
+    if view.hot_c is not None and view.cold_c is not None:
+        delta_k = view.hot_c - view.cold_c
+    leak = tag("span", _LEAK_WORDS[view.leak], css="bad" if view.leak else "")
+    left_w = margin_w(view)
+    yield fact("Hot pipe", measure(view.hot_c, "°C", 1), css="hot")
+    yield fact("Cold pipe", measure(view.cold_c, "°C", 1), css="cold")
+    yield fact("Difference", measure(delta_k, "K", 1))
+    yield fact("Volume flow", measure(view.volume_flow_m3_h, "m³/h", 2))
+    yield fact("Leak", leak)
+    yield fact("Rejection capacity", rate(view.rejection_capacity_w))
+    yield fact("Rejection margin", rate(left_w))
+
+
+def _estimated(view: LoopView) -> Iterator[tuple[str, ...]]:
+    for name, estimate, how in (
+        ("Fused", view.fused, "electric and computed, weighed by their doubt"),
+        ("Electric", view.electric, "electric power × captured share"),
+        ("Computed", view.computed, "volume flow × temperature difference"),
+    ):
+        value, doubt = _figure(estimate)
+        quality = estimate.quality.name if estimate else ABSENT
+        yield _named(name, how), _marked(value, "estimate"), doubt, quality
+
+
+def _told(view: LoopView) -> Iterator[tuple[str, ...]]:
+    for name, value_w, how in (
+        ("Reported", view.reported_heat_w, "the unit's own figure, without uncertainty"),
+        ("Delivered", view.delivered_heat_w, "the heat meter's own rate into the network"),
+    ):
+        yield _named(name, how), _marked(rate(value_w), "device"), ABSENT, ABSENT
+
+
+def _named(name: str, how: str) -> Markup:
+    return joined((name, tag("span", f" {how}", css="note")))
+
+
+def _marked(text: str, css: str) -> Markup:
+    return joined((text,)) if text == ABSENT else tag("span", text, css=css)

@@ -1,0 +1,185 @@
+"""The board in Prometheus' words and base units; a scrape touches no device.
+
+What is absent is left out: a series that ends is honest, a zero is not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from math import isfinite
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from heatpool.sample import Estimate
+from heatpool_agent.board import LoopView
+from heatpool_agent.http.seen import Seen, unacked_count
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+S_PER_H = 3600
+_UP = {"up": 1.0, "gone": 0.0, "busy": 0.0}
+
+Sample = tuple[tuple[str, ...], float | None]
+Family = GaugeMetricFamily | CounterMetricFamily
+
+
+class BoardCollector(Collector):
+    """Reads what is seen at each scrape."""
+
+    def __init__(
+        self, look: Callable[[], Seen], *, version: str, cpu_s: Callable[[], float]
+    ) -> None:
+        self._look = look
+        self._version = version
+        self._cpu_s = cpu_s
+
+    def collect(self) -> Iterator[Metric]:
+        """All families that have a value."""
+        seen = self._look()
+        families = (*_heat(seen.loops), *_coolant(seen.loops), *_sensors(seen), *_site(seen))
+        yield from (family for family in families if family.samples)
+        yield _counter(
+            "heatpool_agent_missed_ticks", "Ticks skipped.", [((), float(seen.board.missed_ticks))]
+        )
+        yield _counter(
+            "heatpool_agent_cpu_seconds", "CPU time of the agent.", [((), self._cpu_s())]
+        )
+        yield InfoMetricFamily(
+            "heatpool_build", "What is running.", value={"version": self._version}
+        )
+
+
+def registry(collector: BoardCollector) -> CollectorRegistry:
+    """A registry of its own: nothing of the library's defaults is on our page."""
+    own = CollectorRegistry()
+    own.register(collector)
+    return own
+
+
+def render(own: CollectorRegistry) -> bytes:
+    """The page."""
+    return generate_latest(own)
+
+
+def _gauge(name: str, text: str, samples: Iterable[Sample], *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(name, text, labels=labels), samples)
+
+
+def _counter(name: str, text: str, samples: Iterable[Sample], *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(name, text, labels=labels), samples)
+
+
+def _filled(family: Family, samples: Iterable[Sample]) -> Metric:
+    for values, value in samples:
+        if value is not None and isfinite(value):
+            family.add_metric(values, value)
+    return family
+
+
+def _estimates(view: LoopView) -> Iterator[tuple[tuple[str, str], Estimate]]:
+    for basis, estimate in (
+        ("electric", view.electric),
+        ("computed", view.computed),
+        ("fused", view.fused),
+    ):
+        if estimate is not None:
+            yield (view.loop_id, basis), estimate
+
+
+def _heat(loops: Iterable[LoopView]) -> Iterator[Metric]:
+    known = [pair for view in loops for pair in _estimates(view)]
+    reported: list[Sample] = [((view.loop_id, "reported"), view.reported_heat_w) for view in loops]
+    yield _gauge(
+        "heatpool_heat_watts",
+        "Heat rate into the coolant: a device's own figure, ours by flow or by power, and fused.",
+        [*reported, *((key, estimate.value) for key, estimate in known)],
+        "loop",
+        "basis",
+    )
+    yield _gauge(
+        "heatpool_heat_uncertainty_watts",
+        "Standard uncertainty (k = 1) of the heat rate; a device's own figure states none.",
+        [(key, estimate.u) for key, estimate in known],
+        "loop",
+        "basis",
+    )
+    yield _gauge(
+        "heatpool_quality_class",
+        "How good the figure is: 1 is A, a verified heat meter, to 5, E, a rating model.",
+        [(key, float(estimate.quality)) for key, estimate in known],
+        "loop",
+        "basis",
+    )
+
+
+def _coolant(loops: Iterable[LoopView]) -> Iterator[Metric]:
+    yield _gauge(
+        "heatpool_coolant_celsius",
+        "Temperature of the hot and the cold pipe.",
+        [
+            ((view.loop_id, side), value)
+            for view in loops
+            for side, value in (("hot", view.hot_c), ("cold", view.cold_c))
+        ],
+        "loop",
+        "side",
+    )
+    yield _gauge(
+        "heatpool_coolant_flow_cubic_meters_per_second",
+        "Volume flow of the coolant.",
+        [
+            ((view.loop_id,), view.volume_flow_m3_h / S_PER_H)
+            for view in loops
+            if view.volume_flow_m3_h is not None
+        ],
+        "loop",
+    )
+    yield _gauge(
+        "heatpool_leak",
+        "1 if a leak is seen, 0 if a detector sees none.",
+        [((view.loop_id,), float(view.leak)) for view in loops if view.leak is not None],
+        "loop",
+    )
+
+
+def _sensors(seen: Seen) -> Iterator[Metric]:
+    views = seen.board.sensors.values()
+    yield _gauge(
+        "heatpool_sensor_up",
+        "1 if the last read gave readings, 0 if it failed.",
+        [((view.id,), _UP.get(view.state)) for view in views],
+        "sensor",
+    )
+    yield _gauge(
+        "heatpool_sensor_read_seconds",
+        "Duration of the last good read.",
+        [((view.id,), view.read_s) for view in views],
+        "sensor",
+    )
+    yield _counter(
+        "heatpool_energy_joules",
+        "Energy of a counter since the agent began to count it; gaps are not in it.",
+        seen.board.energies_j.items(),
+        "sensor",
+        "channel",
+    )
+
+
+def _site(seen: Seen) -> Iterator[Metric]:
+    board = seen.board
+    size_bytes: list[Sample] = [((), float(board.spool_bytes))] if board.marks else []
+    lease_s: list[Sample] = [((), board.setpoint.lease_left_s)] if board.setpoint else []
+    yield _gauge("heatpool_spool_bytes", "Telemetry on disk.", size_bytes)
+    yield _gauge(
+        "heatpool_spool_unacked_batches",
+        "Batches on disk that are not known to be durable at the aggregator.",
+        [((kind.name.lower(),), float(unacked_count(mark))) for kind, mark in board.marks.items()],
+        "kind",
+    )
+    yield _gauge(
+        "heatpool_setpoint_lease_seconds", "What is left of the setpoint's lease.", lease_s
+    )

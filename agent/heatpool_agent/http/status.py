@@ -1,0 +1,219 @@
+"""The board as one JSON document; names are those of the wire, absent is null."""
+
+import msgspec
+
+from heatpool.sample import Estimate
+from heatpool_agent.board import LoopView, SensorView, SetpointView
+from heatpool_agent.http.seen import Seen, unacked_count
+from heatpool_agent.ports import SpoolMark
+
+# Half of the interval that holds 95 % of a normal distribution, in standard uncertainties.
+COVERAGE_95 = 1.96
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A power or heat rate with its doubt: between `lo95_w` and `hi95_w` in 95 of 100 cases."""
+
+    value_w: float
+    value_w_u: float
+    lo95_w: float
+    hi95_w: float
+    quality_class: str
+    provenance: str
+    flags: tuple[str, ...]
+
+
+class LoopHeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Heat of one loop: the fused figure whole, the others beside it and never mixed in."""
+
+    loop_id: str
+    heat_rate_w: float | None
+    heat_rate_w_u: float | None
+    lo95_w: float | None
+    hi95_w: float | None
+    hot_c: float | None
+    cold_c: float | None
+    volume_flow_m3_h: float | None
+    quality_class: str | None
+    provenance: str | None
+    flags: tuple[str, ...]
+    reported_heat_w: float | None
+    delivered_heat_w: float | None
+    computed: Figure | None
+    electric: Figure | None
+    rejection_capacity_w: float | None
+    leak: bool | None
+
+
+class Uplink(msgspec.Struct, frozen=True, kw_only=True):
+    """State of the line to the aggregator."""
+
+    state: str
+    detail: str
+    batches_sent: int
+    batches_acked: int
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue of the spool, by its numbers."""
+
+    boot_id: str
+    first_seq: int
+    next_seq: int
+    durable_seq: int
+    unacked: int
+
+
+class Sensor(msgspec.Struct, frozen=True, kw_only=True):
+    """How one sensor fares, and what mends it."""
+
+    id: str
+    kind: str
+    state: str
+    detail: str
+    fix: str
+    readings_count: int
+    failures_count: int
+    read_s: float | None
+
+
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """Energy of one counter since the agent began to count it, J."""
+
+    sensor: str
+    channel: str
+    energy_j: float
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wished of this site, and what is done."""
+
+    setpoint_seq: int
+    heat_rate_w: float
+    applied_heat_rate_w: float | None
+    state: str
+    reason: str
+    lease_left_s: float
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the page shows."""
+
+    schema: str = "heatpool.status/1"
+    version: str
+    site_id: str
+    event_ns: int
+    is_stale: bool
+    tick_age_s: float | None
+    missed_ticks: int
+    uplink: Uplink
+    spool: dict[str, Queue]
+    spool_bytes: int | None
+    spool_error: str
+    electric: Figure | None
+    heat: tuple[LoopHeat, ...]
+    sensors: tuple[Sensor, ...]
+    energies: tuple[Energy, ...]
+    setpoint: Wish | None
+
+
+def status(seen: Seen, *, version: str) -> Status:
+    """The document for what is seen now."""
+    board = seen.board
+    return Status(
+        version=version,
+        site_id=board.site_id,
+        event_ns=seen.event_ns,
+        is_stale=seen.is_stale,
+        tick_age_s=seen.tick_age_s,
+        missed_ticks=board.missed_ticks,
+        uplink=msgspec.convert(board.uplink, Uplink, from_attributes=True),
+        spool={kind.name.lower(): _queue(mark) for kind, mark in board.marks.items()},
+        spool_bytes=board.spool_bytes if board.marks else None,
+        spool_error=board.spool_error,
+        electric=_figure(seen.electric),
+        heat=tuple(_loop_heat(view) for view in seen.loops),
+        sensors=tuple(_sensor(view) for view in board.sensors.values()),
+        energies=tuple(
+            Energy(sensor=sensor, channel=channel, energy_j=energy_j)
+            for (sensor, channel), energy_j in board.energies_j.items()
+        ),
+        setpoint=_wish(board.setpoint),
+    )
+
+
+def half_width_95(u: float) -> float:
+    """Half of the 95 % interval, in the unit of `u`."""
+    return COVERAGE_95 * u
+
+
+def margin_w(view: LoopView) -> float | None:
+    """Rejection capacity that heat now leaves unused, W."""
+    if view.fused is None or view.rejection_capacity_w is None:
+        return None
+    return view.rejection_capacity_w - view.fused.value
+
+
+def _figure(estimate: Estimate | None) -> Figure | None:
+    if estimate is None:
+        return None
+    half_w = half_width_95(estimate.u)
+    return Figure(
+        value_w=estimate.value,
+        value_w_u=estimate.u,
+        lo95_w=estimate.value - half_w,
+        hi95_w=estimate.value + half_w,
+        quality_class=estimate.quality.name,
+        provenance=estimate.provenance.name.lower(),
+        flags=estimate.flags,
+    )
+
+
+def _loop_heat(view: LoopView) -> LoopHeat:
+    best = _figure(view.fused)
+    return LoopHeat(
+        loop_id=view.loop_id,
+        heat_rate_w=best.value_w if best else None,
+        heat_rate_w_u=best.value_w_u if best else None,
+        lo95_w=best.lo95_w if best else None,
+        hi95_w=best.hi95_w if best else None,
+        hot_c=view.hot_c,
+        cold_c=view.cold_c,
+        volume_flow_m3_h=view.volume_flow_m3_h,
+        quality_class=best.quality_class if best else None,
+        provenance=best.provenance if best else None,
+        flags=best.flags if best else (),
+        reported_heat_w=view.reported_heat_w,
+        delivered_heat_w=view.delivered_heat_w,
+        computed=_figure(view.computed),
+        electric=_figure(view.electric),
+        rejection_capacity_w=view.rejection_capacity_w,
+        leak=view.leak,
+    )
+
+
+def _queue(mark: SpoolMark) -> Queue:
+    return Queue(
+        boot_id=mark.boot_id,
+        first_seq=mark.first_seq,
+        next_seq=mark.next_seq,
+        durable_seq=mark.durable_seq,
+        unacked=unacked_count(mark),
+    )
+
+
+def _sensor(view: SensorView) -> Sensor:
+    return msgspec.convert(view, Sensor, from_attributes=True)
+
+
+def _wish(view: SetpointView | None) -> Wish | None:
+    if view is None:
+        return None
+    return Wish(
+        setpoint_seq=view.setpoint_seq,
+        heat_rate_w=view.heat_rate_w,
+        applied_heat_rate_w=view.applied_heat_rate_w,
+        state=view.state.name.lower(),
+        reason=view.reason,
+        lease_left_s=view.lease_left_s,
+    )
