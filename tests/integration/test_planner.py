@@ -1,21 +1,24 @@
 """The planner over a store: closes once, waits for the late, restates, survives a restart."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heatpool.errors import StoreError
-from heatpool.sample import MeterId, MeteringPointId, RegisterReason, RegisterRow, SiteId
+from heatpool.sample import BootId, MeterId, MeteringPointId, RegisterReason, RegisterRow, SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Agreement, Config, Member, Settlement, VirtualSource
-from heatpool_aggregator.core.settlement import LedgerEntry, StatementLine, standing_lines
+from heatpool_aggregator.core.settlement import LedgerEntry, standing_lines
 from heatpool_aggregator.loops.planner import Planner
-from heatpool_aggregator.ports import Ledger, Registers
+from heatpool_aggregator.ports import Ledger, StoredRegister
+from heatpool_aggregator.stores.sqlite import open_store
 
 S = 10**9
 T0 = 1_790_000_100 * S  # a quarter of an hour begins here
@@ -35,67 +38,32 @@ class HandClock:
         return self.at_ns - T0
 
 
-class MemoryRegisters:
-    def __init__(self) -> None:
-        self.rows: dict[tuple[SiteId, MeteringPointId], list[RegisterRow]] = {}
+class Faulty:
+    """A ledger whose disk is full, or that forgets a period, when a test wants it to."""
 
-    def take(self, site: str, *rows: RegisterRow) -> None:
-        held = self.rows.setdefault((SiteId(site), MeteringPointId("meter")), [])
-        held += rows
-        held.sort(key=lambda row: row.event_ns)
-
-    async def put(self, rows: Sequence[Any]) -> None:
-        for stored in rows:
-            self.take(stored.site_id, stored.row)
-
-    async def series(
-        self, site_id: SiteId, point_id: MeteringPointId, start_ns: int, end_ns: int
-    ) -> Sequence[RegisterRow]:
-        rows = self.rows.get((site_id, point_id), [])
-        before = [row for row in rows if row.event_ns < start_ns][-1:]
-        after = [row for row in rows if row.event_ns >= end_ns][:1]
-        return [*before, *(row for row in rows if start_ns <= row.event_ns < end_ns), *after]
-
-    async def points(self) -> Sequence[tuple[SiteId, MeteringPointId]]:
-        return sorted(self.rows)
-
-
-class MemoryLedger:
-    def __init__(self) -> None:
-        self.entries: dict[str, LedgerEntry] = {}
-        self.is_failing = False
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.is_full = False
+        self.lost_start_ns: int | None = None
 
     async def post(self, entries: Sequence[LedgerEntry]) -> None:
-        if self.is_failing:
+        if self.is_full:
             raise StoreError("store: disk is full")
-        for entry in entries:
-            self.entries.setdefault(entry.key, entry)
+        await self.ledger.post(entries)
 
     async def read(self, start_ns: int, end_ns: int) -> Sequence[LedgerEntry]:
-        return [e for e in self.entries.values() if start_ns <= e.start_ns and e.end_ns <= end_ns]
-
-
-class MemoryStore:
-    def __init__(self, registers: Registers, ledger: Ledger) -> None:
-        self.registers, self.ledger = registers, ledger
-        self.chunks: Any = None
-        self.events: Any = None
-
-    async def flush(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
+        entries = await self.ledger.read(start_ns, end_ns)
+        return [entry for entry in entries if entry.start_ns != self.lost_start_ns]
 
 
 class Bench:
     """A planner with its store, clock and board, and what tests ask of them."""
 
-    def __init__(self, *, period_s: int = QUARTER, until: datetime | None = None) -> None:
-        self.registers, self.ledger, self.clock = MemoryRegisters(), MemoryLedger(), HandClock()
-        self.store = MemoryStore(self.registers, self.ledger)
-        self.until = until
-        self.restart(period_s)
+    def __init__(self, store: Any, *, until: datetime | None = None) -> None:
+        self.store, self.clock, self.until = store, HandClock(), until
+        self.ledger = store.ledger = Faulty(store.ledger)
+        self.seq = 0
+        self.restart()
 
     def restart(self, period_s: int = QUARTER) -> None:
         source = VirtualSource(
@@ -110,20 +78,30 @@ class Bench:
         )
         self.planner = Planner(config, self.store, self.board, self.clock)
 
-    def reads(self, site: str, *at_s: int, **changes: Any) -> None:
+    async def reads(self, site: str, *at_s: int, **changes: Any) -> None:
         """A meter that moves 1 Wh a second is read at these seconds."""
-        self.registers.take(site, *(row(site, s, **changes) for s in at_s))
+        for s in at_s:
+            self.seq += 1
+            stored = StoredRegister(
+                site_id=SiteId(site),
+                boot_id=BootId("b1"),
+                seq=self.seq,
+                index=0,
+                received_ns=self.clock.at_ns,
+                row=row(site, s, **changes),
+            )
+            await self.store.registers.put([stored])
 
     async def at(self, at_s: int, *, steps: int = 1) -> None:
         self.clock.at_ns = T0 + at_s * S
         for _ in range(steps):
             await self.planner.step()
 
-    def standing(self) -> tuple[StatementLine, ...]:
-        return standing_lines(self.ledger.entries.values())
+    async def entries(self) -> Sequence[LedgerEntry]:
+        return await self.store.ledger.read(0, 2**62)  # type: ignore[no-any-return]
 
-    def energies_wh(self, site: str) -> list[int]:
-        entries = self.ledger.entries.values()
+    async def energies_wh(self, site: str) -> list[int]:
+        entries = await self.entries()
         starts = sorted({e.start_ns for e in entries})
         lines = [standing_lines(e for e in entries if e.start_ns == start) for start in starts]
         return [line.energy_wh for group in lines for line in group if line.site_id == site]
@@ -142,8 +120,22 @@ def row(site: str, at_s: int, *, raw: int | None = None, meter: str = "m") -> Re
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+async def benches(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Bench]]]:
+    """Makes benches, each on a store of its own."""
+    async with AsyncExitStack() as stack:
+
+        async def bench(name: str = "first", **changes: Any) -> Bench:
+            folder = tmp_path / name
+            folder.mkdir()
+            store = await stack.enter_async_context(open_store("", folder))
+            return Bench(store, **changes)
+
+        yield bench
+
+
+@pytest.fixture
+async def bench(benches: Any) -> Bench:
+    return await benches()  # type: ignore[no-any-return]
 
 
 async def test_nothing_is_closed_before_the_first_register(bench: Bench) -> None:
@@ -152,7 +144,7 @@ async def test_nothing_is_closed_before_the_first_register(bench: Bench) -> None
 
 
 async def test_a_period_closes_when_its_grace_is_over(bench: Bench) -> None:
-    bench.reads("site-1", 0, 900)
+    await bench.reads("site-1", 0, 900)
     await bench.at(1019)
     assert bench.board.statement is None
     await bench.at(1020)
@@ -165,163 +157,162 @@ async def test_a_period_closes_when_its_grace_is_over(bench: Bench) -> None:
 
 async def test_every_period_closes_once_and_sums_to_the_register(bench: Bench) -> None:
     for end_s in range(0, 9001, 450):
-        bench.reads("site-1", end_s)
-        bench.reads("site-2", end_s + 7)
+        await bench.reads("site-1", end_s)
+        await bench.reads("site-2", end_s + 7)
         await bench.at(end_s + 200)
     await bench.at(9120)
-    assert bench.energies_wh("site-1") == [900] * 10
-    assert sum(bench.energies_wh("site-2")) == 9000 - 7
-    assert all(entry.sign == 1 for entry in bench.ledger.entries.values())
+    assert await bench.energies_wh("site-1") == [900] * 10
+    assert sum(await bench.energies_wh("site-2")) == 9000 - 7
+    assert all(entry.sign == 1 for entry in await bench.entries())
     balance = bench.board.balance
     assert balance is not None
     assert (balance.periods_count, balance.balance_error_wh) == (10, 0)
 
 
 async def test_who_is_late_is_named_and_settled_later(bench: Bench) -> None:
-    bench.reads("site-1", 0, 900, 1800)
-    bench.reads("site-2", 0, 300)
+    await bench.reads("site-1", 0, 900, 1800)
+    await bench.reads("site-2", 0, 300)
     await bench.at(1020)
     first = bench.board.statement
     assert first is not None and not first.is_complete
     assert [(who, "no register" in why) for who, why in first.missing] == [("site-2", True)]
-    bench.reads("site-2", 950, 1800)
+    await bench.reads("site-2", 950, 1800)
     await bench.at(1100)
     second = bench.board.statement
     assert second is not None and second.is_complete
-    assert bench.energies_wh("site-2") == [900]
+    assert await bench.energies_wh("site-2") == [900]
 
 
 async def test_a_gap_of_many_periods_is_bridged_without_loss(bench: Bench) -> None:
     for end_s in range(0, 90_001, 900):
-        bench.reads("site-1", end_s)
+        await bench.reads("site-1", end_s)
         await bench.at(end_s + 120)
-    bench.reads("site-2", 0, 90_000)
+    await bench.reads("site-2", 0, 90_000)
     await bench.at(90_900, steps=200)
-    assert sum(bench.energies_wh("site-2")) == 90_000
+    assert sum(await bench.energies_wh("site-2")) == 90_000
     assert bench.board.balance is not None
     assert bench.board.balance.balance_error_wh == 0
 
 
 async def test_late_readings_restate_by_reversing_entries(bench: Bench) -> None:
-    bench.reads("site-1", 0, 3600)
+    await bench.reads("site-1", 0, 3600)
     await bench.at(3720)
-    assert bench.energies_wh("site-1") == [900] * 4
-    bench.reads("site-1", 900, raw=1100)
-    bench.reads("site-1", 2700, raw=4000)
-    await bench.at(3730, steps=8)
-    assert bench.energies_wh("site-1") == [100, 1450, 1450, 600]
-    signs = [entry.sign for entry in bench.ledger.entries.values()]
+    assert await bench.energies_wh("site-1") == [900] * 4
+    await bench.reads("site-1", 900, raw=1100)
+    await bench.reads("site-1", 2700, raw=4000)
+    await bench.at(3730, steps=40)
+    assert await bench.energies_wh("site-1") == [100, 1450, 1450, 600]
+    signs = [entry.sign for entry in await bench.entries()]
     assert (signs.count(1), signs.count(-1)) == (8, 4)
     assert bench.board.balance is not None
     assert bench.board.balance.balance_error_wh == 0
 
 
-async def test_order_of_arrival_changes_nothing_in_the_accounts() -> None:
-    punctual, late = Bench(), Bench()
+async def test_order_of_arrival_changes_nothing_in_the_accounts(benches: Any) -> None:
+    punctual, late = await benches("punctual"), await benches("late")
     times_s = [0, 333, 900, 1234, 2000, 2700, 3599, 3700]
     for at_s in times_s:
-        punctual.reads("site-1", at_s, raw=at_s * 7)
+        await punctual.reads("site-1", at_s, raw=at_s * 7)
         await punctual.at(at_s + 120)
     for at_s in [2700, 3700, 0, 1234, 3599, 333, 900, 2000]:
-        late.reads("site-1", at_s, raw=at_s * 7)
-        await late.at(3720, steps=20)
-    await punctual.at(3820, steps=20)
-    assert set(late.standing()) == set(punctual.standing())
+        await late.reads("site-1", at_s, raw=at_s * 7)
+        await late.at(3720, steps=100)
+    await punctual.at(3820, steps=100)
+    assert set(standing_lines(await late.entries())) == set(
+        standing_lines(await punctual.entries())
+    )
 
 
 async def test_registers_before_the_first_one_reach_back(bench: Bench) -> None:
-    bench.reads("site-1", 2700, 3600)
+    await bench.reads("site-1", 2700, 3600)
     await bench.at(3720)
-    bench.reads("site-1", 0, 900)
-    await bench.at(3730, steps=8)
-    assert bench.energies_wh("site-1") == [900] * 4
+    await bench.reads("site-1", 0, 900)
+    await bench.at(3730, steps=40)
+    assert await bench.energies_wh("site-1") == [900] * 4
     assert bench.board.balance is not None
     assert bench.board.balance.periods_count == 4
 
 
 async def test_a_restart_goes_on_where_it_stood(bench: Bench) -> None:
-    bench.reads("site-1", *range(0, 9001, 900))
+    await bench.reads("site-1", *range(0, 9001, 900))
     await bench.at(1920)
-    keys = list(bench.ledger.entries)
+    keys = [entry.key for entry in await bench.entries()]
     bench.restart()
     await bench.at(1920, steps=5)
-    assert list(bench.ledger.entries) == keys
+    assert [entry.key for entry in await bench.entries()] == keys
+    assert bench.board.statement is not None
+    assert bench.board.statement.end_ns == T0 + 1800 * S
     bench.restart()
-    await bench.at(9120, steps=30)
-    assert bench.energies_wh("site-1") == [900] * 10
-    assert all(entry.sign == 1 for entry in bench.ledger.entries.values())
+    await bench.at(9120, steps=150)
+    assert await bench.energies_wh("site-1") == [900] * 10
+    assert all(entry.sign == 1 for entry in await bench.entries())
     assert bench.board.balance is not None
     assert (bench.board.balance.periods_count, bench.board.balance.balance_error_wh) == (10, 0)
 
 
 @pytest.mark.parametrize("period_s", [60, 300, 3600])
 async def test_a_change_of_the_grid_sells_nothing_twice(bench: Bench, period_s: int) -> None:
-    bench.reads("site-1", *range(0, 14_401, 100))
+    await bench.reads("site-1", *range(0, 14_401, 100))
     await bench.at(2000)
     bench.restart(period_s)
     await bench.at(14_800, steps=200)
     bench.restart(period_s)
     await bench.at(14_800, steps=200)
-    spans = sorted({(e.start_ns, e.end_ns) for e in bench.ledger.entries.values()})
+    spans = sorted({(e.start_ns, e.end_ns) for e in await bench.entries()})
     assert all(before[1] == after[0] for before, after in pairwise(spans))
-    assert sum(bench.energies_wh("site-1")) == (spans[-1][1] - T0) // S
-    assert all(entry.sign == 1 for entry in bench.ledger.entries.values())
+    assert sum(await bench.energies_wh("site-1")) == (spans[-1][1] - T0) // S
+    assert all(entry.sign == 1 for entry in await bench.entries())
 
 
 async def test_an_exchange_shows_both_meters(bench: Bench) -> None:
-    bench.reads("site-1", 0, 300)
-    bench.reads("site-1", 400, raw=5, meter="n")
-    bench.reads("site-1", 900, raw=505, meter="n")
+    await bench.reads("site-1", 0, 300)
+    await bench.reads("site-1", 400, raw=5, meter="n")
+    await bench.reads("site-1", 900, raw=505, meter="n")
     await bench.at(1020)
-    assert [(line.meter_id, line.energy_wh) for line in bench.standing()] == [
+    assert [(line.meter_id, line.energy_wh) for line in standing_lines(await bench.entries())] == [
         ("m.site-1", 300),
         ("n.site-1", 500),
     ]
 
 
 async def test_a_reset_is_reported_and_never_guessed(bench: Bench) -> None:
-    bench.reads("site-1", 0, 900, 1800)
-    bench.reads("site-1", 2000, raw=3)
-    bench.reads("site-1", 2700, raw=703)
-    bench.reads("site-1", 3600, raw=1603)
+    await bench.reads("site-1", 0, 900, 1800)
+    await bench.reads("site-1", 2000, raw=3)
+    await bench.reads("site-1", 2700, raw=703)
+    await bench.reads("site-1", 3600, raw=1603)
     await bench.at(2820)
     third = bench.board.statement
     assert third is not None
     assert ["no roll-over" in why for _, why in third.missing] == [True]
-    await bench.at(3720, steps=10)
-    assert bench.energies_wh("site-1") == [900, 900, 900]
+    await bench.at(3720, steps=50)
+    assert await bench.energies_wh("site-1") == [900, 900, 900]
     assert bench.board.balance is not None
     assert bench.board.balance.balance_error_wh == 0
 
 
-async def test_membership_ends_inside_a_period() -> None:
-    bench = Bench(until=datetime.fromtimestamp(T0 // S + 1200, UTC))
-    bench.reads("site-1", *range(0, 3601, 900))
+async def test_membership_ends_inside_a_period(benches: Any) -> None:
+    bench = await benches(until=datetime.fromtimestamp(T0 // S + 1200, UTC))
+    await bench.reads("site-1", *range(0, 3601, 900))
     await bench.at(3720)
-    assert bench.energies_wh("site-1") == [900, 300]
+    assert await bench.energies_wh("site-1") == [900, 300]
 
 
 async def test_a_failing_store_loses_nothing(bench: Bench) -> None:
-    bench.reads("site-1", 0, 900)
-    bench.ledger.is_failing = True
+    await bench.reads("site-1", 0, 900)
+    bench.ledger.is_full = True
     with pytest.raises(StoreError):
         await bench.at(1020)
     assert bench.board.statement is None
-    bench.ledger.is_failing = False
+    bench.ledger.is_full = False
     await bench.at(1021)
-    assert bench.energies_wh("site-1") == [900]
+    assert await bench.energies_wh("site-1") == [900]
 
 
 async def test_wrong_accounts_show_in_the_balance(bench: Bench) -> None:
-    bench.reads("site-1", 0, 900)
+    await bench.reads("site-1", 0, 900)
     await bench.at(1020)
-    read = bench.ledger.read
-
-    async def loses_entries(start_ns: int, end_ns: int) -> Sequence[LedgerEntry]:
-        return [e for e in await read(start_ns, end_ns) if e.start_ns != T0 + 900 * S]
-
-    bench.ledger.read = loses_entries  # type: ignore[method-assign]
-    bench.reads("site-1", 1800)
+    bench.ledger.lost_start_ns = T0 + 900 * S
+    await bench.reads("site-1", 1800)
     await bench.at(1920)
     balance = bench.board.balance
     assert balance is not None and balance.worst is not None
@@ -329,7 +320,7 @@ async def test_wrong_accounts_show_in_the_balance(bench: Bench) -> None:
 
 
 async def test_it_runs_until_it_is_cancelled(bench: Bench) -> None:
-    bench.reads("site-1", 0, 900)
+    await bench.reads("site-1", 0, 900)
     bench.clock.at_ns = T0 + 1020 * S
     task = asyncio.get_running_loop().create_task(bench.planner.run(), name="planner")
     async with asyncio.timeout(5):

@@ -21,6 +21,7 @@ from heatpool_aggregator.core.settlement import (
     LedgerEntry,
     PeriodBalance,
     PointSeries,
+    Settled,
     Statement,
     is_continuous,
     posted_wh,
@@ -38,14 +39,16 @@ WAKE_S = 1.0
 QUIET_S = 0.5  # posts on the board come many a second; registers do not
 STORE_S = 30.0  # a store that is silent for longer is treated as failed, and asked again
 
-# Reads of one metering point that a wake-up may cost, about 0.1 ms each: closing may take 0.2 s
-# after a long absence, looking again at closed periods a few hundredths of a second.
-CLOSE_READS = 2000
-AGAIN_READS = 100
+# Register rows that a wake-up may spend, about 6 us each: closing may take a second after a long
+# absence, with waits between the points; looking again at closed periods 2 % of a core.
+CLOSE_ROWS = 100_000
+AGAIN_ROWS = 3_000
+POINT_ROWS = 20  # what asking for one point costs besides its rows
 
 # Closed periods that are looked at again for late registers: a month of quarters, past lock day 10.
 HORIZON = 3000
 NEAR = 32  # most late registers concern the newest ones, so these take every second turn
+TURN_WAKES = 5  # nothing waits for a turn: what is known to be late is looked at without it
 
 _DAY_NS = 86_400 * NS_PER_S  # the longest period that settings allow
 T = TypeVar("T")
@@ -69,7 +72,9 @@ class Planner:
         self._sold_wh: dict[int, int] = {}  # running sums of the virtual sources, by period
         self._balances: dict[int, PeriodBalance] = {}
         self._old_count, self._old_worst = 0, list[PeriodBalance]()
-        self._turn = 0
+        self._wakes = 0
+        self._rows_left = 0
+        self._credit_rows = 0  # may go below 0: the next wake-ups then do without
         self._statement: Statement | None = None
 
     async def run(self) -> None:
@@ -98,16 +103,14 @@ class Planner:
         if self._first_ns is None:
             return
         if self._closed_ns is None:
-            self._closed_ns = await self._resumed_ns(self._first_ns)
+            self._closed_ns = await self._resume(self._first_ns)
         await self._close(self._closed_ns)
-        for start_ns in self._to_look_at():
-            await self.settle_period(self._period(start_ns))
-            self._again.pop(start_ns, None)
+        await self._look_again()
         await self._publish()
 
     async def settle_period(self, period: Period) -> Statement:
         """The accounts of the period, after posting what its registers say by now."""
-        settled = settle_all(await self._series(period), period, self._members)
+        settled = await self._settled(period)
         around = await self._entries(period.start_ns - self._period_ns, period.end_ns)
         around += await self._entries(period.end_ns, period.end_ns + self._period_ns)
         span = (period.start_ns, period.end_ns)
@@ -137,6 +140,18 @@ class Planner:
             self._first_ns = first_ns if self._first_ns is None else min(self._first_ns, first_ns)
             self._points.append((site_id, point_id))
 
+    async def _resume(self, first_ns: int) -> int:
+        """How far the ledger is; all that it holds is weighed again in the next wake-ups."""
+        closed_ns = await self._resumed_ns(first_ns)
+        oldest_ns = self._oldest_ns(first_ns, closed_ns)
+        self._again = dict.fromkeys(range(oldest_ns, closed_ns, self._period_ns))
+        if self._again:
+            self._statement = await self.settle_period(self._period(closed_ns - self._period_ns))
+        return closed_ns
+
+    def _oldest_ns(self, first_ns: int, closed_ns: int) -> int:
+        return max(first_ns, self._floor_ns, closed_ns - HORIZON * self._period_ns)
+
     async def _resumed_ns(self, first_ns: int) -> int:
         """End of the newest period in the ledger; the first register's period if it is empty."""
         low_ns, high_ns = first_ns, self._clock.now_ns() + _DAY_NS
@@ -156,7 +171,8 @@ class Planner:
 
     async def _close(self, closed_ns: int) -> None:
         due_ns = self._clock.now_ns() - self._grace_ns
-        for _ in range(self._share_of(CLOSE_READS)):
+        self._rows_left = CLOSE_ROWS
+        while self._rows_left > 0:
             # After a change of the grid the first period is shorter: no time is left out.
             end_ns = align_up_ns(closed_ns + 1, self._period_s)
             if end_ns > due_ns:
@@ -175,29 +191,35 @@ class Planner:
                 ),
             )
 
-    def _to_look_at(self) -> list[int]:
-        """Starts of closed periods worth another look: broken ones, waiting ones, one in turn."""
-        closed_ns, first_ns = self._closed_ns, self._first_ns
-        if closed_ns is None or first_ns is None:
-            return []
-        count = self._share_of(AGAIN_READS)
-        oldest_ns = max(first_ns, self._floor_ns, closed_ns - HORIZON * self._period_ns)
-        closed_count = (closed_ns - oldest_ns) // self._period_ns
-        starts = dict.fromkeys([*list(self._again)[:count], *self._waiting(count)])
-        if closed_count > 0:
-            self._turn += 1
-            reach = min(NEAR, closed_count) if self._turn % 2 else closed_count
-            back = self._turn // 2 % reach + 1
-            starts[closed_ns - back * self._period_ns] = None
-        return [start_ns for start_ns in starts if start_ns >= self._floor_ns]
+    async def _look_again(self) -> None:
+        """Settles closed periods anew: broken ones, waiting ones, one in turn, while rows last."""
+        self._wakes += 1
+        self._credit_rows = min(AGAIN_ROWS, self._credit_rows + AGAIN_ROWS)
+        waiting = list(self._missing)
+        for start_ns in dict.fromkeys([*self._again, *self._in_turn(), *waiting]):
+            if self._credit_rows <= 0:
+                break
+            self._rows_left = 0
+            if start_ns >= self._floor_ns:
+                await self.settle_period(self._period(start_ns))
+            self._again.pop(start_ns, None)
+            self._credit_rows += self._rows_left
+            if start_ns in self._missing:  # to the end: each has its turn
+                del self._missing[start_ns]
+                self._missing[start_ns] = None
 
-    def _waiting(self, count: int) -> list[int]:
-        """Some periods that miss a register, each in its turn."""
-        starts = list(self._missing)[:count]
-        for start_ns in starts:
-            del self._missing[start_ns]
-            self._missing[start_ns] = None
-        return starts
+    def _in_turn(self) -> list[int]:
+        """The closed period whose turn it is, if any; the newest ones come round more often."""
+        closed_ns, first_ns = self._closed_ns, self._first_ns
+        if closed_ns is None or first_ns is None or self._wakes % TURN_WAKES:
+            return []
+        oldest_ns = self._oldest_ns(first_ns, closed_ns)
+        closed_count = (closed_ns - oldest_ns) // self._period_ns
+        if closed_count <= 0:
+            return []
+        turn = self._wakes // TURN_WAKES
+        reach = min(NEAR, closed_count) if turn % 2 else closed_count
+        return [closed_ns - (turn // 2 % reach + 1) * self._period_ns]
 
     def _weigh(self, found: Statement, registers_wh: int) -> None:
         """Keeps the three counts of a period; one without lines before all others is none."""
@@ -262,19 +284,21 @@ class Planner:
     def _period(self, start_ns: int) -> Period:
         return Period(start_ns=start_ns, end_ns=start_ns + self._period_ns)
 
-    def _share_of(self, reads: int) -> int:
-        return max(1, reads // max(1, len(self._points)))
-
-    async def _series(self, period: Period) -> list[PointSeries]:
-        series = self._store.registers.series
-        return [
-            PointSeries(
-                site_id=site_id,
-                point_id=point_id,
-                rows=await self._ask(series, site_id, point_id, period.start_ns, period.end_ns),
+    async def _settled(self, period: Period) -> Settled:
+        """What the registers say, one point after the other: others may work between two."""
+        parts = []
+        for site_id, point_id in self._points:
+            rows = await self._ask(
+                self._store.registers.series, site_id, point_id, period.start_ns, period.end_ns
             )
-            for site_id, point_id in self._points
-        ]
+            series = PointSeries(site_id=site_id, point_id=point_id, rows=rows)
+            parts.append(settle_all([series], period, self._members))
+            self._rows_left -= len(rows) + POINT_ROWS
+        return Settled(
+            lines=tuple(line for part in parts for line in part.lines),
+            missing=tuple(entry for part in parts for entry in part.missing),
+            registers_wh=sum(part.registers_wh for part in parts),
+        )
 
     async def _entries(self, start_ns: int, end_ns: int) -> list[LedgerEntry]:
         return list(await self._ask(self._store.ledger.read, start_ns, end_ns))

@@ -97,19 +97,18 @@ class Query:
             period = Period(start_ns=start_ns, end_ns=end_ns)
             return statement(near, period=period, missing=await self._missing(period))
 
-    async def _missing(self, period: Period) -> tuple[tuple[SiteId, str], ...]:
+    async def _missing(self, period: Period) -> list[tuple[SiteId, str]]:
         sites = {member.site_id for member in self._members}
-        registers = self._store.registers
-        series = [
-            PointSeries(
-                site_id=site_id,
-                point_id=point_id,
-                rows=await registers.series(site_id, point_id, period.start_ns, period.end_ns),
+        missing: list[tuple[SiteId, str]] = []
+        for site_id, point_id in await self._store.registers.points():
+            if site_id not in sites:
+                continue
+            rows = await self._store.registers.series(
+                site_id, point_id, period.start_ns, period.end_ns
             )
-            for site_id, point_id in await registers.points()
-            if site_id in sites
-        ]
-        return settle_all(series, period, self._members).missing
+            series = PointSeries(site_id=site_id, point_id=point_id, rows=rows)
+            missing += settle_all([series], period, self._members).missing
+        return missing
 
 
 def add_to(server: grpc.aio.Server, board: Board, store: Store, config: Config) -> None:
