@@ -114,9 +114,14 @@ class Session:
 
     def _hello_reply(self) -> bytes:
         durable = [
-            DurableRange(site_index=index, boot_id=key[1], first_seq=first, last_seq=last)
-            for key, (index, _) in self._spools.items()
-            for first, last in self._inbox.durable.of(key).pairs()
+            DurableRange(
+                site_index=spool.site_index,
+                boot_id=spool.boot_id,
+                first_seq=start,
+                last_seq=spool.durable_seq,
+            )
+            for key in self._spools
+            for spool, start in self._watermarks(key)
         ]
         refused = [
             RefusedSchema(site_index=index, schema_id=schema.schema_id, reason=mistake)
@@ -214,11 +219,18 @@ class Session:
         return messages
 
     def _acked(self, key: Key) -> list[AckedSpool]:
+        return [spool for spool, _ in self._watermarks(key)]
+
+    def _watermarks(self, key: Key) -> list[tuple[AckedSpool, int]]:
+        """Watermark of each lane with the lane's start; none where not even the start is durable.
+
+        What is durable behind a hole is not said: it comes again, and is dropped as a repeat.
+        """
         if key not in self._spools:
             return []
         index, spool = self._spools[key]
         ranges = self._inbox.durable.of(key)
-        acked = []
+        found = []
         for lane, start in spool.lanes():
             durable = ranges.contiguous_from(start)
             if durable < start:
@@ -226,16 +238,15 @@ class Session:
             received = durable
             while self._inbox.is_staged(key, received + 1):
                 received += 1
-            acked.append(
-                AckedSpool(
-                    site_index=index,
-                    boot_id=key[1],
-                    lane=lane,
-                    received_seq=received,
-                    durable_seq=durable,
-                )
+            acked = AckedSpool(
+                site_index=index,
+                boot_id=key[1],
+                lane=lane,
+                received_seq=received,
+                durable_seq=durable,
             )
-        return acked
+            found.append((acked, start))
+        return found
 
     def _holes(self, key: Key) -> list[DurableRange]:
         """The oldest hole, once; with two lanes it is the backlog that is still to come."""
