@@ -24,18 +24,11 @@ from heatpool.sample import (
 from heatpool_aggregator.core.agreement import Membership, Terms
 from heatpool_aggregator.core.registers import METER_MAX_W, movement_wh
 from heatpool_aggregator.core.settlement import (
-    LedgerEntry,
-    PeriodBalance,
     PointSeries,
     StatementLine,
     is_continuous,
-    posted_wh,
-    reconcile,
     settle,
     settle_all,
-    standing_lines,
-    statement,
-    worst_balance,
 )
 
 SITE, POINT = SiteId("site-1"), MeteringPointId("meter")
@@ -325,75 +318,6 @@ def test_who_cannot_be_settled_is_named_and_does_not_stop_the_others() -> None:
     assert [line.energy_wh for line in result.lines] == [10]
     assert [(who, "second" in why) for who, why in result.missing] == [(SITE, True)]
     assert result.registers_wh == 10
-
-
-def test_settling_again_posts_nothing_new() -> None:
-    settled = lines([row(0, 0), row(3600, 10)])
-    entries = reconcile([], settled, period=HOUR, posted_ns=1)
-    assert [entry.key for entry in entries] == ["0/3600000000000/vs-1/site-1/meter/old/0/0"]
-    assert reconcile(entries, settled, period=HOUR, posted_ns=2) == ()
-
-
-def test_a_changed_line_is_reversed_and_posted_anew() -> None:
-    first = reconcile([], lines([row(0, 0), row(7200, 10)]), period=HOUR, posted_ns=1)
-    late = lines([row(0, 0), row(3600, 8), row(7200, 10)])
-    second = reconcile(first, late, period=HOUR, posted_ns=2, reason="late register")
-    assert [(entry.sign, entry.line.energy_wh) for entry in second] == [(-1, 5), (1, 8)]
-    assert second[0].key == first[0].key + "/reversal"
-    assert second[1].key.endswith("/1")
-    assert "late register; reverses 0/3600000000000/vs-1" in second[0].reason
-    assert posted_wh([*first, *second]) == 8
-    assert standing_lines([*first, *second]) == late
-
-
-def test_a_line_that_no_longer_holds_is_only_reversed() -> None:
-    first = reconcile([], lines([row(0, 0), row(3600, 10)]), period=HOUR, posted_ns=1)
-    second = reconcile(first, [], period=HOUR, posted_ns=2)
-    assert [entry.sign for entry in second] == [-1]
-    third = reconcile([*first, *second], [first[0].line], period=HOUR, posted_ns=3)
-    assert [entry.key for entry in third] == ["0/3600000000000/vs-1/site-1/meter/old/0/1"]
-
-
-@given(versions=st.lists(st.lists(st.integers(0, 3), max_size=4, unique=True), max_size=6))
-def test_whatever_was_posted_the_last_version_stands(versions: list[list[int]]) -> None:
-    (plain,) = lines([row(0, 0), row(3600, 10)])
-    entries: tuple[LedgerEntry, ...] = ()
-    wanted: list[StatementLine] = []
-    for posted_ns, version in enumerate(versions):
-        wanted = [
-            replace(plain, meter_id=MeterId(f"m{n}"), energy_wh=n * (posted_ns % 3))
-            for n in version
-        ]
-        entries += reconcile(entries, wanted, period=HOUR, posted_ns=posted_ns)
-    assert set(standing_lines(entries)) == set(wanted)
-    assert posted_wh(entries) == sum(line.energy_wh for line in wanted)
-    assert len({entry.key for entry in entries}) == len(entries)
-
-
-def test_names_with_strokes_do_not_run_into_each_other() -> None:
-    (line,) = lines([row(0, 0), row(3600, 10)])
-    odd = [
-        replace(line, site_id=SiteId("a/b"), metering_point_id=MeteringPointId("c")),
-        replace(line, site_id=SiteId("a"), metering_point_id=MeteringPointId("b/c")),
-    ]
-    entries = reconcile([], odd, period=HOUR, posted_ns=1)
-    assert len({entry.key for entry in entries}) == 2
-
-
-def test_a_statement_shows_its_own_period_alone() -> None:
-    entries = reconcile([], lines([row(0, 0), row(3600, 10)]), period=HOUR, posted_ns=1)
-    elsewhere = statement(entries, period=NEXT_HOUR, missing=[(SITE, "late")])
-    assert (elsewhere.lines, elsewhere.is_complete) == ((), False)
-    here = statement(entries, period=HOUR)
-    assert (len(here.lines), here.is_complete) == (1, True)
-
-
-def test_the_worst_period_is_the_one_whose_counts_lie_furthest_apart() -> None:
-    good = PeriodBalance(start_ns=0, end_ns=1, registers_wh=5, sources_wh=5, lines_wh=5)
-    bad = PeriodBalance(start_ns=1, end_ns=2, registers_wh=7, sources_wh=5, lines_wh=6)
-    assert worst_balance([good, bad]) == bad
-    assert (good.error_wh, bad.error_wh) == (0, 2)
-    assert worst_balance([]) is None
 
 
 def test_periods_are_continuous_where_registers_meet() -> None:
