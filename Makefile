@@ -1,0 +1,85 @@
+# heatpool: `make` lists what there is. Everything is installed into .venv, nothing outside it.
+PYTHON ?= python3
+VENV ?= .venv
+ORACLE_VENV ?= .venv-oracle
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RUN_STAMP := $(VENV)/.stamp-run
+TEST_STAMP := $(VENV)/.stamp-test
+LINT_STAMP := $(VENV)/.stamp-lint
+ORACLE_STAMP := $(ORACLE_VENV)/.stamp
+PROTO_VENV := .venv-protos
+PROTO_STAMP := $(PROTO_VENV)/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint protos docs bench oracles clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+
+demo: $(RUN_STAMP) ## one real and twelve simulated sites, with a page (ARGS="--fresh", "--seconds 30 --json")
+	@exec $(BIN)/heatpool-sim demo $(ARGS)
+
+test: $(TEST_STAMP) ## the whole test suite (ARGS="-k spool")
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(LINT_STAMP) ## ruff, mypy, import-linter, buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy agent/heatpool_agent aggregator/heatpool_aggregator firmware-sim/heatpool_sim protos/heatpool
+	$(BIN)/mypy tests docs
+	$(BIN)/lint-imports --no-cache
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+protos: $(PROTO_STAMP) ## remakes the stubs of the messages from protos/heatpool/v1/*.proto
+	$(PROTO_VENV)/bin/python -m grpc_tools.protoc -Iprotos --python_out=protos --mypy_out=protos \
+	  --grpc_python_out=protos --mypy_grpc_out=protos protos/heatpool/v1/*.proto
+
+docs: $(TEST_STAMP) ## rewrites the generated tables of the manual
+	@$(BIN)/python docs/tables.py
+
+bench: $(TEST_STAMP) ## budgets: memory, processor, batches per second
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+oracles: $(ORACLE_STAMP) ## rewrites the fixtures that other people's tools make
+	$(ORACLE_VENV)/bin/python tests/data/make_fluids.py
+
+clean: ## removes the environments and every cache
+	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments. A stamp is older than what it was made of: the next call installs again.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "heatpool needs Python 3.11 or later; name one with PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "no venv here; on Debian: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing heatpool into $(VENV) (once, about a minute) ..."
+	@$(PIP) -e '.[agent,aggregator,sim]'
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing heatpool and its tests into $(VENV) (once, about a minute) ..."
+	@$(PIP) -e '.[agent,aggregator,sim,test]'
+	@touch $@ $(RUN_STAMP)
+
+$(LINT_STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing the linters into $(VENV) (once) ..."
+	@$(PIP) -e '.[agent,aggregator,sim,dev]'
+	@touch $@ $(TEST_STAMP) $(RUN_STAMP)
+
+# The generator stands apart: it wants an older protobuf than the programs, and its stubs run on both.
+$(PROTO_STAMP): Makefile
+	@$(PYTHON) -m venv $(PROTO_VENV)
+	@$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  grpcio-tools==1.76.0 mypy-protobuf==5.1.0
+	@touch $@
+
+$(ORACLE_STAMP): Makefile
+	@$(PYTHON) -m venv $(ORACLE_VENV)
+	@$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check CoolProp iapws
+	@touch $@
