@@ -7,7 +7,8 @@ import pytest
 
 # Where anything may be caught: the driver supervisor, the edges of RPC and HTTP, the front doors.
 CATCH_ALL = (
-    "agent/heatpool_agent/loops",
+    "agent/heatpool_agent/loops/",
+    "agent/heatpool_agent/http/",
     "aggregator/heatpool_aggregator/rpc/",
     "aggregator/heatpool_aggregator/web/",
 )
