@@ -14,7 +14,9 @@ REPORT_PERIOD_S = 2
 SETTLEMENT_PERIOD_S = 10
 GRACE_S = 6
 LEASE_S = 15
-STEERED_FRAC = 0.4  # of the nameplate: well below what the site has, so the valve must throttle
+STEERED_FRAC = (
+    0.25  # of the nameplate: below what the site has by night, so the valve must throttle
+)
 _HOST = "127.0.0.1"
 
 

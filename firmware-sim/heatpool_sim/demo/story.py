@@ -18,9 +18,10 @@ _AGGREGATOR_READY_S = 30.0  # seldom over three; a machine busy with tests may t
 _STAGGER_S = 0.25  # thirteen interpreters that start at once would starve the page
 _SEEN_S = 0.5
 _SEEN_COUNT = 7200  # an hour of looks, about 5 MB
-_ACKED_S = 3.0
-_AGENT_STOP_S = 6.0
-_AGGREGATOR_STOP_S = 3.0
+# Stopping takes ten seconds at most: these three, and the pages in between.
+_ACKED_S = 1.5
+_AGENT_STOP_S = 5.0
+_AGGREGATOR_STOP_S = 2.0
 _STATEMENTS_COUNT = 1000
 
 

@@ -1,7 +1,7 @@
 """What the demo found out, as one tree: told by the programs, checked against the plant. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,8 @@ class Findings:
 def summary(found: Findings) -> dict[str, Any]:
     """One tree of figures; what no program told is None, never 0."""
     statements = _items(found.statements, "statements")
-    sites = [site["site_id"] for site in _items(found.sites, "sites")]
+    known = _items(found.sites, "sites")
+    sites = [site["site_id"] for site in known if site.get("event_ns") is not None]
     return {
         "sites": len(sites),
         "real_sites": sites.count(MACHINE),
@@ -55,7 +56,7 @@ def summary(found: Findings) -> dict[str, Any]:
         "restarts": found.restarts_count,
         "setpoints": [
             {"site": site["site_id"], **site["setpoint"]}
-            for site in _items(found.sites, "sites")
+            for site in known
             if isinstance(site.get("setpoint"), Mapping)
         ],
     }
@@ -85,10 +86,7 @@ def plant_error_wh(statements: Iterable[Page], seen: Sequence[Seen]) -> int | No
         error
         for statement in statements
         for line in statement["lines"]
-        for at_ns, register_wh in (
-            (int(statement["start_ns"]), int(line["register_open_wh"])),
-            (int(statement["end_ns"]), int(line["register_close_wh"])),
-        )
+        for at_ns, register_wh in _edges(statement, line)
         if (error := _distance_wh(register_wh, _shown(seen, line["site_id"], at_ns))) is not None
     ]
     return max(errors, default=None)
@@ -109,6 +107,15 @@ def _chain_error_wh(lines: Sequence[Page]) -> int:
     moved_wh = sum(_moved_wh(line["register_open_wh"], line["register_close_wh"]) for line in lines)
     whole_wh = _moved_wh(lines[0]["register_open_wh"], lines[-1]["register_close_wh"])
     return max(abs(billed_wh - moved_wh), abs(billed_wh - whole_wh) % MODULUS_WH)
+
+
+def _edges(statement: Page, line: Page) -> Iterator[tuple[int, int]]:
+    """Times and registers of a line's edges that lie on the edges of its period."""
+    flags = set(line.get("flags", ()))
+    if not flags & {"opening", "exchange"}:
+        yield int(statement["start_ns"]), int(line["register_open_wh"])
+    if "exchange" not in flags:
+        yield int(statement["end_ns"]), int(line["register_close_wh"])
 
 
 def _moved_wh(opened_wh: int, closed_wh: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-_TIMEOUT_S = 3.0
+_TIMEOUT_S = 1.5
 
 
 class Pages:

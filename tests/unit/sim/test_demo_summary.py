@@ -74,6 +74,11 @@ def test_a_billed_register_is_one_that_the_plant_showed(
     assert found == expected_wh
 
 
+def test_an_opening_is_not_on_the_edge_of_its_period() -> None:
+    opening = line(0, 20, 20, flags=["opening"])
+    assert plant_error_wh([statement(20, opening)], SEEN) == 0
+
+
 def test_a_time_that_nobody_watched_proves_nothing() -> None:
     assert plant_error_wh([statement(90, line(1, 2, 1))], SEEN) is None
 
@@ -95,7 +100,13 @@ def test_the_summary_names_the_newest_whole_statement() -> None:
         "spool": {"telemetry": {"unacked": 0}, "billing": {"unacked": 0}},
     }
     found = Findings(
-        sites={"sites": [{"site_id": "s01"}, {"site_id": "this-machine"}]},
+        sites={
+            "sites": [
+                {"site_id": "s01", "event_ns": 1},
+                {"site_id": "s02", "event_ns": None},
+                {"site_id": "this-machine", "event_ns": 1},
+            ]
+        },
         sources={"virtual_sources": [{"virtual_source_id": "gh", "kind": "greenhouse"}]},
         statements={"statements": pages},
         balance=None,
