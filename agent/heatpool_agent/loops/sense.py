@@ -68,6 +68,7 @@ class Sense:
         self._steps: dict[str, totals.Step] = {}
         self._pasts: dict[tuple[str, str], plausible.Past] = {}
         self._mirrors = mirrors.Mirrors()
+        self._channels: dict[Node, set[str]] = {}
         self._memory = {loop.loop_id: _LoopMemory() for loop in loops}
         self._mean = Mean()
         self._periods_s: dict[str, float] = {}
@@ -128,7 +129,9 @@ class Sense:
 
     def tick(self, event_ns: int, boot_ns: int) -> None:
         """One look at everything, posted to the board."""
-        judged = [self._judged(reading, boot_ns) for reading in self._all_readings()]
+        readings = self._all_readings()
+        rated_w = {r.channel: r.value for r in readings if r.quantity == "rated_w"}
+        judged = [self._judged(r, boot_ns, rated_w.get(r.channel)) for r in readings]
         usable = [reading for reading in judged if plausible.is_admitted(reading)]
         power = self._electric(usable)
         views = tuple(self._loop_view(loop, usable, power, boot_ns) for loop in self._loops)
@@ -144,21 +147,28 @@ class Sense:
     def _all_readings(self) -> list[Reading]:
         return list(chain.from_iterable(self._board.latest.values()))
 
-    def _judged(self, reading: Reading, boot_ns: int) -> Reading:
+    def _judged(self, reading: Reading, boot_ns: int, rated_w: float | None) -> Reading:
         key = (reading.sensor, f"{reading.channel}/{reading.quantity}")
         past = self._pasts.get(key)
         period_s = self._periods_s.get(reading.sensor, self._period_s)
-        judged = plausible.judge(reading, past, boot_ns=boot_ns, period_s=max(period_s, 1.0))
+        judged = plausible.judge(
+            reading, past, boot_ns=boot_ns, period_s=max(period_s, 1.0), rated_w=rated_w
+        )
         if past is None or past.boot_ns != reading.boot_ns:
             power_w = self._board.electric.value if self._board.electric else None
             self._pasts[key] = plausible.remember(past, reading, power_w=power_w)
         return judged
 
     def _electric(self, usable: Sequence[Reading]) -> Estimate | None:
+        powers = attribution.node_powers(usable, self._steps)
+        for power in powers:
+            self._channels.setdefault(power.node, set()).add(power.channel)
         return attribution.electric_power(
-            attribution.node_powers(usable, self._steps),
+            powers,
             load=attribution.host_load(usable),
             mirrored=mirrors.mirrored(self._mirrors),
+            # A level of which one channel fell silent would under-report: another one answers.
+            known={node: len(channels) for node, channels in self._channels.items()},
         )
 
     def _loop_view(
