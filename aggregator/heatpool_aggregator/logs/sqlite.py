@@ -229,8 +229,12 @@ def _locked(path: Path) -> IO[bytes]:
 def _connected(path: Path) -> sqlite3.Connection:
     # Made in one thread of ours and closed in the same one; the check would only see the names.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
