@@ -21,7 +21,7 @@ from heatpool_agent.core.safety import (
     decide,
     renew,
 )
-from heatpool_agent.loops.grid import until_next_tick
+from heatpool_agent.loops.grid import heed_cancellation, until_next_tick
 from heatpool_agent.ports import Actuator, Clock
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Obey:
             while True:
                 self._take_wishes()
                 await self._act(self._decided())
+                heed_cancellation()
                 self._post()
                 await until_next_tick(TICK_S, self._clock)
         finally:

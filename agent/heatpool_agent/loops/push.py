@@ -11,6 +11,7 @@ from heatpool.errors import UplinkError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, SpoolKind
 from heatpool_agent.board import Board, put_newest
+from heatpool_agent.loops.grid import heed_cancellation
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import Seq, Speaker, Spool, Uplink
 
@@ -53,6 +54,7 @@ class Push:
                 await self._connected()
             except* UplinkError as group:
                 wait_s = self._lost(group)
+            heed_cancellation()
             await asyncio.sleep(self._wait_s() if wait_s is None else wait_s)
 
     async def _connected(self) -> None:
@@ -75,7 +77,9 @@ class Push:
     def _lost(self, group: ExceptionGroup[UplinkError]) -> float | None:
         error = _first(group)
         if self._board.uplink.state != "waiting" or self._board.uplink.detail != str(error):
-            logger.warning("uplink.lost", extra=facts(reason=str(error)))
+            # With no wait it was our own wish, and nothing that a person must look at.
+            level = logging.INFO if error.wait_s == 0.0 else logging.WARNING
+            logger.log(level, "uplink.lost", extra=facts(reason=str(error)))
         self._post(state="waiting", detail=str(error))
         return error.wait_s
 

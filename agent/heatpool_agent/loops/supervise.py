@@ -10,7 +10,7 @@ from heatpool.errors import SensorBusy, SensorGone
 from heatpool.process.journal import facts
 from heatpool_agent.board import Board, SensorView
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.loops.grid import until_next_tick
+from heatpool_agent.loops.grid import heed_cancellation, until_next_tick
 from heatpool_agent.ports import Clock, Sensor
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,7 @@ class Supervisor:
             except Exception as error:
                 logger.exception("sensor.bug", extra=facts(sensor=self._driven.id))
                 self._failed("gone", f"{type(error).__name__}: {error}", "report this as a bug")
+            heed_cancellation()
             await asyncio.sleep(self._wait_s())
 
     async def _watch(self) -> None:
@@ -78,6 +79,7 @@ class Supervisor:
             await until_next_tick(self._driven.period_s, self._clock)
             try:
                 await self._read_once()
+                heed_cancellation()
             except SensorBusy as error:
                 self._failed("busy", str(error), "")
                 await asyncio.sleep(error.wait_s)
