@@ -131,9 +131,11 @@ async def demo(
     *,
     ports: Mapping[str, int],
     seconds: float | None,
-    announce: Callable[[str], None],
+    announce: Callable[[str, str], None],
 ) -> Findings:
     """What the demo found, after so many seconds or once it was told to stop.
+
+    `announce` is told the addresses of the page and of the operator's client.
 
     Raises:
         HeatpoolError: the aggregator did not come up.
@@ -145,7 +147,7 @@ async def demo(
         try:
             async with asyncio.TaskGroup() as tasks:
                 turns = await story.start(cast, tasks)
-                announce(cast.page_address)
+                announce(cast.page_address, f"127.0.0.1:{ports['grpc']}")
                 await _told_or_over(stop, seconds)
                 findings = await story.finish(cast)
                 for turn in turns:

@@ -37,9 +37,10 @@ def command(
     from heatpool_sim.demo.summary import summary
     from heatpool_sim.programs import place
 
-    def announce(address: str) -> None:
-        click.echo(f"heatpool demo: http://{address}/", err=as_json)
-        click.echo(f"HEATPOOL_ADDRESS={address}", err=as_json)
+    def announce(page: str, client: str) -> None:
+        click.echo(f"heatpool demo: http://{page}/", err=as_json)
+        click.echo(f"for the `heatpool` command: export HEATPOOL_ADDRESS={client}", err=as_json)
+        click.echo("Ctrl-C ends it.", err=as_json)
 
     fleet = scenario.load("demo")
     with place.opened(root or place.default_root(os.environ), is_fresh=is_fresh) as ours:
