@@ -185,7 +185,7 @@ def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
         capture_frac=capture["value"],
         capture_frac_u=capture["u"],
         lag_s=data["lag"]["value"],
-        flow_u_frac=data["flow"]["value"],
+        flow_u_frac=data["volume_flow"]["value"],
         delta_k_u=data["temperature_pair"]["value"],
         unknown_side_u_frac=data["unknown_side"]["value"],
     )
