@@ -200,13 +200,12 @@ class Session:
     async def outgoing(self) -> list[bytes]:
         """What is to be said now; waits for it. Empty: all is said, the other end has finished."""
         while True:
-            await self._outgoing.wait()
-            self._outgoing.clear()
             if messages := self._messages():
                 return messages
             if self._is_finished and not self.pending_count:
-                self._outgoing.set()
                 return []
+            self._outgoing.clear()
+            await self._outgoing.wait()
 
     def _messages(self) -> list[bytes]:
         messages, self._replies = self._replies, []
