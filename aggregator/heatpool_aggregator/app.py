@@ -78,21 +78,32 @@ async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | 
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(config, state_dir(config, environ)) as addresses:
+        if ready_file is not None:
+            await asyncio.to_thread(_tell_ready, ready_file, addresses)
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        await stop.wait()
+        logger.info("aggregator.stopping")
+    logger.info("aggregator.stopped")
+
+
+@asynccontextmanager
+async def serving(config: Config, directory: Path) -> AsyncIterator[Mapping[str, str]]:
+    """The addresses of a running aggregator; leaving flushes everything and stops it."""
     check_loopback(config.listen.grpc)
     async with AsyncExitStack() as stack:
-        parts = await _opened(config, state_dir(config, environ), stack)
+        parts = await _opened(config, directory, stack)
         async with asyncio.TaskGroup() as loops:
             works = _works(parts).items()
             tasks = [loops.create_task(work, name=name) for name, work in works]
-            async with _doors(parts, ready_file):
-                gc.freeze()
-                gc.set_threshold(*GC_THRESHOLDS)
-                await stop.wait()
-                logger.info("aggregator.stopping")
-            for task in tasks:
-                task.cancel()
+            try:
+                async with _doors(parts) as addresses:
+                    yield addresses
+            finally:
+                for task in tasks:
+                    task.cancel()
         await _finish(parts)
-    logger.info("aggregator.stopped")
 
 
 def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
@@ -156,7 +167,7 @@ def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
 
 
 @asynccontextmanager
-async def _doors(parts: Parts, ready_file: Path | None) -> AsyncIterator[None]:
+async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     config, board, store = parts.config, parts.board, parts.store
     known = frozenset(
         SiteId(member.site_id) for source in config.virtual_source for member in source.member
@@ -171,9 +182,7 @@ async def _doors(parts: Parts, ready_file: Path | None) -> AsyncIterator[None]:
         listening(server, config.listen.grpc) as grpc_address,
     ):
         logger.info("aggregator.ready", extra=facts(grpc=grpc_address, http=http))
-        if ready_file is not None:
-            await asyncio.to_thread(_tell_ready, ready_file, {"grpc": grpc_address, "http": http})
-        yield
+        yield {"grpc": grpc_address, "http": http}
 
 
 def _tell_ready(path: Path, addresses: Mapping[str, str]) -> None:
