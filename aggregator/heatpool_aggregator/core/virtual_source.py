@@ -80,12 +80,12 @@ def roll_up(values: Floats, group: Ints, n_groups: int) -> RollUp:
     def column(name: str) -> Floats:
         return values[:, INDEX[name]]
 
-    heat = column("heat_rate_w")
+    heat_w = column("heat_rate_w")
     quality = _codes(column("quality"))
     hot, cold = _mixed_c(values, group, n_groups)
     return RollUp(
-        heat_rate_w=_sums(heat, group, n_groups),
-        heat_rate_w_u=_sum_u_w(heat, column("heat_rate_w_u"), quality, group, n_groups),
+        heat_rate_w=_sums(heat_w, group, n_groups),
+        heat_rate_w_u=_sum_u_w(heat_w, column("heat_rate_w_u"), quality, group, n_groups),
         hot_c=hot,
         cold_c=cold,
         volume_flow_m3_h=_sums(column("volume_flow_m3_h"), group, n_groups),
@@ -94,7 +94,7 @@ def roll_up(values: Floats, group: Ints, n_groups: int) -> RollUp:
         computed_heat_w=_sums(column("computed_heat_w"), group, n_groups),
         electric_heat_w=_sums(column("electric_heat_w"), group, n_groups),
         rejection_capacity_w=_sums(column("rejection_capacity_w"), group, n_groups),
-        quality=_quality(heat, quality, group, n_groups),
+        quality=_quality(heat_w, quality, group, n_groups),
         provenance=_provenance(_codes(column("provenance")), group, n_groups),
     )
 
@@ -110,14 +110,14 @@ def _sums(column: Floats, group: Ints, n_groups: int) -> Floats:
     return np.where(counts > 0, sums, np.nan)
 
 
-def _sum_u_w(heat: Floats, u: Floats, quality: Ints, group: Ints, n_groups: int) -> Floats:
+def _sum_u_w(heat_w: Floats, u: Floats, quality: Ints, group: Ints, n_groups: int) -> Floats:
     """Standard uncertainty of each sum, W: independent parts by squares, common ones straight.
 
     Heat without its u leaves the sum without one.
 
     Source: physics.md 7.3.
     """
-    known = ~np.isnan(heat)
+    known = ~np.isnan(heat_w)
     group, u, quality = group[known], u[known], quality[known]
     is_prior = (quality >= QualityClass.D) | (quality == ABSENT_CODE)
     common = u * np.where(is_prior, COMMON_PRIOR_FRAC, COMMON_MEASURED_FRAC)
@@ -134,12 +134,12 @@ def _mixed_c(values: Floats, group: Ints, n_groups: int) -> tuple[Floats, Floats
 
     A stream alone shows its own pipes, also when no heat moves.
     """
-    heat, hot, cold = (values[:, INDEX[name]] for name in ("heat_rate_w", "hot_c", "cold_c"))
+    heat_w, hot, cold = (values[:, INDEX[name]] for name in ("heat_rate_w", "hot_c", "cold_c"))
     has_pipes = ~(np.isnan(hot) | np.isnan(cold))
     spread_k = np.where(has_pipes, hot - cold, np.nan)
-    is_moving = (np.abs(spread_k) >= SPREAD_MIN_K) & (heat / np.where(spread_k, spread_k, 1) > 0)
+    is_moving = (np.abs(spread_k) >= SPREAD_MIN_K) & (heat_w / np.where(spread_k, spread_k, 1) > 0)
     is_alone = np.bincount(group[has_pipes], minlength=n_groups)[group] == 1
-    weight = np.where(is_moving, heat / np.where(is_moving, spread_k, 1.0), 0.0)
+    weight = np.where(is_moving, heat_w / np.where(is_moving, spread_k, 1.0), 0.0)
     weight = np.where(is_alone & has_pipes, 1.0, weight)
     used = weight > 0
     total = np.bincount(group[used], weight[used], minlength=n_groups)
@@ -151,16 +151,16 @@ def _mixed_c(values: Floats, group: Ints, n_groups: int) -> tuple[Floats, Floats
     return mixed[0], mixed[1]
 
 
-def _quality(heat: Floats, quality: Ints, group: Ints, n_groups: int) -> Ints:
+def _quality(heat_w: Floats, quality: Ints, group: Ints, n_groups: int) -> Ints:
     """The worst class that, with those below it, carries a tenth of the heat; 0 without one.
 
     Without any heat the streams are counted instead.
     """
-    known = ~np.isnan(heat) & (quality != ABSENT_CODE)
+    known = ~np.isnan(heat_w) & (quality != ABSENT_CODE)
     place = group[known] * (QualityClass.E + 1) + quality[known]
     size = n_groups * (QualityClass.E + 1)
     shape = (n_groups, QualityClass.E + 1)
-    amounts = np.bincount(place, np.abs(heat[known]), minlength=size).reshape(shape)
+    amounts = np.bincount(place, np.abs(heat_w[known]), minlength=size).reshape(shape)
     counts = np.bincount(place, minlength=size).reshape(shape)
     amounts = np.where(amounts.sum(axis=1, keepdims=True) > 0, amounts, counts)
     total = amounts.sum(axis=1, keepdims=True)
