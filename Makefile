@@ -29,7 +29,7 @@ lint: $(LINT_STAMP) ## ruff, mypy, import-linter, buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy agent/heatpool_agent aggregator/heatpool_aggregator firmware-sim/heatpool_sim protos/heatpool
-	$(BIN)/mypy tests docs
+	$(BIN)/mypy tests docs bench
 	$(BIN)/lint-imports --no-cache
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 
