@@ -96,13 +96,17 @@ async def _serve(parts: Parts, stop: asyncio.Event) -> None:
         push = line.create_task(_push(parts), name="push")
         async with asyncio.TaskGroup() as site:
             tasks = _site_tasks(parts, site)
-            await stop.wait()
+            try:
+                await stop.wait()
+            finally:
+                parts.board.is_stopping = True
             logger.info("agent.stopping")
             watchdog.stopping(parts.environ)
             for task in tasks:
                 task.cancel()
         await parts.spooling.close_frame()
         await _drained(parts.board)
+        parts.board.is_line_closing = True
         push.cancel()
 
 

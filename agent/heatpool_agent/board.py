@@ -87,6 +87,10 @@ class Board:
     spool_error: str = ""
     uplink: UplinkView = field(default_factory=UplinkView)
     setpoint: SetpointView | None = None
+    # Python 3.11 can lose a cancellation: where a task group fails in the same moment, and in
+    # asyncio.wait_for, which pymodbus awaits. A loop asks here whether it was told to end.
+    is_stopping: bool = False
+    is_line_closing: bool = False
     ticks: int = 0
     missed_ticks: int = 0
     last_tick_boot_ns: int = 0

@@ -1,4 +1,4 @@
-"""When loops wake and when they end: ticks on a grid from the epoch, cancellation that is kept."""
+"""Ticks lie on a grid counted from the epoch, so that sites agree without talking."""
 
 import asyncio
 
@@ -20,14 +20,3 @@ async def until_next_tick(period_s: float, clock: Clock) -> int:
         if clock.event_ns() < tick_ns - period_ns:
             break
     return tick_ns
-
-
-def heed_cancellation() -> None:
-    """Raises CancelledError if this task was told to end and something swallowed it.
-
-    Python 3.11 does so where a task group fails in the same moment, and in `asyncio.wait_for`,
-    which pymodbus awaits. A loop that missed it would never end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

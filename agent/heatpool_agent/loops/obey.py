@@ -21,7 +21,7 @@ from heatpool_agent.core.safety import (
     decide,
     renew,
 )
-from heatpool_agent.loops.grid import heed_cancellation, until_next_tick
+from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.ports import Actuator, Clock
 
 logger = logging.getLogger(__name__)
@@ -57,10 +57,9 @@ class Obey:
     async def run(self) -> None:
         """Decides and acts until cancelled; every way out ends in a release."""
         try:
-            while True:
+            while not self._board.is_stopping:
                 self._take_wishes()
                 await self._act(self._decided())
-                heed_cancellation()
                 self._post()
                 await until_next_tick(TICK_S, self._clock)
         finally:

@@ -11,7 +11,6 @@ from heatpool.errors import UplinkError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, SpoolKind
 from heatpool_agent.board import Board, put_newest
-from heatpool_agent.loops.grid import heed_cancellation
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import Seq, Speaker, Spool, Uplink
 
@@ -54,7 +53,8 @@ class Push:
                 await self._connected()
             except* UplinkError as group:
                 wait_s = self._lost(group)
-            heed_cancellation()
+            if self._board.is_line_closing:
+                return
             await asyncio.sleep(self._wait_s() if wait_s is None else wait_s)
 
     async def _connected(self) -> None:

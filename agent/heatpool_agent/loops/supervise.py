@@ -10,7 +10,7 @@ from heatpool.errors import SensorBusy, SensorGone
 from heatpool.process.journal import facts
 from heatpool_agent.board import Board, SensorView
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.loops.grid import heed_cancellation, until_next_tick
+from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.ports import Clock, Sensor
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Probes and reads until cancelled."""
-        while True:
+        while not self._board.is_stopping:
             try:
                 await self._watch()
             except SensorGone as error:
@@ -65,8 +65,8 @@ class Supervisor:
             except Exception as error:
                 logger.exception("sensor.bug", extra=facts(sensor=self._driven.id))
                 self._failed("gone", f"{type(error).__name__}: {error}", "report this as a bug")
-            heed_cancellation()
-            await asyncio.sleep(self._wait_s())
+            if not self._board.is_stopping:
+                await asyncio.sleep(self._wait_s())
 
     async def _watch(self) -> None:
         async with asyncio.timeout(self._driven.timeout_s):
@@ -75,11 +75,10 @@ class Supervisor:
             self._tries = TRIES_WHEN_ABSENT
             self._failed("absent", "nothing of this kind here", "")
             return
-        while True:
+        while not self._board.is_stopping:
             await until_next_tick(self._driven.period_s, self._clock)
             try:
                 await self._read_once()
-                heed_cancellation()
             except SensorBusy as error:
                 self._failed("busy", str(error), "")
                 await asyncio.sleep(error.wait_s)
