@@ -6,6 +6,7 @@ Clocks are real and periods short. Every child is ended by its own pid.
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -43,11 +44,15 @@ mode = "{mode}"
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on now, below those that the kernel gives away."""
+    for port in random.sample(range(20_000, 32_000), k=50):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port among fifty")
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import random
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from pathlib import Path
 from heatpool.errors import ConfigError, HeatpoolError
 
 LOOPBACK = "127.0.0.1"
+_PORTS = range(20_000, 32_000)  # Linux hands out 32768 and above by itself
+_TRIES_COUNT = 50
 _MARK = ".heatpool-demo"  # a directory with this in it may be emptied
 _OURS = ("config", "agents", "aggregator", "ready", "logs", "sites.json", "demo.json")
 
@@ -102,13 +105,18 @@ def _empty(root: Path) -> None:
 
 
 def _free(wished: object) -> int:
-    """The wished port if nobody listens there, else a free one."""
-    for port in (wished if isinstance(wished, int) else 0, 0):
+    """The wished port if nobody listens there, else a free one.
+
+    Below the range from which the kernel gives ports to connections: there, one of ours could be
+    taken between this look and the program that is to listen.
+    """
+    tries = random.sample(_PORTS, k=_TRIES_COUNT)
+    for port in ([wished] if isinstance(wished, int) else []) + tries:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
-    raise HeatpoolError(f"no free port on {LOOPBACK}")
+            return port
+    raise HeatpoolError(f"no free port on {LOOPBACK} among {_TRIES_COUNT} tried")

@@ -1,0 +1,129 @@
+"""The demo, whole: one real site beside twelve simulated ones, all the way to the statement."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+DEMO = [sys.executable, "-m", "heatpool_sim", "demo"]
+CLIENT = [sys.executable, "-m", "heatpool_aggregator.client"]
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The demo as a child; what it logs goes to a file."""
+    command = [*DEMO, "--state", str(folder / "demo"), *arguments]
+    with (folder / "demo.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def ended(child: subprocess.Popen[str], *, within_s: float) -> str:
+    """What the demo wrote to stdout, once it is over."""
+    told, _ = child.communicate(timeout=within_s)
+    assert child.returncode == 0
+    return told
+
+
+def child_of(demo: subprocess.Popen[str], module: str, *, holding: str = "") -> psutil.Process:
+    """The program of the demo that runs this module with such an argument."""
+    for child in psutil.Process(demo.pid).children(recursive=True):
+        line = " ".join(child.cmdline())
+        if f"-m {module}" in line and holding in line:
+            return child
+    raise AssertionError(f"no {module} {holding} among the demo's children")
+
+
+def eventually(is_true: Callable[[], bool], *, within_s: float) -> None:
+    """Waits for a claim to hold."""
+    deadline = time.monotonic() + within_s
+    while not is_true():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.2)
+
+
+def asked(page: str, path: str) -> Any:
+    """An answer of the page, None while it does not answer."""
+    try:
+        with urlopen(f"{page}{path}", timeout=5) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+def fresh_count(page: str) -> int:
+    """Members of all virtual sources that speak."""
+    answer = asked(page, "v1/sources")
+    return sum(source["fresh_count"] for source in answer["virtual_sources"]) if answer else 0
+
+
+def test_thirty_seconds_end_in_one_summary(tmp_path: Path) -> None:
+    summary = json.loads(ended(started(tmp_path, "--seconds", "30", "--json"), within_s=90))
+    assert (summary["sites"], summary["real_sites"]) == (13, 1)
+    assert summary["batches_sent"] >= summary["batches_acked"] > 100
+    assert (summary["spool_unacked"], summary["balance_error_wh"]) == (0, 0)
+    assert summary["plant_error_wh"] == 0, "billed is not what the plants' own meters moved"
+    sources = {source["kind"]: source for source in summary["virtual_sources"]}
+    assert sources.keys() == {"greenhouse", "swimming_pool", "district_loop"}
+    for source in sources.values():
+        assert 0 < source["heat_rate_w_u"] < source["heat_rate_w"]
+        assert source["energy_wh"] > 0
+        assert 30 < source["hot_c"] < 70
+    check_statement(summary["statement"])
+
+
+def check_statement(statement: dict[str, Any]) -> None:
+    """Twelve lines of money, none of them from the machine that has no heat meter."""
+    lines = statement["lines"]
+    assert {line["site"] for line in lines} == {f"s{number:02}" for number in range(1, 13)}
+    for line in lines:
+        moved_wh = (line["register_close_wh"] - line["register_open_wh"]) % 10**8
+        assert line["energy_wh"] == moved_wh
+        assert Decimal(line["amount_eur"]) >= 0
+    assert statement["period_start"] < statement["period_end"]
+
+
+def test_kills_in_the_demo_lose_nothing_and_the_next_demo_goes_on(tmp_path: Path) -> None:
+    demo = started(tmp_path)
+    assert demo.stdout is not None
+    began = time.monotonic()
+    page = demo.stdout.readline().split()[-1]
+    assert time.monotonic() - began < 15, "the address came too late"
+    address = demo.stdout.readline().strip().rpartition("=")[2]
+    eventually(lambda: fresh_count(page) == 13, within_s=40)
+    eventually(lambda: bool(asked(page, "v1/statements?limit=1")["statements"]), within_s=40)
+    child_of(demo, "heatpool_aggregator").kill()
+    eventually(lambda: asked(page, "v1/sources") is None or fresh_count(page) < 13, within_s=20)
+    eventually(lambda: fresh_count(page) == 13, within_s=60)
+    child_of(demo, "heatpool_agent", holding="s03").kill()
+    time.sleep(3)
+    eventually(lambda: fresh_count(page) == 13, within_s=60)
+    said = subprocess.run(
+        [*CLIENT, "sources", "--json", "--address", address],
+        capture_output=True,
+        check=True,
+        timeout=20,
+    )
+    assert len(json.loads(said.stdout)["virtual_sources"]) == 3
+    # The newest one may still wait for the registers of a site that was just killed.
+    statements = asked(page, "v1/statements?limit=20")["statements"]
+    before = next(each for each in statements if len(each["lines"]) == 12)
+    began = time.monotonic()
+    demo.send_signal(signal.SIGINT)
+    ended(demo, within_s=20)
+    assert time.monotonic() - began <= 10, "Ctrl-C took too long"
+    summary = json.loads(ended(started(tmp_path, "--seconds", "25", "--json"), within_s=90))
+    assert (summary["spool_unacked"], summary["balance_error_wh"]) == (0, 0)
+    assert summary["statement"]["period_start"] > before["period_start"]
+    opened = {line["site_id"]: line["register_open_wh"] for line in before["lines"]}
+    for line in summary["statement"]["lines"]:
+        assert 0 <= (line["register_open_wh"] - opened[line["site"]]) % 10**8 < 10_000
