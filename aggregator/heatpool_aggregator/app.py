@@ -18,6 +18,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
+from heatpool_aggregator.exports import prometheus
 from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.loops.control import Control, Standing
 from heatpool_aggregator.loops.gateway import Gateway
@@ -178,7 +179,7 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     query.add_to(server, board, store, config)
     registry.add_to(server, board, store, config)
     async with (
-        serve(config, board, store, parts.clock) as http,
+        serve(config, board, store, parts.clock, render_metrics=prometheus.render) as http,
         listening(server, config.listen.grpc) as grpc_address,
     ):
         logger.info("aggregator.ready", extra=facts(grpc=grpc_address, http=http))

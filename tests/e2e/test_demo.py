@@ -114,6 +114,8 @@ def test_kills_in_the_demo_lose_nothing_and_the_next_demo_goes_on(tmp_path: Path
         timeout=20,
     )
     assert len(json.loads(said.stdout)["virtual_sources"]) == 3
+    with urlopen(f"{page}metrics", timeout=5) as answer:
+        assert b"heatpool_source_heat_watts" in answer.read()
     # The newest one may still wait for the registers of a site that was just killed.
     statements = asked(page, "v1/statements?limit=20")["statements"]
     before = next(each for each in statements if len(each["lines"]) == 12)

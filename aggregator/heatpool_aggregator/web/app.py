@@ -1,6 +1,7 @@
 """The aggregator's face to people: page, REST, events and metrics on one loopback address."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from ipaddress import ip_address
 import msgspec
 from aiohttp import web
 
-from heatpool.errors import ConfigError
+from heatpool.errors import ConfigError, HeatpoolError
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.ports import Clock, Store
@@ -48,7 +49,7 @@ async def serve(
 
     Raises:
         ConfigError: the address is not a loopback one.
-        OSError: the port is taken.
+        HeatpoolError: the address cannot be bound.
     """
     host, port = _loopback(config.listen.http)
     desk = Desk(
@@ -60,12 +61,21 @@ async def serve(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
+        await _listen(web.TCPSite(runner, host, port), f"{host}:{port}")
         yield _bound(runner)
     finally:
         desk.closing.set()
         await runner.cleanup()
+
+
+async def _listen(site: web.TCPSite, address: str) -> None:
+    try:
+        await site.start()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise HeatpoolError(
+            f"listen.http: {address} cannot be bound ({reason}): choose another port"
+        ) from error
 
 
 def application(desk: Desk, files: dict[str, assets.Asset]) -> web.Application:
