@@ -63,6 +63,11 @@ class ControlSession:
         self._heartbeats[heartbeat.plan_id] = heartbeat
         self._outgoing.set()
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Plans whose heartbeat has not been sent yet."""
+        return tuple(self._heartbeats)
+
     async def outgoing(self) -> list[bytes]:
         """What is to be said now; waits for it."""
         await self._outgoing.wait()

@@ -166,6 +166,8 @@ class Gateway:
         with suppress(TimeoutError):
             async with asyncio.timeout(ROOM_S):
                 while self._is_full(session):
+                    if session is not None:
+                        session.slow_down()
                     self._room.clear()
                     await self._room.wait()
         return not self._is_full(session)

@@ -32,6 +32,7 @@ from heatpool_aggregator.wire.telemetry import (
     hello_of_site,
     hello_reply_to_bytes,
     resend_to_bytes,
+    slow_to_bytes,
 )
 
 REFUSALS_LIMIT = 1_000  # in one Ack; all of them are events in the store
@@ -80,7 +81,7 @@ class Session:
         self._dirty: dict[Key, None] = {}
         self._refused: list[tuple[int, Refusal]] = []
         self._asked: set[tuple[Key, int]] = set()
-        self._is_finished = False
+        self._is_finished = self._is_slowed = False
         self._outgoing = asyncio.Event()
 
     @property
@@ -180,6 +181,13 @@ class Session:
     def ask_again(self, key: Key) -> None:
         """Holes of this spool are to be asked for once more."""
         self._asked = {(asked, hole) for asked, hole in self._asked if asked != key}
+
+    def slow_down(self) -> None:
+        """The limits are worth saying once more; they are said once per stream."""
+        if not self._is_slowed:
+            self._is_slowed = True
+            self._replies.append(slow_to_bytes())
+            self._outgoing.set()
 
     def refuse(self, refusal: Refusal) -> None:
         """The next Ack names this frame."""
