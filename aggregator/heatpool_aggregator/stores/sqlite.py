@@ -20,7 +20,15 @@ from heatpool.sample import (
     SiteId,
 )
 from heatpool_aggregator.core.settlement import LedgerEntry, StatementLine
-from heatpool_aggregator.ports import Chunk, Event, StoredRegister
+from heatpool_aggregator.ports import (
+    Chunk,
+    Chunks,
+    Event,
+    Events,
+    Ledger,
+    Registers,
+    StoredRegister,
+)
 from heatpool_aggregator.stores.files import SqliteFile
 
 HISTORY_VERSION = 1
@@ -157,10 +165,10 @@ class SqliteStore:
         self._accounts = SqliteFile(
             directory / "ledger.db", version=ACCOUNTS_VERSION, synchronous="FULL"
         )
-        self.chunks = SqliteChunks(self._history)
-        self.registers = SqliteRegisters(self._history)
-        self.ledger = SqliteLedger(self._accounts)
-        self.events = SqliteEvents(self._history)
+        self.chunks: Chunks = SqliteChunks(self._history)
+        self.registers: Registers = SqliteRegisters(self._history)
+        self.ledger: Ledger = SqliteLedger(self._accounts)
+        self.events: Events = SqliteEvents(self._history)
 
     async def start(self) -> None:
         """Opens both files, and migrates one that is behind.
