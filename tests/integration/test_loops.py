@@ -1,0 +1,346 @@
+"""Gateway, shard and fan-out without a network: what they do when disks fail and sites are slow."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from integration import site_client as site
+
+from heatpool.errors import LogError, StoreError
+from heatpool.process.settings import convert
+from heatpool.sample import BootId, SiteId
+from heatpool.setpoint import SetpointReport, SetpointState
+from heatpool_aggregator.board import Board
+from heatpool_aggregator.config import Config
+from heatpool_aggregator.logs.memory import MemoryLog
+from heatpool_aggregator.loops import gateway as gateway_room
+from heatpool_aggregator.loops import shard as shard_room
+from heatpool_aggregator.loops.control import Control, Standing
+from heatpool_aggregator.loops.gateway import UNACKED_HOLD_COUNT, Gateway
+from heatpool_aggregator.loops.sessions import Session
+from heatpool_aggregator.loops.shard import Shard
+from heatpool_aggregator.ports import Chunk, Frame, FrameKind, Position, Snapshot
+from heatpool_aggregator.stores.sqlite import SqliteStore, open_store
+from heatpool_aggregator.wire.control import report_to_bytes
+from heatpool_aggregator.wire.peek import peek
+from heatpool_aggregator.wire.telemetry import hello_from_bytes
+
+NS = 10**9
+NOW_NS = 1_700_000_000 * NS
+SITE = SiteId("site-a")
+CONFIG = convert(
+    {
+        "virtual_source": [
+            {
+                "id": "harbour",
+                "kind": "greenhouse",
+                "agreement": {"id": "HPA-1", "price_eur_mwh": "30"},
+                "member": [{"site_id": "site-a"}],
+            }
+        ]
+    },
+    Config,
+)
+
+
+@dataclass(slots=True)
+class HandClock:
+    """A clock that stands until it is moved."""
+
+    at_ns: int = NOW_NS
+
+    def now_ns(self) -> int:
+        return self.at_ns
+
+    def boot_ns(self) -> int:
+        return self.at_ns
+
+
+class FaultyLog(MemoryLog):
+    """A log that does not take the first few commits, as a full disk does not."""
+
+    def __init__(self, faults_count: int) -> None:
+        super().__init__()
+        self.faults_count = faults_count
+        self.commits: list[int] = []
+
+    async def append(self, frames: Sequence[Frame]) -> Position:
+        if self.faults_count:
+            self.faults_count -= 1
+            raise LogError("disk full")
+        self.commits.append(len(frames))
+        return await super().append(frames)
+
+
+def made(log: MemoryLog, board: Board | None = None) -> Gateway:
+    return Gateway(log=log, clock=HandClock(), board=board or Board(), refusals=deque())
+
+
+async def greeted(gateway: Gateway) -> Session:
+    session = gateway.open()
+    data = site.hello().SerializeToString()
+    assert await session.hello(hello_from_bytes(data), data)
+    return session
+
+
+async def send(session: Session, seq: int) -> bool:
+    data = site.batch(seq, NOW_NS + seq).SerializeToString()
+    return await session.put(peek(data), data)
+
+
+def said(messages: Sequence[bytes]) -> list[str]:
+    responses = [site.pb.TelemetryServiceStreamResponse.FromString(data) for data in messages]
+    return [str(response.WhichOneof("message")) for response in responses]
+
+
+async def test_all_that_is_staged_is_one_commit_and_one_ack() -> None:
+    log = FaultyLog(0)
+    gateway = made(log)
+    session = await greeted(gateway)
+    assert all([await send(session, seq) for seq in range(1, 21)])
+    assert said(await session.outgoing()) == ["hello_reply"]
+    await gateway.step()
+    assert log.commits == [21]
+    assert said(await session.outgoing()) == ["ack"]
+
+
+async def test_nothing_is_acked_while_the_log_does_not_take_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_room, "RETRY_S", 0.0)
+    log = FaultyLog(3)
+    gateway = made(log)
+    session = await greeted(gateway)
+    await send(session, 1)
+    await session.outgoing()
+    committing = asyncio.create_task(gateway.step(), name="commit")
+    speaking = asyncio.create_task(session.outgoing(), name="speak")
+    while log.faults_count:
+        assert not speaking.done()
+        await asyncio.sleep(0)
+    await committing
+    assert said(await speaking) == ["ack"]
+    assert log.commits == [2]
+
+
+async def test_a_stream_that_does_not_wait_for_acks_is_told_and_held() -> None:
+    gateway = made(MemoryLog())
+    session = await greeted(gateway)
+    for seq in range(1, UNACKED_HOLD_COUNT):
+        await send(session, seq)
+    held = asyncio.create_task(send(session, UNACKED_HOLD_COUNT), name="held")
+    await asyncio.sleep(0)
+    assert not held.done()
+    assert said(await session.outgoing()) == ["hello_reply", "slow"]
+    await gateway.step()
+    assert await held
+
+
+async def test_a_stream_that_finds_no_room_in_time_is_turned_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_room, "ROOM_S", 0.01)
+    monkeypatch.setattr(gateway_room, "STAGED_LIMIT_BYTES", 100)
+    session = await greeted(made(MemoryLog()))
+    assert not await send(session, 1)
+
+
+async def test_what_is_on_its_way_already_is_not_taken_twice() -> None:
+    log = FaultyLog(0)
+    gateway = made(log)
+    one, other = await greeted(gateway), await greeted(gateway)
+    await send(one, 1)
+    await send(other, 1)
+    await gateway.step()
+    assert log.commits == [3]
+    assert said(await other.outgoing()) == ["hello_reply", "ack"]
+
+
+async def test_a_gateway_learns_what_is_durable_from_the_log() -> None:
+    log = MemoryLog()
+    session = await greeted(before := made(log))
+    for seq in (1, 2, 5):
+        await send(session, seq)
+    await before.step()
+    after = made(log)
+    async with log.partition(0) as partition:
+        await after.load(partition)
+    assert after.durable.of((SITE, BootId("site-a-t"))).pairs() == [(1, 2), (5, 5)]
+
+
+# Shard
+
+
+@dataclass(slots=True)
+class Witness:
+    """A partition that tells in which order things were made durable."""
+
+    frames: Sequence[tuple[Position, Frame]]
+    acts: list[str] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+
+    async def read(self, after: Position, limit: int) -> Sequence[tuple[Position, Frame]]:
+        return [(position, frame) for position, frame in self.frames if position > after]
+
+    async def save(self, snapshot: Snapshot) -> None:
+        self.acts.append("save")
+        self.snapshot = snapshot
+
+
+def frames(*messages: object) -> list[tuple[Position, Frame]]:
+    kinds = {"hello": FrameKind.HELLO, "telemetry": FrameKind.TELEMETRY}
+    found = []
+    for place, message in enumerate(messages, start=1):
+        data: bytes = message.SerializeToString()  # type: ignore[attr-defined]
+        kind = kinds.get(str(message.WhichOneof("message")), FrameKind.BILLING)  # type: ignore[attr-defined]
+        frame = Frame(
+            site_id=SITE,
+            boot_id=BootId({1: "site-a-t", 2: "site-a-b"}.get(int(kind), "")),
+            kind=kind,
+            seq=peek(data).seq,
+            received_ns=NOW_NS,
+            payload=data,
+        )
+        found.append((Position(place), frame))
+    return found
+
+
+@asynccontextmanager
+async def shard_of(
+    witness: Witness, directory: Path
+) -> AsyncIterator[tuple[Shard, Board, SqliteStore]]:
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store("", directory))
+        board = Board()
+        shard = Shard(
+            partition=witness,
+            store=store,
+            board=board,
+            clock=HandClock(),
+            config=CONFIG,
+            refusals=deque(),
+        )
+        yield shard, board, store
+
+
+FRAMES = frames(
+    site.hello(),
+    site.batch(1, NOW_NS, 700.0),
+    site.registers(1, NOW_NS - 3 * NS, 5, 25, 26),
+)
+
+
+async def test_the_store_is_flushed_before_the_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = Witness(FRAMES)
+    async with shard_of(witness, tmp_path) as (shard, _, store):
+        flush = store.flush
+
+        async def told() -> None:
+            await flush()
+            witness.acts.append("flush")
+
+        monkeypatch.setattr(store, "flush", told)
+        await shard.finish()
+        await shard.finish()
+    assert witness.acts == ["flush", "save"]
+
+
+async def test_a_killed_shard_comes_to_the_same_state(tmp_path: Path) -> None:
+    witness = Witness(FRAMES[:2])
+    async with shard_of(witness, tmp_path) as (shard, _, _):
+        await shard.finish()
+    witness.frames = FRAMES
+    async with shard_of(witness, tmp_path) as (shard, _, _):
+        await shard.step()  # and is killed before it saves
+    async with shard_of(witness, tmp_path) as (shard, board, store):
+        await shard.finish()
+        assert len(await store.chunks.read(SITE, 0, 2**62)) == 1
+    assert (board.sites[0].energy_wh, board.sites[0].heat.heat_rate_w) == (21, 700.0)
+    assert board.applied_position == 3
+
+
+async def test_a_store_that_fails_is_asked_again_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_room, "RETRY_S", 0.0)
+    async with shard_of(Witness(FRAMES), tmp_path) as (shard, _, store):
+        put, faults = store.chunks.put, [StoreError("disk full")] * 2
+
+        async def faulty(chunks: Sequence[Chunk]) -> None:
+            if faults:
+                raise faults.pop()
+            await put(chunks)
+
+        monkeypatch.setattr(store.chunks, "put", faulty)
+        assert await shard.step() == 3
+        assert len(await store.chunks.read(SITE, 0, 2**62)) == 1
+
+
+async def test_a_cancelled_step_leaves_its_rows_for_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shard_of(Witness(FRAMES), tmp_path) as (shard, _, store):
+        put, is_stuck = store.registers.put, asyncio.Event()
+
+        async def stuck(rows: object) -> None:
+            is_stuck.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(store.registers, "put", stuck)
+        step = asyncio.create_task(shard.step(), name="step")
+        await is_stuck.wait()
+        step.cancel()
+        await asyncio.wait([step])
+        monkeypatch.setattr(store.registers, "put", put)
+        await shard.finish()
+        assert len(await store.registers.points()) == 1
+
+
+async def test_a_silent_member_leaves_the_sum_and_says_so(tmp_path: Path) -> None:
+    async with shard_of(Witness(FRAMES), tmp_path) as (shard, board, _):
+        await shard.finish()
+        assert board.sources[0].heat.heat_rate_w == 700.0
+        shard._clock.at_ns += 181 * NS  # type: ignore[attr-defined]  # a HandClock
+        shard.post()
+    source = board.sources[0]
+    assert (source.heat.heat_rate_w, source.coverage_frac, source.energy_wh) == (None, 0.0, 21)
+    assert (board.sites[0].is_stale, board.sites[0].heat.heat_rate_w) == (True, 700.0)
+
+
+# Fan-out
+
+
+async def test_a_heartbeat_goes_down_three_times_a_lease() -> None:
+    clock, recorded = HandClock(), list[Frame]()
+
+    async def record(frame: Frame) -> bool:
+        recorded.append(frame)
+        return True
+
+    wish = Standing(site_id=SITE, heat_rate_w=2000.0, lease_s=60.0, reason="winter")
+    control = Control(standing=[wish], clock=clock, record=record)
+    session = await control.open((SITE,))
+    assert len(await session.outgoing()) == 1
+    heartbeats = 0
+    for _ in range(60):
+        clock.at_ns += NS
+        await control.step()
+        heartbeats += len(session.waiting)
+        if session.waiting:
+            await session.outgoing()
+    assert heartbeats == 3
+    assert len(recorded) == 1
+    expired = SetpointReport(
+        site_id=SITE, setpoint_seq=1, state=SetpointState.EXPIRED, event_ns=clock.at_ns
+    )
+    await control.report(expired, report_to_bytes(expired))
+    clock.at_ns += 20 * NS
+    await control.step()
+    assert len(await session.outgoing()) == 2
+    assert [frame.kind for frame in recorded] == [FrameKind.SETPOINT_REPORT] * 3
