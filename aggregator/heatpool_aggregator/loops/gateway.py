@@ -81,16 +81,17 @@ class Gateway:
         """A stream has gone; what it staged goes on to the log."""
         self._streams -= 1
         self.listen(session, ())
-        self._touched = {(other, key) for other, key in self._touched if other is not session}
         self._work.set()
 
     def listen(self, session: Session, site_ids: tuple[SiteId, ...]) -> None:
         """From now on the stream hears of these sites, and of no others."""
-        for sessions in self._sessions.values():
-            sessions.discard(session)
+        for site_id in session.site_ids:
+            self._sessions[site_id].discard(session)
+            if not self._sessions[site_id]:
+                del self._sessions[site_id]
+        session.site_ids = site_ids
         for site_id in site_ids:
             self._sessions.setdefault(site_id, set()).add(session)
-        self._sessions = {site: sessions for site, sessions in self._sessions.items() if sessions}
 
     def now_ns(self) -> int:
         """Our clock, ns since 1970, UTC."""

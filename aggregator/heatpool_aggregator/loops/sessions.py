@@ -70,10 +70,14 @@ class Inbox(Protocol):
 
 
 class Session:
-    """One stream; `pending_count` frames of it are on their way into the log."""
+    """One stream; `pending_count` frames of it are on their way into the log.
+
+    `site_ids` are those that the gateway tells it of.
+    """
 
     def __init__(self, inbox: Inbox) -> None:
         self.pending_count = 0
+        self.site_ids: tuple[SiteId, ...] = ()
         self._inbox = inbox
         self._sites: tuple[HelloSite, ...] = ()
         self._spools: dict[Key, tuple[int, SpoolState]] = {}

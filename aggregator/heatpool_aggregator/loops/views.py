@@ -51,7 +51,7 @@ class Views:
         group = np.where(reference_ns - slot_ns <= period_ns, group, -1)
         sums = roll_up(state.live.values, group, len(self._site_ids))
         fresh = is_fresh(newest, now_ns, self._period_s)
-        meters = _meters(state)
+        meters, loop_ids = _meters(state), _loop_ids(state)
         return tuple(
             SiteView(
                 site_id=site_id,
@@ -66,7 +66,7 @@ class Views:
                 is_stale=not fresh[place],
                 energy_wh=_energy_wh(meters.get(site_id, ())),
                 meters=meters.get(site_id, ()),
-                loop_ids=_loop_ids(state, site_id),
+                loop_ids=loop_ids.get(site_id, ()),
                 setpoint=self._setpoint(state, site_id),
             )
             for place, site_id in enumerate(self._site_ids)
@@ -85,9 +85,12 @@ class Views:
         # Stale heat is absent, not zero: it leaves the sum at once, and the coverage says so.
         group = np.where(fresh, _groups(state, place_of), -1)
         sums = roll_up(state.live.values, group, len(self._sources))
+        members_of: dict[str | None, list[SiteView]] = {}
+        for site in sites:
+            members_of.setdefault(site.virtual_source_id, []).append(site)
         views = []
         for place, source in enumerate(self._sources):
-            members = [site for site in sites if site.virtual_source_id == source.id]
+            members = members_of.get(source.id, [])
             fresh_members = [site for site in members if not site.is_stale]
             covered = sum(site.heat.heat_rate_w is not None for site in fresh_members)
             events = [site.event_ns for site in fresh_members if site.event_ns is not None]
@@ -169,11 +172,14 @@ def _capacity(state: ShardState, site_id: SiteId, sums: RollUp, place: int) -> f
     )
 
 
-def _loop_ids(state: ShardState, site_id: SiteId) -> tuple[str, ...]:
-    named = state.capabilities.get(site_id, Capability()).loop_ids
-    return named or tuple(
-        sorted(loop for site, loop in state.live.slots if site == site_id and loop)
-    )
+def _loop_ids(state: ShardState) -> dict[SiteId, tuple[str, ...]]:
+    """Loops that a site names, else those that it sends of."""
+    found: dict[SiteId, tuple[str, ...]] = {}
+    for site_id, loop_id in sorted(state.live.slots):
+        if loop_id:
+            found[site_id] = (*found.get(site_id, ()), loop_id)
+    named = {site: one.loop_ids for site, one in state.capabilities.items() if one.loop_ids}
+    return found | named
 
 
 def _meters(state: ShardState) -> dict[SiteId, tuple[MeterView, ...]]:
