@@ -11,6 +11,9 @@ from heatpool.codec import pack
 from heatpool.sample import Channel, Row
 from heatpool.v1 import control_pb2, telemetry_pb2
 
+# gRPC joins its poller thread when its last object goes, wherever that happens: keep it up instead.
+grpc.aio.init_grpc_aio()
+
 pb = telemetry_pb2
 ANSWER_S = 10.0
 CHANNELS = (
