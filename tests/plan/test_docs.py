@@ -23,8 +23,13 @@ FUNCTION = re.compile(r"`(heatpool[a-z_]*(?:\.\w+)+):(\w+)`")
 
 @pytest.fixture(scope="module")
 def pages(repository: Path) -> Mapping[Path, str]:
-    """Every page of the manual, and those at the top."""
-    found = [*sorted((repository / "docs").rglob("*.md")), *sorted(repository.glob("*.md"))]
+    """Every page of the manual, those at the top, and those on the shelves."""
+    shelves = ("agent", "aggregator", "firmware-sim", "protos")
+    found = [
+        *sorted((repository / "docs").rglob("*.md")),
+        *sorted(repository.glob("*.md")),
+        *(repository / shelf / "README.md" for shelf in shelves),
+    ]
     return {path: path.read_text(encoding="utf-8") for path in found}
 
 
@@ -88,7 +93,7 @@ def test_every_command_in_prose_exists(
 ) -> None:
     known = {words for words, _ in re.findall(r"\| `([^`]+)` \| (.+) \|", tables.commands())}
     programs = "|".join(sorted(project["scripts"], key=len, reverse=True))
-    said = re.compile(rf"(?:^|[`/ ])((?:{programs}) [a-z]+)\b(?![^`\n]*\.toml)", re.MULTILINE)
+    said = re.compile(rf"(?:^|[`/ ])((?:{programs}) [a-z]+)\b", re.MULTILINE)
     code = {
         path: "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
         for path, text in pages.items()
