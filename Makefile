@@ -34,7 +34,7 @@ lint: $(LINT_STAMP) ## ruff, mypy, import-linter, buf
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 
 protos: $(PROTO_STAMP) ## remakes the stubs of the messages from protos/heatpool/v1/*.proto
-	$(PROTO_VENV)/bin/python -m grpc_tools.protoc -Iprotos --python_out=protos --mypy_out=protos \
+	PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" python -m grpc_tools.protoc -Iprotos --python_out=protos --mypy_out=protos \
 	  --grpc_python_out=protos --mypy_grpc_out=protos protos/heatpool/v1/*.proto
 
 docs: $(TEST_STAMP) ## rewrites the generated tables of the manual
