@@ -48,5 +48,5 @@ async def no_task_left() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     # grpc ends the watch of a cancelled call by itself, some turns of the loop later.
-    left = {task for task in left if "_AioCall" not in repr(task.get_coro())}
+    left = {task for task in left if "_AioCall." not in repr(task)}
     assert not left, "\n".join(repr(task) for task in left)

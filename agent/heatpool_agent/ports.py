@@ -1,6 +1,6 @@
 """Through what the agent meets the world: sensors, actuators, uplink, spool, clock."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,8 +194,23 @@ class Acked:
     durable_seq: Seq
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resend:
+    """The aggregator misses these numbers of a queue."""
+
+    boot_id: BootId
+    first_seq: Seq
+    last_seq: Seq
+
+
 class Uplink(Protocol):
-    """The line to one aggregator; opened with Hello already answered."""
+    """The line to one aggregator; opened with Hello already answered.
+
+    `durable` is what Hello's answer says of each queue, contiguous from its first number: another
+    disk at the other end knows less than this site was told before.
+    """
+
+    durable: Mapping[BootId, Seq]
 
     async def send(self, frame: SpoolFrame) -> None:
         """Hands one frame to the line; waits while the window is full.
@@ -213,8 +228,8 @@ class Uplink(Protocol):
         """
         ...
 
-    def acks(self) -> AsyncIterator[Acked]:
-        """What becomes durable, beginning with what Hello's answer says."""
+    def acks(self) -> AsyncIterator[Acked | Resend]:
+        """What becomes durable, beginning with what Hello's answer says, and what is missed."""
         ...
 
     def setpoints(self) -> AsyncIterator[Setpoint | Heartbeat]:

@@ -11,7 +11,7 @@ from heatpool.errors import WireError
 from heatpool.sample import BootId, RegisterRow, Schema, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool.v1 import control_pb2, telemetry_pb2
-from heatpool_agent.ports import Acked, Seq, Speaker, SpoolFrame, SpoolLoss, SpoolMark
+from heatpool_agent.ports import Acked, Resend, Seq, Speaker, SpoolFrame, SpoolLoss, SpoolMark
 
 WIRE_VERSION = 1
 TELEMETRY_METHOD = "/heatpool.v1.TelemetryService/Stream"
@@ -39,15 +39,6 @@ class AckAnswer:
     durable: tuple[Acked, ...]
     refused: tuple[str, ...]
     wait_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResendWish:
-    """The aggregator asks for a range of a queue again."""
-
-    boot_id: BootId
-    first_seq: Seq
-    last_seq: Seq
 
 
 def hello(speaker: Speaker, *, agent_version: str, sent_ns: int) -> bytes:
@@ -153,7 +144,7 @@ def gap(loss: SpoolLoss) -> bytes:
     return telemetry_pb2.TelemetryServiceStreamRequest(gap=message).SerializeToString()
 
 
-def answer(data: bytes) -> HelloAnswer | AckAnswer | ResendWish | None:
+def answer(data: bytes) -> HelloAnswer | AckAnswer | Resend | None:
     """What came down the telemetry stream; None for what this version does not act on.
 
     Raises:
@@ -167,7 +158,7 @@ def answer(data: bytes) -> HelloAnswer | AckAnswer | ResendWish | None:
         return _ack_answer(response.ack)
     if which == "resend":
         wish = response.resend
-        return ResendWish(
+        return Resend(
             boot_id=BootId(wish.boot_id),
             first_seq=Seq(wish.first_seq),
             last_seq=Seq(wish.last_seq),

@@ -54,6 +54,7 @@ class Server:
     window: int = 0
     hang_up_after: int = 10**9
     durable_at_hello: int = 0
+    resend_from: int = 0
     hellos: list[telemetry_pb2.Hello] = field(default_factory=list)
     frames: list[tuple[str, int]] = field(default_factory=list)
     gaps: list[telemetry_pb2.Gap] = field(default_factory=list)
@@ -76,6 +77,11 @@ class Server:
                 if len(self.frames) >= self.hang_up_after:
                     self.hang_up_after = 10**9
                     await context.abort(grpc.StatusCode.CANCELLED, "server sheds")
+                if self.resend_from and batch.seq == 700:
+                    boot_id = self.boot_id("telemetry", self.hellos[-1])
+                    wish = telemetry_pb2.Resend(boot_id=boot_id, first_seq=1, last_seq=699)
+                    self.resend_from = 0
+                    yield Down(resend=wish).SerializeToString()
                 if self.acks:
                     yield self.ack(which or "", batch.seq).SerializeToString()
 
@@ -145,8 +151,10 @@ class Site:
     board: Board
 
     async def rows(self, count: int, *, first: int = 1, channel: Channel = HEAT) -> None:
+        now_ns = time.time_ns()
         for second in range(first, first + count):
-            await self.spooling.append(Row(event_ns=second, cells={channel: float(second)}))
+            cells = {channel: float(second)}
+            await self.spooling.append(Row(event_ns=now_ns + second, cells=cells))
 
     async def register(self, raw: int) -> None:
         row = RegisterRow(
@@ -255,6 +263,29 @@ async def test_hello_s_answer_says_from_where_to_go_on(tmp_path: Path) -> None:
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 20)
             await becomes(lambda: 20 in server.numbers("telemetry"))
     assert own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 20
+
+
+async def test_a_server_that_lost_its_disk_gets_again_what_it_had_acknowledged(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as own:
+        async with listening(Server()) as server:
+            await own.rows(5)
+            async with pushing(own, server):
+                await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 5)
+        own.board.is_line_closing = False
+        async with listening(Server()) as empty, pushing(own, empty):
+            await becomes(lambda: empty.numbers("telemetry") == [1, 2, 3, 4, 5])
+
+
+async def test_what_is_missed_is_sent_again_and_what_is_gone_is_told(tmp_path: Path) -> None:
+    async with listening(Server(resend_from=1)) as server, site(tmp_path, max_bytes=45_000) as own:
+        await own.rows(700)
+        first = own.spool.mark(SpoolKind.TELEMETRY).first_seq
+        async with pushing(own, server):
+            await becomes(lambda: server.numbers("telemetry").count(700) == 2)
+    assert server.numbers("telemetry").count(first) == 2
+    assert server.gaps[-1].last_seq == first - 1
 
 
 async def test_a_new_channel_says_hello_again_before_its_rows(tmp_path: Path) -> None:

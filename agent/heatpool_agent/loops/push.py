@@ -9,10 +9,18 @@ from dataclasses import replace
 
 from heatpool.errors import UplinkError
 from heatpool.process.journal import facts
-from heatpool.sample import BootId, SpoolKind
+from heatpool.sample import BootId, GapReason, SpoolKind
 from heatpool_agent.board import Board, put_newest
 from heatpool_agent.loops.spooling import Spooling
-from heatpool_agent.ports import Seq, Speaker, Spool, Uplink
+from heatpool_agent.ports import (
+    Resend,
+    Seq,
+    Speaker,
+    Spool,
+    SpoolLoss,
+    SpoolMark,
+    Uplink,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +69,12 @@ class Push:
         speaker = await self._spooling.call(self._speaker)
         async with self._open_uplink(speaker) as uplink:
             self._tries = 0
-            # What was sent on an older line may be lost: begin behind what is durable.
-            self._sent = {mark.boot_id: mark.durable_seq for mark in speaker.marks}
+            # What was sent on an older line may be lost, and so may the other end's disk: begin
+            # behind what it says now that it has.
+            self._sent = {
+                mark.boot_id: uplink.durable.get(mark.boot_id, Seq(mark.first_seq - 1))
+                for mark in speaker.marks
+            }
             self._post(state="connected", detail="")
             logger.info("uplink.connected")
             async with asyncio.TaskGroup() as tasks:
@@ -106,11 +118,27 @@ class Push:
 
     async def _take_acks(self, uplink: Uplink) -> None:
         async for acked in uplink.acks():
+            if isinstance(acked, Resend):
+                await self._again(uplink, acked)
+                continue
             before = {mark.boot_id: mark.durable_seq for mark in self._board.marks.values()}
             await self._spooling.acked(acked)
             known = before.get(acked.boot_id, acked.durable_seq)
             fresh = max(0, acked.durable_seq - known)
             self._post(batches_acked=self._board.uplink.batches_acked + fresh)
+
+    async def _again(self, uplink: Uplink, missed: Resend) -> None:
+        """Goes back to the first missed number; what is no longer held is told as a gap."""
+        for kind in ORDER:
+            mark = self._spool.mark(kind)
+            if mark.boot_id != missed.boot_id:
+                continue
+            if missed.first_seq < mark.first_seq:
+                await uplink.tell(_lost(missed, mark))
+            # Repeats are harmless at the other end.
+            back = Seq(max(missed.first_seq, mark.first_seq) - 1)
+            self._sent[missed.boot_id] = min(self._sent.get(missed.boot_id, back), back)
+            self._board.spooled.set()
 
     async def _take_wishes(self, uplink: Uplink) -> None:
         async for wish in uplink.setpoints():
@@ -129,6 +157,18 @@ class Push:
         self._tries += 1
         most_s = min(RETRY_MOST_S, RETRY_LEAST_S * 2 ** min(self._tries, 16))
         return random.uniform(0.0, most_s)
+
+
+def _lost(missed: Resend, mark: SpoolMark) -> SpoolLoss:
+    return SpoolLoss(
+        kind=mark.kind,
+        boot_id=mark.boot_id,
+        first_seq=missed.first_seq,
+        last_seq=Seq(min(missed.last_seq, mark.first_seq - 1)),
+        reason=GapReason.DROPPED,
+        start_ns=None,
+        end_ns=None,
+    )
 
 
 def _first(group: ExceptionGroup[UplinkError]) -> UplinkError:

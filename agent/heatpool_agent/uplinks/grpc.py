@@ -4,7 +4,8 @@ Bytes only; what they mean is `wire`'s. Every failure of the line is an UplinkEr
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from typing import TypeVar
@@ -14,10 +15,13 @@ import grpc
 import grpc.aio
 
 from heatpool.errors import ConfigError, UplinkError, WireError
+from heatpool.process.journal import facts
 from heatpool.sample import BootId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent import wire
-from heatpool_agent.ports import Acked, Clock, Seq, Speaker, SpoolFrame, SpoolLoss
+from heatpool_agent.ports import Acked, Clock, Resend, Seq, Speaker, SpoolFrame, SpoolLoss
+
+logger = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 20.0
@@ -59,7 +63,7 @@ class GrpcUplink:
         self._telemetry = telemetry
         self._control = control
         self._clock = clock
-        self._hello: wire.HelloAnswer | None = None
+        self.durable: Mapping[BootId, Seq] = {}
         self._window = WINDOW_LEAST
         self._sent: dict[BootId, Seq] = {}
         self._durable: dict[BootId, Seq] = {}
@@ -85,7 +89,7 @@ class GrpcUplink:
             raise UplinkError("the aggregator asks to come back later", wait_s=answer.wait_s)
         if answer.refused_schemas:
             raise UplinkError("; ".join(answer.refused_schemas))
-        self._hello = answer
+        self.durable = {acked.boot_id: acked.durable_seq for acked in answer.durable}
         self._window = max(WINDOW_LEAST, answer.window)
 
     async def send(self, frame: SpoolFrame) -> None:
@@ -108,13 +112,17 @@ class GrpcUplink:
     def _waiting_count(self) -> int:
         return sum(max(0, seq - self._durable[boot]) for boot, seq in self._sent.items())
 
-    async def acks(self) -> AsyncIterator[Acked]:
-        """What becomes durable, beginning with what Hello's answer says."""
-        for acked in self._hello.durable if self._hello else ():
-            yield acked
+    async def acks(self) -> AsyncIterator[Acked | Resend]:
+        """What becomes durable, beginning with what Hello's answer says, and what is missed."""
+        for boot_id, seq in self.durable.items():
+            yield Acked(boot_id=boot_id, durable_seq=seq)
         while True:
             answer = wire.answer(await self._next(self._telemetry))
-            if isinstance(answer, wire.AckAnswer):
+            if isinstance(answer, Resend):
+                yield answer
+            elif isinstance(answer, wire.AckAnswer):
+                for refused in answer.refused:
+                    logger.error("uplink.refused", extra=facts(frame=refused))
                 for acked in answer.durable:
                     self._durable[acked.boot_id] = acked.durable_seq
                     yield acked
