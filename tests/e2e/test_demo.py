@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,26 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 DEMO = [sys.executable, "-m", "heatpool_sim", "demo"]
+Start = Callable[..., subprocess.Popen[str]]
 CLIENT = [sys.executable, "-m", "heatpool_aggregator.client"]
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The demo as a child; what it logs goes to a file."""
-    command = [*DEMO, "--state", str(folder / "demo"), *arguments]
-    with (folder / "demo.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Start]:
+    """Starts the demo as a child; what it logs goes to a file. None outlives its test."""
+    demos: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [*DEMO, "--state", str(tmp_path / "demo"), *arguments]
+        with (tmp_path / "demo.log").open("ab") as log:
+            demos.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True))
+        return demos[-1]
+
+    yield start
+    for demo in demos:
+        if demo.poll() is None:
+            demo.send_signal(signal.SIGTERM)
+        demo.communicate(timeout=30)
 
 
 def ended(child: subprocess.Popen[str], *, within_s: float) -> str:
@@ -66,8 +78,14 @@ def fresh_count(page: str) -> int:
     return sum(source["fresh_count"] for source in answer["virtual_sources"]) if answer else 0
 
 
-def test_thirty_seconds_end_in_one_summary(tmp_path: Path) -> None:
-    summary = json.loads(ended(started(tmp_path, "--seconds", "30", "--json"), within_s=90))
+def whole_statement(page: str) -> dict[str, Any] | None:
+    """The newest one with all twelve lines; a newer one may wait for a site that was killed."""
+    statements: list[dict[str, Any]] = asked(page, "v1/statements?limit=20")["statements"]
+    return next((each for each in statements if len(each["lines"]) == 12), None)
+
+
+def test_thirty_seconds_end_in_one_summary(started: Start) -> None:
+    summary = json.loads(ended(started("--seconds", "30", "--json"), within_s=90))
     assert (summary["sites"], summary["real_sites"]) == (13, 1)
     assert summary["batches_sent"] >= summary["batches_acked"] > 100
     assert (summary["spool_unacked"], summary["balance_error_wh"]) == (0, 0)
@@ -92,8 +110,8 @@ def check_statement(statement: dict[str, Any]) -> None:
     assert statement["period_start"] < statement["period_end"]
 
 
-def test_kills_in_the_demo_lose_nothing_and_the_next_demo_goes_on(tmp_path: Path) -> None:
-    demo = started(tmp_path)
+def test_kills_in_the_demo_lose_nothing_and_the_next_demo_goes_on(started: Start) -> None:
+    demo = started()
     assert demo.stdout is not None
     began = time.monotonic()
     page = demo.stdout.readline().split()[-1]
@@ -116,14 +134,14 @@ def test_kills_in_the_demo_lose_nothing_and_the_next_demo_goes_on(tmp_path: Path
     assert len(json.loads(said.stdout)["virtual_sources"]) == 3
     with urlopen(f"{page}metrics", timeout=5) as answer:
         assert b"heatpool_source_heat_watts" in answer.read()
-    # The newest one may still wait for the registers of a site that was just killed.
-    statements = asked(page, "v1/statements?limit=20")["statements"]
-    before = next(each for each in statements if len(each["lines"]) == 12)
+    eventually(lambda: whole_statement(page) is not None, within_s=60)
+    before = whole_statement(page)
+    assert before is not None
     began = time.monotonic()
     demo.send_signal(signal.SIGINT)
     ended(demo, within_s=20)
     assert time.monotonic() - began <= 10, "Ctrl-C took too long"
-    summary = json.loads(ended(started(tmp_path, "--seconds", "25", "--json"), within_s=90))
+    summary = json.loads(ended(started("--seconds", "25", "--json"), within_s=90))
     assert (summary["spool_unacked"], summary["balance_error_wh"]) == (0, 0)
     assert summary["statement"]["period_start"] > before["period_start"]
     opened = {line["site_id"]: line["register_open_wh"] for line in before["lines"]}

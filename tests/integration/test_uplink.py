@@ -130,7 +130,7 @@ async def listening(server: Server) -> AsyncIterator[Server]:
         ("heatpool.v1.TelemetryService", server.telemetry),
         ("heatpool.v1.ControlService", server.control),
     ):
-        method = grpc.stream_stream_rpc_method_handler(handler)
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(handler)
         grpc_server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {"Stream": method}),)
         )
