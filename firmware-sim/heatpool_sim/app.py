@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,7 +33,7 @@ from heatpool_sim.scenario import Scenario, SiteSpec
 
 logger = logging.getLogger(__name__)
 
-_SAVE_S = 3.0  # what a killed simulator forgets at most
+_SAVE_S = 3.0  # what a killed simulator forgets at most; its registers begin behind that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,10 @@ class Fleet:
         """Where every site's devices answer, one row a site."""
         return [_row(site_id, door) for site_id, door in self.doors.items()]
 
-    def saved(self) -> SavedFleet:
-        """What a restart needs to go on from here."""
-        sites = {site_id: _saved(door) for site_id, door in self.doors.items()}
+    def saved(self, *, is_final: bool) -> SavedFleet:
+        """What a restart needs to go on from here; before the end, the meters still count."""
+        ahead_s = 0.0 if is_final else 2 * _SAVE_S
+        sites = {site_id: _saved(door, ahead_s) for site_id, door in self.doors.items()}
         return SavedFleet(fleet=self.scenario.name, sites=sites)
 
 
@@ -112,7 +114,7 @@ async def serve(scenario: Scenario, *, state_file: Path | None = None) -> AsyncI
             doors[spec.site_id] = await _open(stack, spec, saved.sites.get(spec.site_id))
         fleet = Fleet(scenario, doors)
         if state_file is not None:
-            stack.push_async_callback(_save, fleet, state_file)
+            stack.push_async_callback(_save, fleet, state_file, is_final=True)
         async with asyncio.TaskGroup() as tasks:
             running = [door.running for door in doors.values()]
             turns = [tasks.create_task(loops.run(running, step_s=scenario.step_s), name="plants")]
@@ -212,11 +214,11 @@ def _write_settings(fleet: Fleet, place: Place, ports: Mapping[str, int]) -> Non
 async def _keep(fleet: Fleet, state_file: Path) -> None:
     while True:
         await asyncio.sleep(_SAVE_S)
-        await _save(fleet, state_file)
+        await _save(fleet, state_file, is_final=False)
 
 
-async def _save(fleet: Fleet, state_file: Path) -> None:
-    await asyncio.to_thread(memory.save, state_file, fleet.saved())
+async def _save(fleet: Fleet, state_file: Path, *, is_final: bool) -> None:
+    await asyncio.to_thread(memory.save, state_file, fleet.saved(is_final=is_final))
 
 
 async def _open(stack: AsyncExitStack, spec: SiteSpec, saved: SavedSite | None) -> SiteDoor:
@@ -262,7 +264,7 @@ def _resumed(first: plants.SiteState, saved: SavedSite) -> plants.SiteState:
         first,
         meter=replace(first.meter, number=saved.meter_number),
         metered=MeterState(
-            register_wh=saved.register_wh,
+            register_wh=(saved.register_wh + saved.ahead_wh) % MODULUS,
             remainder_wh=saved.remainder_wh,
             register_l=saved.register_l,
             remainder_l=saved.remainder_l,
@@ -272,11 +274,14 @@ def _resumed(first: plants.SiteState, saved: SavedSite) -> plants.SiteState:
     )
 
 
-def _saved(door: SiteDoor) -> SavedSite:
+def _saved(door: SiteDoor, ahead_s: float) -> SavedSite:
     now = door.running.state
+    # Twice the present load: it may rise before the kill, and too far ahead hurts nobody.
+    most_w = 2 * door.spec.plant.load.it_w(time.time_ns())
     return SavedSite(
         meter_number=now.meter.number,
         register_wh=now.metered.register_wh,
+        ahead_wh=math.ceil(most_w * ahead_s / 3600),
         remainder_wh=now.metered.remainder_wh,
         register_l=now.metered.register_l,
         remainder_l=now.metered.remainder_l,

@@ -1,9 +1,13 @@
 """Simulated devices on loopback, read by clients that are not ours."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
@@ -222,3 +226,34 @@ async def test_a_state_of_another_fleet_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="other"):
         async with app.serve(demo, state_file=state):
             pass
+
+
+def test_the_registers_of_a_killed_simulator_never_fall(tmp_path: Path) -> None:
+    state = tmp_path / "sites.json"
+    command = [sys.executable, "-m", "heatpool_sim", "run", "--fleet", "demo", "--json"]
+    shown: list[int] = []
+    for _ in range(2):
+        with subprocess.Popen([*command, "--state", str(state)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            sites = json.loads(child.stdout.readline())["sites"]
+            shown.append(asyncio.run(last_register_wh(sites[1], for_s=5)))
+            child.kill()
+    assert 0 <= (shown[1] - shown[0]) % 10**8 < 5_000
+    with_state = json.loads(state.read_text())["sites"]["s02"]
+    assert with_state["ahead_wh"] > 0
+
+
+async def last_register_wh(site: dict[str, Any], *, for_s: float) -> int:
+    """What the meter shows after so many seconds, by its telegram."""
+    await asyncio.sleep(for_s)
+    host, port = site["meter"].removeprefix("tcp://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(mbus.request_frame(site["meter_address"], fcb=True))
+    found = b""
+    while (frame := mbus.split_frame(found)[0]) is None:
+        found += await reader.read(512)
+    writer.close()
+    await writer.wait_closed()
+    energy_wh = mbus.heat_view(mbus.decode(frame)).energy_wh
+    assert energy_wh is not None
+    return energy_wh

@@ -9,10 +9,15 @@ from heatpool.errors import ConfigError
 
 
 class SavedSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One site: its meter as it stood, its loop's warmth, and the ports of its devices."""
+    """One site: its meter as it stood, its loop's warmth, and the ports of its devices.
+
+    `ahead_wh` is what the meter may have counted after this was saved, if the end came by a kill:
+    a real register never falls, so a restarted one begins behind that.
+    """
 
     meter_number: int
     register_wh: int
+    ahead_wh: int = 0
     remainder_wh: float
     register_l: int
     remainder_l: float
