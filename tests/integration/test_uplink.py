@@ -308,6 +308,34 @@ async def test_rows_that_were_dropped_are_told_as_a_gap(tmp_path: Path) -> None:
     assert max(gap.last_seq for gap in server.gaps) == first - 1
 
 
+async def test_a_frame_that_the_disk_spoiled_is_told_as_a_gap_and_those_behind_it_go(
+    tmp_path: Path,
+) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        await own.rows(3)
+        spoil = "UPDATE frames SET payload = x'ff' WHERE seq = 2"
+        await own.spooling.call(own.spool._db[SpoolKind.TELEMETRY].execute, spoil)
+        async with pushing(own, server):
+            await becomes(lambda: server.numbers("telemetry") == [1, 3])
+    assert [(gap.first_seq, gap.last_seq) for gap in server.gaps] == [(2, 2)]
+
+
+async def test_a_disk_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Path) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        await own.rows(3)
+        db = own.spool._db[SpoolKind.TELEMETRY]
+        await own.spooling.call(db.execute, "ALTER TABLE frames RENAME TO away")
+        async with pushing(own, server):
+            await becomes(lambda: "no such table" in own.board.uplink.detail)
+            await own.rows(1, first=4)
+            assert "no such table" in own.board.spool_error
+            await own.spooling.call(db.execute, "ALTER TABLE away RENAME TO frames")
+            await own.rows(1, first=5)
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 5)
+    assert set(server.numbers("telemetry")) == {1, 2, 3, 4, 5}
+    assert own.board.spool_error == ""
+
+
 async def test_setpoints_and_heartbeats_come_to_the_board(tmp_path: Path) -> None:
     async with listening(Server()) as server, site(tmp_path) as own:
         async with pushing(own, server):

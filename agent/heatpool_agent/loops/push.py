@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from heatpool.errors import UplinkError
+from heatpool.errors import HeatpoolError, StoreError, UplinkError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, GapReason, SpoolKind
 from heatpool_agent.board import Board, put_newest
@@ -17,6 +17,7 @@ from heatpool_agent.ports import (
     Seq,
     Speaker,
     Spool,
+    SpoolFrame,
     SpoolLoss,
     SpoolMark,
     Uplink,
@@ -59,7 +60,7 @@ class Push:
             wait_s: float | None = None
             try:
                 await self._connected()
-            except* UplinkError as group:
+            except* (UplinkError, StoreError) as group:
                 wait_s = self._lost(group)
             if self._board.is_line_closing:
                 return
@@ -86,14 +87,15 @@ class Push:
                 ):
                     tasks.create_task(work, name=f"push.{name}")
 
-    def _lost(self, group: ExceptionGroup[UplinkError]) -> float | None:
+    def _lost(self, group: ExceptionGroup[HeatpoolError]) -> float | None:
         error = _first(group)
+        wait_s: float | None = getattr(error, "wait_s", None)
         if self._board.uplink.state != "waiting" or self._board.uplink.detail != str(error):
             # With no wait it was our own wish, and nothing that a person must look at.
-            level = logging.INFO if error.wait_s == 0.0 else logging.WARNING
+            level = logging.INFO if wait_s == 0.0 else logging.WARNING
             logger.log(level, "uplink.lost", extra=facts(reason=str(error)))
         self._post(state="waiting", detail=str(error))
-        return error.wait_s
+        return wait_s
 
     async def _send(self, uplink: Uplink, speaker: Speaker) -> None:
         for loss in await self._spooling.call(self._spool.losses):
@@ -111,10 +113,31 @@ class Push:
         after = self._sent.get(boot_id, Seq(0))
         frames = await self._spooling.call(self._spool.read, kind, after, READ_FRAMES)
         for frame in frames:
-            await uplink.send(frame)
+            try:
+                await uplink.send(frame)
+            except WireError as error:
+                await self._unreadable(uplink, frame, error)
             self._sent[boot_id] = frame.seq
             self._post(batches_sent=self._board.uplink.batches_sent + 1)
         return len(frames)
+
+    async def _unreadable(self, uplink: Uplink, frame: SpoolFrame, error: WireError) -> None:
+        """A frame that the disk spoiled is told as a gap; those behind it still go."""
+        logger.error(
+            "spool.unreadable",
+            extra=facts(kind=frame.kind.name.lower(), seq=frame.seq, reason=str(error)),
+        )
+        await uplink.tell(
+            SpoolLoss(
+                kind=frame.kind,
+                boot_id=frame.boot_id,
+                first_seq=frame.seq,
+                last_seq=frame.seq,
+                reason=GapReason.DAMAGED,
+                start_ns=None,
+                end_ns=None,
+            )
+        )
 
     async def _take_acks(self, uplink: Uplink) -> None:
         async for acked in uplink.acks():
@@ -171,7 +194,7 @@ def _lost(missed: Resend, mark: SpoolMark) -> SpoolLoss:
     )
 
 
-def _first(group: ExceptionGroup[UplinkError]) -> UplinkError:
+def _first(group: ExceptionGroup[HeatpoolError]) -> HeatpoolError:
     for error in group.exceptions:
         return _first(error) if isinstance(error, ExceptionGroup) else error
     raise AssertionError("an exception group is never empty")

@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from heatpool.errors import StoreError
@@ -17,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 # An hour of 10-s rows and of 60-s registers: enough to free a disk, a few hundred kB at most.
 ROWS_KEPT = 360
 REGISTERS_KEPT = 360
@@ -31,69 +35,85 @@ class Spooling:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._rows: deque[Row] = deque(maxlen=ROWS_KEPT)
         self._registers: deque[tuple[RegisterRow, ...]] = deque(maxlen=REGISTERS_KEPT)
+        self._dropped = 0
 
     async def call(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs a method of the spool on its thread."""
+        """Runs a method of the spool on its thread.
+
+        Raises:
+            StoreError: the disk refused, for writing or reading.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: act(*args, **kwargs))
+        try:
+            return await loop.run_in_executor(self._thread, lambda: act(*args, **kwargs))
+        except sqlite3.Error as error:
+            raise StoreError(f"spool: {error}; look at the disk") from error
 
     async def append(self, row: Row) -> None:
         """Puts a row on disk, or keeps it for the next try."""
-        self._rows.append(row)
-        await self._drain()
+        self._keep(self._rows, row)
+        await self._write()
 
     async def append_registers(self, rows: tuple[RegisterRow, ...]) -> None:
         """Puts register rows on disk, or keeps them for the next try."""
-        self._registers.append(rows)
-        await self._drain()
+        self._keep(self._registers, rows)
+        await self._write()
 
-    async def _drain(self) -> None:
+    def _keep(self, waiting: deque[V], value: V) -> None:
+        if len(waiting) == waiting.maxlen:
+            self._dropped += 1
+        waiting.append(value)
+
+    async def _write(self) -> None:
+        await self._attempt(self._write_all)
+        await self._post()
+
+    async def _attempt(self, act: Callable[[], None]) -> None:
+        """Writes, or notes why the disk refused; the next call tries again."""
         try:
-            await self.call(self._write_all)
+            await self.call(act)
         except StoreError as error:
             self._note(str(error))
         else:
             self._note("")
-        await self._post()
 
     def _write_all(self) -> None:
         while self._registers:
-            self._spool.append_registers(self._registers[0])
-            self._registers.popleft()
+            _write_first(self._registers, self._spool.append_registers)
         while self._rows:
-            self._spool.append(self._rows[0])
-            self._rows.popleft()
+            _write_first(self._rows, self._spool.append)
 
     def _note(self, error: str) -> None:
         """A change of state is logged once, its end once."""
         if error and not self._board.spool_error:
             logger.error("spool.refused", extra=facts(reason=error, kept_rows=len(self._rows)))
         elif self._board.spool_error and not error:
-            logger.info("spool.again")
+            logger.info("spool.again", extra=facts(dropped_meanwhile=self._dropped))
+            self._dropped = 0
         self._board.spool_error = error
 
     async def last_register(self, point_id: MeteringPointId) -> RegisterRow | None:
-        """The newest row of a metering point on disk."""
-        return await self.call(self._spool.last_register, point_id)
+        """The newest row of a metering point, waiting here or on disk."""
+        waiting = [row for rows in self._registers for row in rows]
+        own = [row for row in waiting if row.metering_point_id == point_id]
+        return own[-1] if own else await self.call(self._spool.last_register, point_id)
 
     async def acked(self, acked: Acked) -> None:
-        """Lets go what is durable at the other end."""
+        """Lets go what is durable at the other end; a refusing disk only sends it once more."""
         for kind in SpoolKind:
             if self._spool.mark(kind).boot_id == acked.boot_id:
-                await self.call(self._spool.forget, kind, acked.durable_seq)
+                await self._attempt(partial(self._spool.forget, kind, acked.durable_seq))
         await self._post()
 
     async def close_frame(self) -> None:
         """Numbers the open rows, so that they can be sent."""
-        try:
-            await self.call(self._spool.close_frame)
-        except StoreError as error:
-            self._note(str(error))
+        await self._attempt(self._spool.close_frame)
         await self._post()
 
     async def _post(self) -> None:
-        marks, size_bytes = await self.call(self._state)
-        self._board.post_spool(marks, size_bytes)
+        # A disk that cannot be read leaves the last marks: they were true.
+        with suppress(StoreError):
+            self._board.post_spool(*await self.call(self._state))
 
     def _state(self) -> tuple[Sequence[SpoolMark], int]:
         return [self._spool.mark(kind) for kind in SpoolKind], self._spool.size_bytes()
@@ -104,3 +124,13 @@ class Spooling:
             await self.call(self._spool.close)
         finally:
             self._thread.shutdown(wait=False)
+
+
+def _write_first(waiting: deque[V], write: Callable[[V], None]) -> None:
+    """Writes the oldest one; taken out before, since another one may be kept meanwhile."""
+    value = waiting.popleft()
+    try:
+        write(value)
+    except BaseException:
+        waiting.appendleft(value)
+        raise

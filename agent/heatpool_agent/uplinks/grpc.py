@@ -93,13 +93,18 @@ class GrpcUplink:
         self._window = max(WINDOW_LEAST, answer.window)
 
     async def send(self, frame: SpoolFrame) -> None:
-        """Writes one frame, once fewer than the window wait for their ack."""
+        """Writes one frame, once fewer than the window wait for their ack.
+
+        Raises:
+            WireError: it is no frame; nothing was written.
+        """
         while self._waiting_count() >= self._window:
             self._moved.clear()
             await self._moved.wait()
+        message = wire.batch(frame, sent_ns=self._clock.event_ns())
         self._durable.setdefault(frame.boot_id, Seq(frame.seq - 1))
         self._sent[frame.boot_id] = frame.seq
-        await self._write(wire.batch(frame, sent_ns=self._clock.event_ns()))
+        await self._write(message)
 
     async def tell(self, loss: SpoolLoss) -> None:
         """Writes one gap."""
