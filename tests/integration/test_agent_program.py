@@ -265,6 +265,8 @@ def test_an_aggregator_that_is_not_there_never_ends_the_daemon(tmp_path: Path) -
         time.sleep(4)
         assert child.poll() is None
         assert log_of(tmp_path).count("uplink.lost") == 1, "a state is logged once, not each try"
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(8) == 0, "it did not end while it was connecting"
 
 
 FLEET = """
