@@ -133,8 +133,8 @@ async def test_a_meter_answers_with_a_long_frame_of_its_registers(fleet: Fleet) 
     assert body[15:17] == bytes([0x0C, 0x03])
     assert int(body[17:21][::-1].hex()) == pytest.approx(state.register_wh, abs=5)
     assert body[21:23] == bytes([0x0C, 0x13])
-    assert [body[at : at + 2].hex() for at in (27, 32, 37, 41)] == ["0b2b", "0b3b", "0259", "025d"]
-    assert int.from_bytes(body[39:41], "little") * 0.01 == pytest.approx(state.hot_c, abs=0.1)
+    assert [body[at : at + 2].hex() for at in (27, 33, 39, 43)] == ["0c2b", "0c3b", "0259", "025d"]
+    assert int.from_bytes(body[41:43], "little") * 0.01 == pytest.approx(state.hot_c, abs=0.1)
 
 
 async def test_the_agent_reads_the_same_figures_from_the_frame(fleet: Fleet) -> None:

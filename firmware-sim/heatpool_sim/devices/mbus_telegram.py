@@ -4,6 +4,7 @@ Written from the standard, apart from the agent's decoder.
 Source: EN 13757-2 (frames), EN 13757-3 (application layer, records).
 """
 
+import math
 from dataclasses import dataclass
 
 from heatpool_sim.plant.meter import Meter, MeterState
@@ -15,6 +16,7 @@ _SHORT, _LONG, _STOP = 0x10, 0x68, 0x16
 _RSP_UD = 0x08
 _CI_VARIABLE, _CI_ERROR = 0x72, 0x70
 _TOO_BUSY = 0x08
+_INT16_MOST = 0x7FFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +92,8 @@ def _records(state: MeterState) -> bytes:
         (
             b"\x0c\x03" + _bcd(state.register_wh, digits=8),  # Wh
             b"\x0c\x13" + _bcd(state.register_l, digits=8),  # 0.001 m3
-            b"\x0b\x2b" + _bcd(round(state.heat_rate_w), digits=6),  # W
-            b"\x0b\x3b" + _bcd(round(state.volume_flow_m3_h * 1000.0), digits=6),  # L/h
+            b"\x0c\x2b" + _bcd(state.heat_rate_w, digits=8),  # W
+            b"\x0c\x3b" + _bcd(state.volume_flow_m3_h * 1000.0, digits=8),  # L/h
             b"\x02\x59" + _int16(state.hot_c * 100.0),  # 0.01 degC
             b"\x02\x5d" + _int16(state.cold_c * 100.0),  # 0.01 degC
         )
@@ -121,10 +123,23 @@ def _sound_body(frame: bytes) -> bytes:
     return body if frame[-2:] == bytes([sum(body) & 0xFF, _STOP]) else b""
 
 
-def _bcd(value: int, *, digits: int) -> bytes:
-    """Decimal digits, two to a byte, lowest byte first."""
-    return bytes.fromhex(f"{value % 10**digits:0{digits}d}")[::-1]
+def _bcd(value: float, *, digits: int) -> bytes:
+    """Decimal digits, two to a byte, lowest byte first; F in front is a minus.
+
+    What does not fit is E in every place, an error of the whole field: a figure that lost its
+    first digit would read as a good one. Source: EN 13757-3, data type A.
+    """
+    whole = round(value) if math.isfinite(value) else None
+    if whole is not None and 0 <= whole < 10**digits:
+        text = f"{whole:0{digits}d}"
+    elif whole is not None and -(10 ** (digits - 1)) < whole < 0:
+        text = f"f{-whole:0{digits - 1}d}"
+    else:
+        text = "e" * digits
+    return bytes.fromhex(text)[::-1]
 
 
 def _int16(value: float) -> bytes:
-    return round(value).to_bytes(2, "little", signed=True)
+    """Whole number; what does not fit is the most negative one, which says "no value" (type B)."""
+    fits = math.isfinite(value) and abs(round(value)) <= _INT16_MOST
+    return (round(value) if fits else -_INT16_MOST - 1).to_bytes(2, "little", signed=True)
