@@ -38,6 +38,25 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str = "") -> O
     )
 
 
+def alive(pids: list[int]) -> list[int]:
+    """Those of the processes that still run."""
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that this one started, of the stand-in program only."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            line = (status.parent / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == pid and b"stand_in" in line:
+            found.append(int(status.parent.name))
+    return found
+
+
 async def test_a_program_is_started_and_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +96,48 @@ async def test_a_program_that_is_deaf_to_term_is_killed(
     await child.stop(within_s=0.2)
     with pytest.raises(ProcessLookupError):
         os.kill(said["pid"], 0)
+
+
+DIES = """
+with open("{pids}", "a", encoding="utf-8") as pids: pids.write(f"{{os.getpid()}}\\n")
+sys.exit(3)
+"""
+
+
+def pids_of(file: Path) -> list[int]:
+    """Processes that wrote their number."""
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+async def test_a_program_that_dies_in_a_loop_is_stopped_at_once_and_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+    child = Child(order(tmp_path, monkeypatch, DIES.format(pids=pids)))
+    await child.start()
+    async with asyncio.TaskGroup() as tasks:
+        watch = tasks.create_task(child.watch(), name="watch")
+        async with asyncio.timeout(20):
+            while child.restarts_count < 2:  # noqa: ASYNC110  # it waits 2 s now, 4 s the next time
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(1):
+            await child.stop(within_s=5)
+            await watch
+    await child.start()
+    assert len(pids_of(pids)) == 2
+    assert alive(pids_of(pids)) == []
+
+
+async def test_a_stop_waits_for_the_start_that_it_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child(order(tmp_path, monkeypatch))
+    starts = asyncio.create_task(child.start(), name="start")
+    await asyncio.sleep(0)  # the start is under way, there is no process yet
+    async with asyncio.timeout(2):
+        await child.stop(within_s=2)
+    assert starts.done()
+    assert children_of(os.getpid()) == []
 
 
 async def test_a_program_that_cannot_start_shows_why(
