@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -175,6 +176,72 @@ def test_two_demos_do_not_share_a_place(tmp_path: Path) -> None:
         place.opened(tmp_path / "demo", is_fresh=False),
     ):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+def test_what_a_killed_demo_left_is_named_by_its_pid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "_LEFT_S", 0.0)
+    root = tmp_path / "demo"
+    settings = str(root / "config" / "s01.toml")
+    script = "import time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        (sys.executable, "-c", script, "--config", settings),
+        stdout=subprocess.PIPE,
+    ) as left:
+        try:
+            assert left.stdout is not None
+            left.stdout.readline()
+            with (
+                pytest.raises(HeatpoolError, match=f"kill -9 {left.pid}$"),
+                place.opened(root, is_fresh=True),
+            ):
+                pass
+        finally:
+            left.kill()
+    with place.opened(root, is_fresh=True):
+        pass
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from heatpool_sim.programs.child import Child, Order
+
+async def main():
+    x = Path(sys.argv[1])
+    files = {"config": x / "x.toml", "ready_file": x / "x.json", "log_file": x / "x.log"}
+    await Child(Order(name="x", module="stand_in", **files)).start()
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no parent death signal")
+async def test_a_program_ends_when_the_demo_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = order(tmp_path, monkeypatch).ready_file
+    demo = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(tmp_path))
+    async with asyncio.timeout(10):
+        while not file.exists() or not file.read_text():  # noqa: ASYNC110  # its file
+            await asyncio.sleep(0.05)
+    pid = json.loads(file.read_text())["pid"]
+    demo.kill()
+    await demo.wait()
+    async with asyncio.timeout(5):
+        while is_running(pid):  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is more than a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_ports_are_kept_until_somebody_has_them(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import fcntl
 import json
+import os
 import random
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from heatpool.errors import ConfigError, HeatpoolError
 LOOPBACK = "127.0.0.1"
 _PORTS = range(20_000, 32_000)  # Linux hands out 32768 and above by itself
 _TRIES_COUNT = 50
+_LEFT_S = 5.0  # programs of a killed demo end by themselves, seldom later than two seconds
+_LOOK_S = 0.1
 _MARK = ".heatpool-demo"  # a directory with this in it may be emptied
 _OURS = ("config", "agents", "aggregator", "ready", "logs", "sites.json", "demo.json")
 
@@ -59,7 +63,7 @@ def opened(root: Path, *, is_fresh: bool) -> Iterator[Place]:
 
     Raises:
         ConfigError: it holds files that the demo did not make.
-        HeatpoolError: another demo uses it.
+        HeatpoolError: another demo uses it, or programs that a killed one left behind.
     """
     root = root.expanduser().resolve()
     if root.exists() and not (root / _MARK).exists() and any(root.iterdir()):
@@ -70,6 +74,7 @@ def opened(root: Path, *, is_fresh: bool) -> Iterator[Place]:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise HeatpoolError(f"another demo runs in {root}; stop it or give --state") from error
+        _wait_for_leftovers(root)
         if is_fresh:
             _empty(root)
         shutil.rmtree(root / "ready", ignore_errors=True)
@@ -93,6 +98,33 @@ def ports(place: Place, *, http_port: int | None) -> dict[str, int]:
     aside.write_text(json.dumps(taken), encoding="utf-8")
     aside.replace(file)
     return taken
+
+
+def _wait_for_leftovers(root: Path) -> None:
+    """Returns once no program of a killed demo runs here: it would hold its state and its port."""
+    ends_s = time.monotonic() + _LEFT_S
+    while pids := _leftovers(root):
+        if time.monotonic() > ends_s:
+            text = " ".join(map(str, pids))
+            raise HeatpoolError(f"programs of a killed demo still run in {root}: kill -9 {text}")
+        time.sleep(_LOOK_S)
+
+
+def _leftovers(root: Path) -> list[int]:
+    """Processes that were started with settings of this place; none where there is no /proc."""
+    mark = b"--config\0" + os.fsencode(root / "config") + b"/"
+    return sorted(
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if mark in _command_line(process)
+    )
+
+
+def _command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:  # it has ended, or is none of ours to read
+        return b""
 
 
 def _empty(root: Path) -> None:
