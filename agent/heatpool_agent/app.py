@@ -16,8 +16,7 @@ from heatpool_agent import watchdog
 from heatpool_agent.assembly import (
     SystemClock,
     loop_settings,
-    open_obeys,
-    open_sensors,
+    open_parts,
     open_spool,
     site_id,
     state_dir,
@@ -72,8 +71,7 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
     clock = SystemClock()
     folder = state_dir(config, environ)
     board = Board(site_id=await asyncio.to_thread(site_id, config, folder))
-    driven = await open_sensors(config, clock, stack)
-    obeys = await open_obeys(config, board, clock, stack)
+    driven, obeys = await open_parts(config, board, clock, stack)
     spool = await asyncio.to_thread(open_spool, config, folder, clock)
     spooling = Spooling(spool, board)
     stack.push_async_callback(spooling.close)

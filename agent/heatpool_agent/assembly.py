@@ -8,8 +8,8 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from heatpool.errors import ConfigError, StoreError
 from heatpool.process import settings
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_agent import actuators, sensors, spool
+from heatpool_agent import actuators, sensors, spool, spool_files
 from heatpool_agent.board import Board
-from heatpool_agent.config import Config, Loop, loop_priors
+from heatpool_agent.config import Config, Loop, loop_priors, mistakes
 from heatpool_agent.core.safety import Limits
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import LoopSettings
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 # A site without a loop in its settings still has heat: with the air, all of it.
 NO_LOOP = "site"
+BILLING_PERIOD_S = 60.0
 
 
 class SystemClock:
@@ -88,24 +89,47 @@ def _loop_settings(loop: Loop) -> LoopSettings:
     )
 
 
-async def open_sensors(config: Config, clock: Clock, stack: AsyncExitStack) -> list[Driven]:
-    """Every sensor that the settings name, or the machine's own where they name none.
+async def open_parts(
+    config: Config, board: Board, clock: Clock, stack: AsyncExitStack
+) -> tuple[list[Driven], list[Obey]]:
+    """Sensors and actuators that the settings name; opening touches no device.
 
     Raises:
-        ConfigError: with every mistake of every block.
+        ConfigError: with every mistake of the settings and of every block.
     """
+    found = mistakes(config)
+    driven = await open_sensors(config, clock, stack, found)
+    obeys = await _open_obeys(config, board, clock, stack, found)
+    if found:
+        raise ConfigError(found)
+    return driven, obeys
+
+
+async def open_sensors(
+    config: Config, clock: Clock, stack: AsyncExitStack, found: list[str]
+) -> list[Driven]:
+    """Every sensor named, or the machine's own where none is; mistakes join `found`."""
     blocks = [dict(block) for block in config.sensor] or [
         {"id": kind, "kind": kind} for kind in sensors.local_kinds()
     ]
-    opened, mistakes = [], _doubles(blocks, "sensor")
+    opened = []
+    found += _doubles(blocks, "sensor")
     for index, block in enumerate(blocks):
-        try:
+        with _collected(found, f"sensor[{index}]", block):
             opened.append(await _open_sensor(block, config, clock, stack))
-        except ConfigError as error:
-            mistakes += [f"sensor[{index}]: {mistake}" for mistake in error.mistakes]
-    if mistakes:
-        raise ConfigError(mistakes)
     return opened
+
+
+@contextmanager
+def _collected(found: list[str], place: str, block: Mapping[str, Any]) -> Iterator[None]:
+    """Puts the mistakes of one block among the others, each with its place."""
+    try:
+        yield
+    except ConfigError as error:
+        # A mistake in a file that the block names, such as a map, keeps that file's name.
+        where = f"{error.file}: " if error.file else ""
+        name = block.get("id", "?")
+        found += [f"{place} {name!r}: {where}{mistake}" for mistake in error.mistakes]
 
 
 async def _open_sensor(
@@ -115,15 +139,19 @@ async def _open_sensor(
     chosen = settings.convert(block, module.Config)
     _check_loop(chosen.loop, config)
     sensor = await stack.enter_async_context(module.open(chosen, config.roots.roots(), clock))
-    default_s = getattr(module, "PERIOD_S", config.sampling.period_s)
     return Driven(
         id=chosen.id,
         kind=chosen.kind,
         sensor=sensor,
-        period_s=chosen.period_s or default_s,
+        period_s=chosen.period_s or _period_s(chosen.role, config),
         timeout_s=chosen.timeout_s,
         is_billing=chosen.role == "billing",
     )
+
+
+def _period_s(role: str, config: Config) -> float:
+    """A billing meter lives for years on its battery: once a minute unless told otherwise."""
+    return max(BILLING_PERIOD_S, config.sampling.period_s) if role else config.sampling.period_s
 
 
 def _check_loop(loop_id: str, config: Config) -> None:
@@ -141,28 +169,33 @@ def _doubles(blocks: Sequence[Mapping[str, Any]], what: str) -> list[str]:
     ]
 
 
-async def open_obeys(
-    config: Config, board: Board, clock: Clock, stack: AsyncExitStack
+async def _open_obeys(
+    config: Config, board: Board, clock: Clock, stack: AsyncExitStack, found: list[str]
 ) -> list[Obey]:
-    """One loop of obedience per actuator.
-
-    Raises:
-        ConfigError: with every mistake of every block.
-    """
-    obeys, mistakes = [], _doubles(config.actuator, "actuator")
+    """One loop of obedience per actuator; mistakes join `found`."""
+    obeys = []
+    found += _doubles(config.actuator, "actuator")
     for index, block in enumerate(config.actuator):
-        try:
+        with _collected(found, f"actuator[{index}]", block):
             module = actuators.driver(str(block.get("kind", "")))
             chosen = settings.convert(block, module.Config)
-            _check_loop(chosen.loop, config)
+            loop_id = _loop_of(chosen.loop, config)
             roots = config.roots.roots()
             actuator = await stack.enter_async_context(module.open(chosen, roots, clock))
-            obeys.append(Obey(chosen.loop, actuator, _limits(chosen.loop, config), board, clock))
-        except ConfigError as error:
-            mistakes += [f"actuator[{index}]: {mistake}" for mistake in error.mistakes]
-    if mistakes:
-        raise ConfigError(mistakes)
+            obeys.append(Obey(loop_id, actuator, _limits(loop_id, config), board, clock))
+    loops = [obey.loop_id for obey in obeys]
+    found += [
+        f"actuator: loop {loop!r} has more than one" for loop in {*loops} if loops.count(loop) > 1
+    ]
     return obeys
+
+
+def _loop_of(loop_id: str, config: Config) -> str:
+    """The loop that an actuator acts on: the one named, or the site's only one."""
+    _check_loop(loop_id, config)
+    if loop_id or len(config.loop) == 1:
+        return loop_id or config.loop[0].id
+    raise ConfigError(["loop: is missing; an actuator needs one, so that safety can see it"])
 
 
 def _limits(loop_id: str, config: Config) -> Limits:
@@ -182,12 +215,12 @@ def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
     Raises:
         StoreError: the folder cannot be used, or is used by another agent or a newer version.
     """
-    for aside in spool.set_aside_damaged(folder):
+    for aside in spool_files.set_aside_damaged(folder):
         logger.error("spool.damaged", extra=facts(kept_as=aside, now="a new queue begins"))
-    versions = {spool.schema_version(folder / name) for name in spool.FILES.values()}
-    if max(versions) > spool.SCHEMA_VERSION:
+    versions = {spool_files.schema_version(folder / name) for name in spool_files.FILES.values()}
+    if max(versions) > spool_files.SCHEMA_VERSION:
         raise StoreError(f"{folder} was written by a newer heatpool; upgrade this one")
-    if min(versions) < spool.SCHEMA_VERSION:
+    if min(versions) < spool_files.SCHEMA_VERSION:
         _migrated_aside(folder)
     sampling = config.sampling
     return spool.SqliteSpool(

@@ -94,13 +94,21 @@ class Board:
     ticks: int = 0
     missed_ticks: int = 0
     last_tick_boot_ns: int = 0
-    wishes: "asyncio.Queue[Setpoint | Heartbeat]" = field(
-        default_factory=lambda: asyncio.Queue(WISHES_LIMIT)
-    )
+    listeners: "list[asyncio.Queue[Setpoint | Heartbeat]]" = field(default_factory=list)
     reports: "asyncio.Queue[SetpointReport]" = field(
         default_factory=lambda: asyncio.Queue(REPORTS_LIMIT)
     )
     spooled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def listen(self) -> "asyncio.Queue[Setpoint | Heartbeat]":
+        """What is wished of this site from now on, for one loop of obedience."""
+        self.listeners.append(asyncio.Queue(WISHES_LIMIT))
+        return self.listeners[-1]
+
+    def post_wish(self, wish: Setpoint | Heartbeat) -> None:
+        """Tells every loop; each takes what is meant for it."""
+        for listener in self.listeners:
+            put_newest(listener, wish)
 
     def post_sensor(self, view: SensorView) -> None:
         """Replaces the view of one sensor."""

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from heatpool.errors import ConfigError
 from heatpool.process import settings
 from heatpool.water import FLUIDS
 from heatpool_agent.core.estimate import LoopPriors
@@ -121,15 +120,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """The settings of this agent.
+    """The settings of this agent, each key by itself; how they fit together says `mistakes`.
 
     Raises:
         ConfigError: with every mistake.
     """
-    config = settings.load(path, Config, environ=environ, prefix=ENV_PREFIX)
-    if mistakes := [*_off_the_grid(config), *_unknown_fluids(config), *_open_doors(config)]:
-        raise ConfigError(mistakes, file=str(path or ""))
-    return config
+    return settings.load(path, Config, environ=environ, prefix=ENV_PREFIX)
+
+
+def mistakes(config: Config) -> list[str]:
+    """What does not fit together, each with its key."""
+    return [*_off_the_grid(config), *_unknown_fluids(config), *_open_doors(config)]
 
 
 def _off_the_grid(config: Config) -> Iterator[str]:
@@ -157,8 +158,8 @@ def _open_doors(config: Config) -> Iterator[str]:
         )
     if config.aggregator.url and not is_loopback(config.aggregator.url):
         yield (
-            f"aggregator.url: is {config.aggregator.url!r}, beyond loopback and without TLS; "
-            "use an address on this machine, such as one end of a tunnel"
+            f"aggregator.url: is {config.aggregator.url!r}, beyond loopback; this version has "
+            "no certificates yet: use an address on this machine, such as one end of a tunnel"
         )
 
 

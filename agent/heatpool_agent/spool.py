@@ -5,7 +5,6 @@ damage to one cannot touch the other. A kill loses nothing of either. Nothing is
 a number once given. The tables are made by `spool_schema`.
 """
 
-import fcntl
 import hashlib
 import secrets
 import sqlite3
@@ -13,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import msgpack
 
@@ -24,7 +22,6 @@ from heatpool.codec import (
     registers_from_bytes,
     registers_to_bytes,
 )
-from heatpool.errors import StoreError
 from heatpool.sample import (
     BootId,
     Channel,
@@ -36,9 +33,8 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool_agent.ports import Clock, Seq, SpoolFrame, SpoolLoss, SpoolMark
+from heatpool_agent.spool_files import FILES, exclusive, open_file, refusal
 
-SCHEMA_VERSION = 1
-FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
 BILLING_KEEP_S = 2 * 366 * 86_400  # claims are limited to two years (physics.md 17)
 # Deleting below the bound in steps keeps the cost of a full spool per row small.
 DROP_FRAMES = 100
@@ -61,8 +57,8 @@ class SqliteSpool:
         self._rows_per_frame = rows_per_frame
         self._max_bytes = max_bytes
         self._keep_s = keep_s
-        self._lock = _exclusive(folder)
-        self._db = {kind: _open(folder / name, kind) for kind, name in FILES.items()}
+        self._lock = exclusive(folder)
+        self._db = {kind: open_file(folder / name, kind) for kind, name in FILES.items()}
         self._marks = {kind: self._first_mark(kind) for kind in FILES}
         self._schemas = self._stored_schemas()
         self._open_rows = self._stored_rows()
@@ -298,70 +294,7 @@ class SqliteSpool:
                 db.execute("BEGIN")
                 yield db
         except sqlite3.Error as error:
-            raise StoreError(f"spool {FILES[kind]}: {error}; free room on the disk") from error
-
-
-def schema_version(path: Path) -> int:
-    """Version of the tables in a file; 0 where there is none yet."""
-    if not path.exists():
-        return 0
-    with sqlite3.connect(path) as db:
-        found: int = db.execute("PRAGMA user_version").fetchone()[0]
-    db.close()
-    return found
-
-
-def set_aside_damaged(folder: Path) -> Sequence[Path]:
-    """Renames files that SQLite cannot trust, so that a new queue begins; the new names.
-
-    The old file is kept for rescue; its unsent rows are not in the new queue.
-    """
-    aside = []
-    for path in (folder / name for name in FILES.values()):
-        if path.exists() and not _is_sound(path):
-            target = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
-            path.rename(target)
-            for tail in ("-wal", "-shm"):
-                path.with_name(path.name + tail).unlink(missing_ok=True)
-            aside.append(target)
-    return aside
-
-
-def _is_sound(path: Path) -> bool:
-    db = sqlite3.connect(path)
-    try:
-        return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
-    except sqlite3.DatabaseError:
-        return False
-    finally:
-        db.close()
-
-
-def _open(path: Path, kind: SpoolKind) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        synchronous = "FULL" if kind is SpoolKind.BILLING else "NORMAL"
-        db.execute(f"PRAGMA synchronous = {synchronous}")
-        return db
-    except sqlite3.Error as error:
-        raise StoreError(f"spool {path} cannot be opened: {error}") from error
-
-
-def _exclusive(folder: Path) -> TextIO:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "w")
-    except OSError as error:
-        raise StoreError(f"spool {folder}: {error.strerror}; set site.state_dir") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise StoreError(
-            f"{folder} is in use by another agent; stop it, or give this one its own state_dir"
-        ) from error
-    return lock
+            raise refusal(FILES[kind], error) from error
 
 
 def _row(event_ns: int, cells: bytes) -> Row:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from heatpool.sample import SpoolKind
-from heatpool_agent.spool import FILES, SCHEMA_VERSION
+from heatpool_agent.spool_files import FILES, SCHEMA_VERSION
 
 _TELEMETRY: dict[str, tuple[dict[str, type], str]] = {
     "open_rows": ({"event_ns": int, "cells": bytes}, "event_ns"),

@@ -149,6 +149,7 @@ def test_a_bad_config_lists_every_mistake_with_its_key_and_exits_2(tmp_path: Pat
 BAD_BLOCKS = """
 [[loop]]
 id = "rack"
+fluid = "beer"
 [[sensor]]
 id = "a"
 kind = "modbus"
@@ -176,7 +177,16 @@ kind = "modbus"
 def test_config_check_names_every_block_that_a_driver_refuses(tmp_path: Path) -> None:
     done = ran("config", "check", "--config", write(tmp_path, BAD_BLOCKS))
     assert done.returncode == 2
-    for told in ("sensor[0]", "sensor[1]", "telepathy", "sensor[2]", "address", "sensor[3].id"):
+    for told in (
+        "loop[0].fluid",
+        "sensor[0] 'a'",
+        "sensor[1]",
+        "telepathy",
+        "sensor[2]",
+        "address",
+        "sensor[3].id",
+        "actuator[0]",
+    ):
         assert told in done.stderr, done.stderr
 
 

@@ -338,9 +338,10 @@ async def test_a_disk_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Pat
 
 async def test_setpoints_and_heartbeats_come_to_the_board(tmp_path: Path) -> None:
     async with listening(Server()) as server, site(tmp_path) as own:
+        one, other = own.board.listen(), own.board.listen()
         async with pushing(own, server):
-            await becomes(lambda: own.board.wishes.qsize() == 2)
-        first, second = own.board.wishes.get_nowait(), own.board.wishes.get_nowait()
+            await becomes(lambda: one.qsize() == other.qsize() == 2)
+        first, second = one.get_nowait(), one.get_nowait()
     assert isinstance(first, Setpoint) and first.setpoint_seq == 7
     assert isinstance(second, Heartbeat) and second.plan_id == "p"
 

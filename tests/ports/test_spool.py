@@ -27,7 +27,8 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool_agent.ports import Seq
-from heatpool_agent.spool import FILES, SqliteSpool, schema_version, set_aside_damaged
+from heatpool_agent.spool import SqliteSpool
+from heatpool_agent.spool_files import FILES, schema_version, set_aside_damaged
 from heatpool_agent.spool_schema import migrate
 
 HEAT = Channel("rack", "heat_rate_w", -1)
@@ -213,6 +214,14 @@ def test_a_damaged_file_is_set_aside_and_a_new_boot_id_begins(
     with spool_in(tmp_path) as spool:
         assert spool.mark(SpoolKind.TELEMETRY).boot_id != before
         assert spool.mark(SpoolKind.BILLING).boot_id == billing
+
+
+def test_a_file_that_cannot_be_looked_at_is_left_alone_and_told(tmp_path: Path) -> None:
+    path = tmp_path / FILES[SpoolKind.BILLING]
+    path.mkdir()
+    with pytest.raises(StoreError, match="let this user open"):
+        set_aside_damaged(tmp_path)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_spool_usable(tmp_path: Path) -> None:

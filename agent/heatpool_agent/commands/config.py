@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from heatpool.sample import SiteId
-from heatpool_agent.assembly import SystemClock, open_obeys, open_sensors
+from heatpool_agent.assembly import SystemClock, open_parts
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, load
 
@@ -36,8 +36,7 @@ async def _opened(config: Config) -> None:
     """Drivers check their own blocks when they are opened; opening touches no device."""
     board, clock = Board(site_id=SiteId("check")), SystemClock()
     async with AsyncExitStack() as stack:
-        await open_sensors(config, clock, stack)
-        await open_obeys(config, board, clock, stack)
+        await open_parts(config, board, clock, stack)
 
 
 @command.command("show")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from heatpool.errors import SensorBusy, SensorGone
+from heatpool.errors import ConfigError, SensorBusy, SensorGone
 from heatpool.sample import Estimate, Provenance, SiteId
 from heatpool_agent.assembly import (
     SystemClock,
@@ -21,7 +22,7 @@ from heatpool_agent.assembly import (
     state_dir,
 )
 from heatpool_agent.board import Board, SensorView
-from heatpool_agent.config import Config, load
+from heatpool_agent.config import Config, load, mistakes
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven
@@ -35,9 +36,18 @@ BAND = 1.96
 @click.command("once")
 @click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-@click.option("--for", "span_s", default=1.0, show_default=True, help="Seconds between two reads.")
+@click.option(
+    "--for",
+    "span_s",
+    type=click.FloatRange(0.01, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two reads.",
+)
 def command(*, path: Path | None, as_json: bool, span_s: float) -> None:
     """Read every sensor twice and estimate the heat; sends nothing."""
+    if math.isnan(span_s):
+        raise click.BadParameter("is no number", param_hint="--for")
     config = load(path, os.environ)
     document = asyncio.run(look(config, os.environ, span_s=span_s))
     if as_json:
@@ -55,7 +65,10 @@ async def look(config: Config, environ: Mapping[str, str], *, span_s: float) -> 
     clock = SystemClock()
     board = Board(site_id=_site(config, environ))
     async with AsyncExitStack() as stack:
-        driven = await open_sensors(config, clock, stack)
+        found = mistakes(config)
+        driven = await open_sensors(config, clock, stack, found)
+        if found:
+            raise ConfigError(found)
         sense = Sense(
             loop_settings(config),
             board,

@@ -125,7 +125,11 @@ def loop_heat(
 ) -> tuple[LoopHeat, LoopState]:
     """The heats of one loop at one tick, W, and the state for the next tick.
 
-    Electric heat is fused after the loop's lag, since the coolant shows it only then.
+    Electric heat is fused after the loop's lag, since the coolant shows it only then. Where both
+    contradict each other the fused doubt grows by the Birge ratio, the square root of chi squared
+    per degree of freedom.
+
+    Source: physics.md 7.1; R. T. Birge, Phys. Rev. 40, 207 (1932).
     """
     electric = electric_heat(inputs.electric, priors)
     computed = computed_heat(inputs, priors)
@@ -152,10 +156,12 @@ def _fused(
     # A figure of no doubt at all cannot be fused: one watt is below every meter's resolution.
     u_w = (max(electric.u, 1.0), max(computed.u, 1.0))
     fused = fuse([lagged_w, computed.value], u_w)
+    # Figures further apart than their doubts allow: one doubt is too small, and nobody knows which.
+    stretch = max(1.0, abs(lagged_w - computed.value) / hypot(*u_w))
     best = min(electric, computed, key=lambda estimate: estimate.u)
     return Estimate(
         value=float(fused.value),
-        u=float(fused.u),
+        u=stretch * float(fused.u),
         quality=best.quality,
         provenance=Provenance.FUSED,
         flags=tuple(dict.fromkeys((*electric.flags, *computed.flags))),

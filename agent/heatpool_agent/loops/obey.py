@@ -42,7 +42,8 @@ class Obey:
     def __init__(
         self, loop_id: str, actuator: Actuator, limits: Limits, board: Board, clock: Clock
     ) -> None:
-        self._loop_id = loop_id
+        self.loop_id = loop_id
+        self._wishes = board.listen()
         self._actuator = actuator
         self._limits = limits
         self._board = board
@@ -67,11 +68,11 @@ class Obey:
 
     def _take_wishes(self) -> None:
         boot_ns = self._clock.boot_ns()
-        while not self._board.wishes.empty():
-            wish = self._board.wishes.get_nowait()
+        while not self._wishes.empty():
+            wish = self._wishes.get_nowait()
             if not isinstance(wish, Setpoint):
                 self._held = renew(self._held, wish, boot_ns=boot_ns)
-            elif wish.site_id == self._board.site_id and wish.loop_id in ("", self._loop_id):
+            elif wish.site_id == self._board.site_id and wish.loop_id in ("", self.loop_id):
                 self._take(wish, boot_ns)
 
     def _take(self, wish: Setpoint, boot_ns: int) -> None:
@@ -108,7 +109,7 @@ class Obey:
         return LoopState(hot_c=hot, leak=leak, pump_runs=pump)
 
     def _view(self) -> LoopView | None:
-        return next((view for view in self._board.loops if view.loop_id == self._loop_id), None)
+        return next((view for view in self._board.loops if view.loop_id == self.loop_id), None)
 
     async def _act(self, command: Command) -> None:
         """Tells the device what is new, and feeds its watchdog; a failed write is tried again."""
@@ -153,7 +154,7 @@ class Obey:
     async def _refused(self, command: Command, reason: str) -> None:
         """Not confirmed: the next tick tries again; a wish that fails is released meanwhile."""
         if self._is_confirmed:
-            logger.error("actuator.refused", extra=facts(loop=self._loop_id, reason=reason))
+            logger.error("actuator.refused", extra=facts(loop=self.loop_id, reason=reason))
         self._is_confirmed = False
         if command.heat_rate_w is None:
             return
@@ -166,7 +167,7 @@ class Obey:
             async with asyncio.timeout(ACT_TIMEOUT_S):
                 await self._actuator.release()
         except (ActuatorError, TimeoutError) as error:
-            logger.error("actuator.release", extra=facts(loop=self._loop_id, reason=str(error)))
+            logger.error("actuator.release", extra=facts(loop=self.loop_id, reason=str(error)))
             return False
         return True
 

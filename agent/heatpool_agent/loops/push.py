@@ -10,7 +10,7 @@ from dataclasses import replace
 from heatpool.errors import HeatpoolError, StoreError, UplinkError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, GapReason, SpoolKind
-from heatpool_agent.board import Board, put_newest
+from heatpool_agent.board import Board
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (
     Resend,
@@ -165,7 +165,7 @@ class Push:
 
     async def _take_wishes(self, uplink: Uplink) -> None:
         async for wish in uplink.setpoints():
-            put_newest(self._board.wishes, wish)
+            self._board.post_wish(wish)
 
     async def _send_reports(self, uplink: Uplink) -> None:
         while True:

@@ -57,7 +57,9 @@ def test_fused_heat_lies_between_its_parts_and_doubts_no_more(
     assert heat.electric and heat.computed and heat.fused
     low, high = sorted((heat.electric.value, heat.computed.value))
     assert low - 1e-6 <= heat.fused.value <= high + 1e-6
-    assert heat.fused.u <= max(1.0, min(heat.electric.u, heat.computed.u)) + 1e-9
+    apart = abs(heat.electric.value - heat.computed.value)
+    stretch = max(1.0, apart / math.hypot(heat.electric.u, heat.computed.u))
+    assert heat.fused.u <= stretch * max(1.0, min(heat.electric.u, heat.computed.u)) + 1e-6
     assert heat.fused.provenance is Provenance.FUSED
 
 
@@ -66,6 +68,15 @@ def test_without_one_of_its_three_readings_there_is_no_computed_heat(missing: st
     heat, _ = estimate.loop_heat(inputs(**{missing: None}), PRIORS, LoopState(), boot_ns=1)
     assert heat.computed is None
     assert heat.fused == heat.electric
+
+
+def test_heats_that_contradict_each_other_leave_the_fused_one_in_doubt() -> None:
+    quarrel = inputs(electric=power(1_000.0, 0.01))
+    heat, _ = estimate.loop_heat(quarrel, PRIORS, LoopState(), boot_ns=1)
+    assert heat.electric and heat.computed and heat.fused
+    weaker, stronger = sorted((heat.electric, heat.computed), key=lambda figure: -figure.u)
+    assert heat.fused.u > stronger.u
+    assert abs(heat.fused.value - weaker.value) > 2 * weaker.u, "no quarrel, no test"
 
 
 def test_without_power_the_computed_heat_stands_alone() -> None:
