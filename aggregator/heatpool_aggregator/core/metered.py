@@ -8,21 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from heatpool.codec import registers_from_bytes, registers_to_bytes
-from heatpool.counter import advance
-from heatpool.sample import RegisterReason, RegisterRow
+from heatpool.errors import LedgerError
+from heatpool.sample import RegisterRow
+from heatpool_aggregator.core.registers import place, step_wh
 
-# The finest exponent that admission lets in is 10^-9 Wh: in this unit every step is whole.
-NANO_EXPONENT = 9
+# Snapshots keep their unit of 10^-9 Wh; steps are whole Wh, as the accounts have them.
 NANO_PER_WH = 1_000_000_000
-
-# Rows of one instant: what the old meter says last comes before what the new one says first.
-_ORDER = {
-    RegisterReason.START: 0,
-    RegisterReason.PERIODIC: 1,
-    RegisterReason.STOP: 2,
-    RegisterReason.METER_CLOSING: 3,
-    RegisterReason.METER_OPENING: 4,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,23 +33,23 @@ class Metered:
         return [registers_to_bytes([self.row]), str(self.energy_nano_wh)]
 
 
-def order(row: RegisterRow) -> tuple[int, int, str, int]:
+def order(row: RegisterRow) -> tuple[tuple[int, int, str], int, int]:
     """The place of a row among those of its metering point."""
-    return (row.event_ns, _ORDER[row.reason], row.meter_id, row.raw)
+    return place(row), row.raw, row.reason
 
 
 def step_nano_wh(before: RegisterRow, after: RegisterRow) -> int:
-    """Energy between two neighbouring rows, 10^-9 Wh; 0 over an exchange or a reset.
+    """Energy between two neighbouring rows, 10^-9 Wh; 0 over an exchange.
 
-    Another exponent is another map of the same meter: treated as a reset, never guessed.
-
+    What the accounts refuse, a reset or a leap, is 0 here: never guessed.
     Source: physics.md 3.4.
     """
-    if before.meter_id != after.meter_id or before.exponent != after.exponent:
+    if before.meter_id != after.meter_id or before.event_ns == after.event_ns:
         return 0
-    delta = advance(before.raw, after.raw, after.modulus).delta
-    nano_wh: int = 10 ** (NANO_EXPONENT + after.exponent)
-    return (delta or 0) * nano_wh
+    try:
+        return step_wh(before, after) * NANO_PER_WH
+    except LedgerError:
+        return 0
 
 
 def followed_by(metered: Metered | None, row: RegisterRow) -> Metered | None:

@@ -1,7 +1,7 @@
 """Readings of one metering point -> what its registers showed at an instant, whole Wh.
 
 Blind to order and repetition. A roll-over is bridged, a meter exchange opens a new stretch with
-no energy between, a reset stops: money is never guessed. Source: physics.md 3.4 and 17.
+no energy between, a reset or a leap stops: money is never guessed. Source: physics.md 3.4 and 17.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,11 @@ from heatpool.errors import LedgerError
 from heatpool.period import Period, register_at_wh, share_wh
 from heatpool.sample import MeterId, RegisterReason, RegisterRow
 
-# A drop is a roll-over only if the heat behind it could have passed one meter. Meters of 10 MW and
-# more lie outside legal metrology (`physics.md` 3.5), so no site is billed by one.
+# A step counts only if the heat behind it could have passed one meter. Meters of 10 MW and more
+# lie outside legal metrology (`physics.md` 3.5), so no site is billed by one.
 METER_MAX_W = 10_000_000
+# A meter shows a new count up to a minute after the heat passed: two readings may lie closer.
+REFRESH_NS = 60 * 10**9
 _NS_PER_H = 3600 * 10**9
 
 
@@ -35,6 +37,11 @@ class Stretch:
     def last_ns(self) -> int:
         """Event time of its last reading."""
         return self.rows[-1].event_ns
+
+    @property
+    def is_closed(self) -> bool:
+        """The meter left: no reading of it follows."""
+        return self.rows[-1].reason is RegisterReason.METER_CLOSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +64,21 @@ def shown_wh(raw: int, exponent: int) -> int:
 def stretches(rows: Iterable[RegisterRow]) -> tuple[Stretch, ...]:
     """The meters that were in place, in order of time, whatever the order of the rows.
 
-    Raises: LedgerError if one meter shows two counts at one instant.
+    Raises: LedgerError if one meter shows two counts at one instant, or returns after another.
     """
-    return tuple(
+    found = tuple(
         Stretch(meter_id=meter_id, rows=tuple(group))
         for meter_id, group in groupby(_in_order(rows), key=lambda row: row.meter_id)
     )
+    seen = set()
+    for stretch in found:
+        if stretch.meter_id in seen:
+            raise LedgerError(
+                f"meter {stretch.meter_id} returns at {stretch.first_ns} ns after another one at "
+                "the same point; give each meter a metering point of its own"
+            )
+        seen.add(stretch.meter_id)
+    return found
 
 
 def moved(stretch: Stretch, start_ns: int, end_ns: int) -> Movement | None:
@@ -70,7 +86,7 @@ def moved(stretch: Stretch, start_ns: int, end_ns: int) -> Movement | None:
 
     None if the meter was not in place. Readings off the ends are apportioned linearly with the
     remainder carried, so that movements over neighbouring spans add up exactly.
-    Raises: LedgerError if the register was reset on the way.
+    Raises: LedgerError if the register was reset or leapt on the way.
     """
     lo_ns, hi_ns = max(start_ns, stretch.first_ns), min(end_ns, stretch.last_ns)
     if lo_ns >= hi_ns:
@@ -86,7 +102,7 @@ def moved(stretch: Stretch, start_ns: int, end_ns: int) -> Movement | None:
     closing_wh = _at_wh(*close_step, hi_ns)
     # Everything up to the last step, then that step's share, less what came before the start.
     energy_wh = (
-        sum(_step_wh(*step) for step in steps[:-1])
+        sum(step_wh(*step) for step in steps[:-1])
         + (closing_wh - _register_wh(close_step[0]))
         - (opening_wh - _register_wh(open_step[0]))
     )
@@ -113,7 +129,7 @@ def movement_wh(rows: Sequence[RegisterRow], span: Period) -> int:
             before_ns=before.event_ns,
             before_wh=0,
             after_ns=after.event_ns,
-            after_wh=_step_wh(before, after),
+            after_wh=step_wh(before, after),
         )
         for before, after in pairwise(_in_order(rows))
         if before.meter_id == after.meter_id
@@ -138,7 +154,12 @@ def _in_order(rows: Iterable[RegisterRow]) -> list[RegisterRow]:
             )
         # Of two rows of one reading the telling one counts, whichever came first.
         found[key] = max(held, row, key=lambda row: (abs(_rank(row)), row.reason, _modulus_wh(row)))
-    return sorted(found.values(), key=lambda row: (row.event_ns, _rank(row), row.meter_id))
+    return sorted(found.values(), key=place)
+
+
+def place(row: RegisterRow) -> tuple[int, int, str]:
+    """The place of a row among those of its metering point, whatever its count."""
+    return (row.event_ns, _rank(row), row.meter_id)
 
 
 def _rank(row: RegisterRow) -> int:
@@ -169,8 +190,10 @@ def _step(before: RegisterRow, after: RegisterRow) -> tuple[int, int]:
             (turning.modulus or 0, turning.exponent),
         )
     )
-    passable_wh = METER_MAX_W * (after.event_ns - before.event_ns) // _NS_PER_H + 1
-    passable = shown_wh(passable_wh, -exponent) + 1
+    # Two counts rounded down, each by less than one of its own units.
+    rounded = 10 ** (max(before.exponent, after.exponent) - exponent)
+    pause_ns = after.event_ns - before.event_ns + REFRESH_NS
+    passable = shown_wh(METER_MAX_W * pause_ns // _NS_PER_H + 1, -exponent) + rounded
     step = advance(previous, current, modulus, max_step=min(modulus // 2, passable))
     if step.kind is AdvanceKind.RESET:
         raise LedgerError(
@@ -178,11 +201,21 @@ def _step(before: RegisterRow, after: RegisterRow) -> tuple[int, int]:
             f"{_register_wh(after)} Wh at {after.event_ns} ns and that is no roll-over; "
             "settle it by hand with a closing and an opening register"
         )
+    if current - previous > passable:
+        raise LedgerError(
+            f"register of meter {after.meter_id} rises from {_register_wh(before)} to "
+            f"{_register_wh(after)} Wh at {after.event_ns} ns, more than {METER_MAX_W} W can move; "
+            "read it on site and settle it by hand with a closing and an opening register"
+        )
     turned_wh = _modulus_wh(turning) if step.kind is AdvanceKind.WRAPPED else 0
     return _register_wh(after) - _register_wh(before) + turned_wh, turned_wh
 
 
-def _step_wh(before: RegisterRow, after: RegisterRow) -> int:
+def step_wh(before: RegisterRow, after: RegisterRow) -> int:
+    """Whole Wh from one reading to the next of the same meter, for live sums and accounts alike.
+
+    Raises: LedgerError over a reset, or a rise above what one meter can move.
+    """
     return _step(before, after)[0]
 
 
@@ -192,7 +225,7 @@ def _at_wh(before: RegisterRow, after: RegisterRow, at_ns: int) -> int:
         before_ns=before.event_ns,
         before_wh=_register_wh(before),
         after_ns=after.event_ns,
-        after_wh=_register_wh(before) + _step_wh(before, after),
+        after_wh=_register_wh(before) + step_wh(before, after),
         at_ns=at_ns,
     )
 

@@ -127,7 +127,7 @@ def settle(
     meters = stretches(series.rows)
     if not parts or not meters or meters[0].first_ns >= parts[-1][0].end_ns:
         return ()
-    if meters[-1].last_ns < parts[-1][0].end_ns:
+    if meters[-1].last_ns < parts[-1][0].end_ns and not meters[-1].is_closed:
         raise LedgerError(
             f"point {series.point_id} has no register at the end of the period or after it; "
             "the line waits for one"

@@ -232,7 +232,7 @@ def test_steps_sum_to_the_energy_over_any_number_of_roll_overs(steps: list[int])
         ([register(1, 500), register(2, 100)], 0),
         ([register(1, 5, exponent=3), register(2, 7, exponent=3)], 2_000),
         ([register(1, 1_000, exponent=-3), register(2, 2_999, exponent=-3)], 1),
-        ([register(1, 10, exponent=0), register(2, 20, exponent=3)], 0),
+        ([register(1, 10, exponent=0), register(2, 20, exponent=3)], 19_990),
         (
             [
                 register(1, 100),

@@ -22,7 +22,8 @@ from heatpool.sample import (
     VirtualSourceId,
 )
 from heatpool_aggregator.core.agreement import Membership, Terms
-from heatpool_aggregator.core.registers import METER_MAX_W, movement_wh
+from heatpool_aggregator.core.metered import counted
+from heatpool_aggregator.core.registers import METER_MAX_W, REFRESH_NS, movement_wh
 from heatpool_aggregator.core.settlement import (
     PointSeries,
     StatementLine,
@@ -333,3 +334,50 @@ def test_periods_are_continuous_where_registers_meet() -> None:
 
 def test_a_period_outside_the_readings_moves_nothing() -> None:
     assert movement_wh([row(0, 0), row(10, 5)], period(20, 30)) == 0
+
+
+def test_a_leap_above_what_a_meter_can_move_is_not_billed() -> None:
+    most = METER_MAX_W // 4 + METER_MAX_W * REFRESH_NS // (3600 * S) + 2
+    assert energy_wh([row(0, 1900), row(900, 1900 + most)], 0, 900) == most
+    with pytest.raises(LedgerError, match="rises from 1900 to 90000000"):
+        lines([row(0, 1900), row(900, 90_000_000)], period(0, 900))
+
+
+def test_a_coarse_register_may_turn_one_unit_at_any_time() -> None:
+    assert energy_wh([row(0, 1, exponent=6), row(1, 2, exponent=6)], 0, 1) == 10**6
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row(0, 1900), row(900, 90_000_000), row(1800, 90_000_010)],
+        [row(0, 90_000_000), row(900, 10_000_000)],
+        [row(0, 1000, exponent=3), row(900, 1_010_000, modulus=10**11)],
+        [row(0, 99_999_990), row(900, 5, modulus=None)],
+        [row(0, 2999, exponent=-3), row(900, 3001, exponent=-3)],
+    ],
+    ids=["leap", "fall", "another exponent", "modulus unknown after", "milli"],
+)
+def test_live_energy_is_what_the_accounts_say(rows: list[RegisterRow]) -> None:
+    settled_wh = 0
+    for start_s in range(0, rows[-1].event_ns // S, 900):
+        series = PointSeries(site_id=SITE, point_id=POINT, rows=rows[start_s // 900 :][:2])
+        settled_wh += settle_all([series], period(start_s, start_s + 900), ALWAYS).registers_wh
+    metered = counted(rows)
+    assert metered is not None
+    assert metered.energy_wh == settled_wh
+
+
+def test_a_meter_that_returns_after_another_one_is_reported() -> None:
+    rows = [
+        row(at_s, at_s, meter_id=MeterId("ab"[at_s // 900 % 2])) for at_s in range(0, 3601, 900)
+    ]
+    settled = settle_all([PointSeries(site_id=SITE, point_id=POINT, rows=rows)], HOUR, ALWAYS)
+    assert settled.lines == ()
+    assert [(who, "returns" in why) for who, why in settled.missing] == [(SITE, True)]
+
+
+def test_a_closing_register_ends_the_point() -> None:
+    rows = [row(0, 0), row(1800, 500, reason=RegisterReason.METER_CLOSING)]
+    assert [(line.energy_wh, line.flags) for line in lines(rows)] == [(500, ("exchange",))]
+    assert lines(rows[1:], NEXT_HOUR) == ()
