@@ -102,7 +102,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         ConfigError: with every mistake.
     """
     config = settings.load(path, Config, environ=environ, prefix=ENV_PREFIX)
-    if mistakes := [*_doubles(config), *_zoneless(config)]:
+    if mistakes := [*_doubles(config), *_zoneless(config), *_worthless(config)]:
         raise ConfigError(mistakes, file=str(path or ""))
     return config
 
@@ -133,3 +133,16 @@ def _zoneless(config: Config) -> list[str]:
         for member in source.member
         if any(t is not None and t.tzinfo is None for t in (member.from_, member.until))
     ]
+
+
+def _worthless(config: Config) -> list[str]:
+    """A price below 0 is cooling and allowed; what no amount can be made of is not."""
+    mistakes = []
+    for index, source in enumerate(config.virtual_source):
+        key = f"virtual_source[{index}].agreement"
+        price, step = source.agreement.price_eur_mwh, source.agreement.round_eur
+        if not price.is_finite():
+            mistakes.append(f"{key}.price_eur_mwh: {price} is no price, give a decimal number")
+        if not step.is_finite() or step <= 0:
+            mistakes.append(f"{key}.round_eur: {step} is no step of money, give one above 0")
+    return mistakes
