@@ -4,6 +4,7 @@ import fcntl
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
@@ -49,15 +50,13 @@ def _is_sound(path: Path) -> bool:
     Raises:
         StoreError: the file cannot be looked at; it is left alone.
     """
-    db = sqlite3.connect(path)
     try:
-        return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+        with closing(sqlite3.connect(path)) as db:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
     except sqlite3.DatabaseError as error:
         if _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return False
         raise refusal(path.name, error) from error
-    finally:
-        db.close()
 
 
 def _primary(error: sqlite3.Error) -> int:
