@@ -290,6 +290,30 @@ async def test_a_reset_is_reported_and_never_guessed(bench: Bench) -> None:
     assert bench.board.balance.balance_error_wh == 0
 
 
+@pytest.mark.parametrize("kind", ["reset", "until"])
+async def test_periods_that_never_fit_do_not_call_each_other(benches: Any, kind: str) -> None:
+    until = datetime.fromtimestamp(T0 // S + 1800, UTC) if kind == "until" else None
+    bench = await benches(until=until)
+    for at_s in range(0, 9001, 900):
+        is_reset = kind == "reset" and at_s > 1800
+        await bench.reads("site-1", at_s, raw=at_s if is_reset else 50_000 + at_s)
+    await bench.at(9120)
+    await bench.at(9121, steps=20)
+    assert not bench.planner._again
+
+
+async def test_what_waits_does_not_starve_the_turn_of_others(bench: Bench) -> None:
+    await bench.reads("site-1", 0, 600)
+    await bench.reads("site-2", 0, 900, 1800, 3600)
+    await bench.at(3720)
+    await bench.reads("site-2", 2700, raw=3600)
+    for at_s in range(3721, 3790):
+        bench.planner._credit_rows = -2999  # one period a wake-up
+        bench.planner._again.setdefault(T0)  # and something that is called for ever
+        await bench.at(at_s)
+    assert await bench.energies_wh("site-2") == [900, 900, 800, 1000]
+
+
 async def test_membership_ends_inside_a_period(benches: Any) -> None:
     bench = await benches(until=datetime.fromtimestamp(T0 // S + 1200, UTC))
     await bench.reads("site-1", *range(0, 3601, 900))

@@ -7,6 +7,7 @@ twice. Registers that come late restate their periods; what a wake-up does is bo
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from heatpool.errors import StoreError
@@ -72,7 +73,7 @@ class Planner:
         self._sold_wh: dict[int, int] = {}  # running sums of the virtual sources, by period
         self._balances: dict[int, PeriodBalance] = {}
         self._old_count, self._old_worst = 0, list[PeriodBalance]()
-        self._wakes = 0
+        self._wakes, self._turned_wake, self._turn, self._served = 0, 0, 1, 0
         self._rows_left = 0
         self._credit_rows = 0  # may go below 0: the next wake-ups then do without
         self._statement: Statement | None = None
@@ -123,7 +124,11 @@ class Planner:
         found = statement(existing, period=period, missing=settled.missing)
         self._sold_wh[period.start_ns] = before_wh + posted_wh(entries)
         self._weigh(found, settled.registers_wh)
-        self._remember(found, around)
+        self._remember(found)
+        # Two periods on the sides of a reset never fit: they must not call each other for ever.
+        # No turn comes to what lies before the first period, so that one is always asked.
+        if entries or period.start_ns == self._first_ns:
+            self._mark_around(found, around)
         return found
 
     async def _look(self) -> None:
@@ -195,8 +200,10 @@ class Planner:
         """Settles closed periods anew: broken ones, waiting ones, one in turn, while rows last."""
         self._wakes += 1
         self._credit_rows = min(AGAIN_ROWS, self._credit_rows + AGAIN_ROWS)
-        waiting = list(self._missing)
-        for start_ns in dict.fromkeys([*self._again, *self._in_turn(), *waiting]):
+        is_served = False
+        queues = [list(self._again), self._in_turn(), list(self._missing)]
+        first = self._served % len(queues)  # each of the three goes first in a third of the cases
+        for start_ns in dict.fromkeys(chain(*queues[first:], *queues[:first])):
             if self._credit_rows <= 0:
                 break
             self._rows_left = 0
@@ -204,22 +211,25 @@ class Planner:
                 await self.settle_period(self._period(start_ns))
             self._again.pop(start_ns, None)
             self._credit_rows += self._rows_left
+            if [start_ns] == queues[1]:
+                self._turn, self._turned_wake = self._turn + 1, self._wakes
             if start_ns in self._missing:  # to the end: each has its turn
                 del self._missing[start_ns]
                 self._missing[start_ns] = None
+            is_served = True
+        self._served += is_served
 
     def _in_turn(self) -> list[int]:
         """The closed period whose turn it is, if any; the newest ones come round more often."""
         closed_ns, first_ns = self._closed_ns, self._first_ns
-        if closed_ns is None or first_ns is None or self._wakes % TURN_WAKES:
+        if closed_ns is None or first_ns is None or self._wakes - self._turned_wake < TURN_WAKES:
             return []
         oldest_ns = self._oldest_ns(first_ns, closed_ns)
         closed_count = (closed_ns - oldest_ns) // self._period_ns
         if closed_count <= 0:
             return []
-        turn = self._wakes // TURN_WAKES
-        reach = min(NEAR, closed_count) if turn % 2 else closed_count
-        return [closed_ns - (turn // 2 % reach + 1) * self._period_ns]
+        reach = min(NEAR, closed_count) if self._turn % 2 else closed_count
+        return [closed_ns - (self._turn // 2 % reach + 1) * self._period_ns]
 
     def _weigh(self, found: Statement, registers_wh: int) -> None:
         """Keeps the three counts of a period; one without lines before all others is none."""
@@ -236,21 +246,24 @@ class Planner:
             lines_wh=sum(line.energy_wh for line in found.lines),
         )
 
-    def _remember(self, found: Statement, around: Sequence[LedgerEntry]) -> None:
-        """Marks the neighbours that no longer fit this period, and trims what is too old."""
+    def _remember(self, found: Statement) -> None:
+        """Keeps whether the period waits for registers, and trims what is too old."""
         if found.missing:
             self._missing[found.start_ns] = None
         else:
             self._missing.pop(found.start_ns, None)
         if self._statement is not None and self._statement.start_ns == found.start_ns:
             self._statement = found
+        self._trim()
+
+    def _mark_around(self, found: Statement, around: Sequence[LedgerEntry]) -> None:
+        """Marks the neighbours that do not fit what was posted for this period."""
         before = standing_lines(e for e in around if e.end_ns == found.start_ns)
         after = standing_lines(e for e in around if e.start_ns == found.end_ns)
         if found.start_ns > self._floor_ns and not is_continuous(before, found.lines):
             self._mark(found.start_ns - self._period_ns)
         if not is_continuous(found.lines, after):
             self._mark(found.end_ns)
-        self._trim()
 
     def _mark(self, start_ns: int) -> None:
         is_closed = self._closed_ns is not None and start_ns < self._closed_ns
