@@ -314,6 +314,28 @@ async def test_what_waits_does_not_starve_the_turn_of_others(bench: Bench) -> No
     assert await bench.energies_wh("site-2") == [900, 900, 800, 1000]
 
 
+async def test_a_clock_that_stood_in_1970_opens_no_million_periods(bench: Bench) -> None:
+    await bench.reads("site-1", 100 - T0 // S, raw=999)
+    await bench.at(100)
+    assert bench.board.statement is None
+    await bench.reads("site-1", *range(0, 3601, 900))
+    await bench.at(3720)
+    assert await bench.energies_wh("site-1") == [900] * 4
+    balance = bench.board.balance
+    assert balance is not None
+    assert (balance.periods_count, balance.balance_error_wh) == (4, 0)
+
+
+async def test_an_absence_beyond_the_horizon_goes_on_from_the_ledger(bench: Bench) -> None:
+    await bench.reads("site-1", 0, 900)
+    await bench.at(1020)
+    bench.restart()
+    away_s = 3100 * 900
+    await bench.reads("site-1", away_s)
+    await bench.at(away_s + 120, steps=2)
+    assert sum(await bench.energies_wh("site-1")) == away_s
+
+
 async def test_membership_ends_inside_a_period(benches: Any) -> None:
     bench = await benches(until=datetime.fromtimestamp(T0 // S + 1200, UTC))
     await bench.reads("site-1", *range(0, 3601, 900))

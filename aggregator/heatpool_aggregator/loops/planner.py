@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from heatpool.errors import StoreError
 from heatpool.period import Period, align_down_ns, align_up_ns
 from heatpool.process.journal import facts
-from heatpool.sample import MeteringPointId, SiteId
+from heatpool.sample import MeteringPointId, RegisterRow, SiteId
 from heatpool.units import NS_PER_S
 from heatpool_aggregator.board import BalanceView, Board
 from heatpool_aggregator.config import Config
@@ -126,28 +126,48 @@ class Planner:
         self._weigh(found, settled.registers_wh)
         self._remember(found)
         # Two periods on the sides of a reset never fit: they must not call each other for ever.
-        # No turn comes to what lies before the first period, so that one is always asked.
-        if entries or period.start_ns == self._first_ns:
+        if entries:
             self._mark_around(found, around)
         return found
 
     async def _look(self) -> None:
-        """Metering points of members, and the period of the first register of all."""
+        """Metering points of members, and the period of the first register not too old."""
         known = set(self._points)
         sites = {member.site_id for member in self._members}
+        # A clock that stood in 1970 must not have every period since then closed.
+        oldest_ns = self._begin_ns()
         for site_id, point_id in await self._ask(self._store.registers.points):
             if (site_id, point_id) in known or site_id not in sites:
                 continue
-            rows = await self._ask(self._store.registers.series, site_id, point_id, 0, 1)
-            if not rows:
-                continue
-            first_ns = align_down_ns(min(row.event_ns for row in rows), self._period_s)
-            self._first_ns = first_ns if self._first_ns is None else min(self._first_ns, first_ns)
-            self._points.append((site_id, point_id))
+            found = await self._ask(
+                self._store.registers.series, site_id, point_id, oldest_ns, oldest_ns + 1
+            )
+            recent = [row.event_ns for row in found if row.event_ns >= oldest_ns]
+            if recent:
+                first_ns = align_down_ns(min(recent), self._period_s)
+                self._first_ns = min(first_ns, self._first_ns or first_ns)
+            if recent or self._closed_ns is not None:
+                self._points.append((site_id, point_id))
+
+    def _begin_ns(self) -> int:
+        now_ns = align_down_ns(self._clock.now_ns(), self._period_s)
+        return max(self._floor_ns, now_ns - HORIZON * self._period_ns)
+
+    def _reach_back(self, rows: Sequence[RegisterRow]) -> None:
+        """A register that came late from before the first period opens the periods after it."""
+        if self._closed_ns is None or self._first_ns is None or not rows:
+            return
+        start_ns = align_down_ns(rows[0].event_ns, self._period_s)
+        if self._begin_ns() <= start_ns < self._first_ns:
+            self._again |= dict.fromkeys(range(start_ns, self._first_ns, self._period_ns))
+            self._first_ns = start_ns
 
     async def _resume(self, first_ns: int) -> int:
         """How far the ledger is; all that it holds is weighed again in the next wake-ups."""
-        closed_ns = await self._resumed_ns(first_ns)
+        newest_ns = await self._newest_ns()
+        closed_ns = first_ns if newest_ns is None else newest_ns
+        self._first_ns = first_ns = min(first_ns, closed_ns)
+        self._floor_ns = await self._other_grid_ns(closed_ns)
         oldest_ns = self._oldest_ns(first_ns, closed_ns)
         self._again = dict.fromkeys(range(oldest_ns, closed_ns, self._period_ns))
         if self._again:
@@ -157,22 +177,27 @@ class Planner:
     def _oldest_ns(self, first_ns: int, closed_ns: int) -> int:
         return max(first_ns, self._floor_ns, closed_ns - HORIZON * self._period_ns)
 
-    async def _resumed_ns(self, first_ns: int) -> int:
-        """End of the newest period in the ledger; the first register's period if it is empty."""
-        low_ns, high_ns = first_ns, self._clock.now_ns() + _DAY_NS
-        closed_ns = None
+    async def _newest_ns(self) -> int | None:
+        """End of the newest period in the ledger; None if it is empty."""
+        high_ns, width_ns = self._clock.now_ns() + _DAY_NS, 2 * _DAY_NS
+        while high_ns > 0:
+            # Windows overlap by a day, so that no period lies across an edge.
+            if entries := await self._entries(high_ns - width_ns, high_ns):
+                return max(entry.end_ns for entry in entries)
+            high_ns -= width_ns - _DAY_NS
+            width_ns *= 2
+        return None
+
+    async def _other_grid_ns(self, closed_ns: int) -> int:
+        """End of the newest period in the ledger that has another length; 0 if there is none."""
+        low_ns, high_ns = closed_ns - HORIZON * self._period_ns, closed_ns
         while high_ns > low_ns:
-            # Windows overlap by a day, so that no period of another grid lies across an edge.
             entries = await self._entries(high_ns - 2 * _DAY_NS, high_ns)
-            if entries and closed_ns is None:
-                closed_ns = max(entry.end_ns for entry in entries)
-                low_ns = max(first_ns, closed_ns - HORIZON * self._period_ns)
             odd = [e.end_ns for e in entries if e.end_ns - e.start_ns != self._period_ns]
             if odd:
-                self._floor_ns = max(odd)
-                break
+                return max(odd)
             high_ns -= _DAY_NS
-        return first_ns if closed_ns is None else closed_ns
+        return 0
 
     async def _close(self, closed_ns: int) -> None:
         due_ns = self._clock.now_ns() - self._grace_ns
@@ -267,7 +292,7 @@ class Planner:
 
     def _mark(self, start_ns: int) -> None:
         is_closed = self._closed_ns is not None and start_ns < self._closed_ns
-        if is_closed and start_ns >= self._floor_ns:
+        if is_closed and start_ns >= max(self._floor_ns, self._first_ns or 0):
             self._again[start_ns] = None
 
     def _trim(self) -> None:
@@ -307,6 +332,7 @@ class Planner:
             series = PointSeries(site_id=site_id, point_id=point_id, rows=rows)
             parts.append(settle_all([series], period, self._members))
             self._rows_left -= len(rows) + POINT_ROWS
+            self._reach_back(rows)
         return Settled(
             lines=tuple(line for part in parts for line in part.lines),
             missing=tuple(entry for part in parts for entry in part.missing),
