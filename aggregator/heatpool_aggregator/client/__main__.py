@@ -3,9 +3,12 @@
 Exit status: 0 answered, 1 the aggregator said no, 2 wrong usage, 69 nobody answers.
 """
 
+import errno
 import json
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -19,6 +22,7 @@ DEFAULT_ADDRESS = "127.0.0.1:8443"
 REFUSED, UNREACHABLE = 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_NS = 2**63 - 1  # the wire's whole numbers end here, in 2262
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\d{1,5})")
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -49,7 +53,10 @@ class Instant(click.ParamType[int]):
             self.fail(f"{value!r} is no time, for example 2026-03-01T12:00:00Z", param, ctx)
         if at.tzinfo is None:
             self.fail(f"{value!r} has no zone, add Z for UTC", param, ctx)
-        return (at - _EPOCH) // timedelta(microseconds=1) * 1000
+        at_ns = (at - _EPOCH) // timedelta(microseconds=1) * 1000
+        if not 0 <= at_ns <= _LAST_NS:
+            self.fail(f"{value!r} must lie between 1970 and 2262", param, ctx)
+        return at_ns
 
 
 def _options(command: C) -> C:
@@ -129,10 +136,23 @@ def _show(ask: Callable[[], Any], shape: Callable[[Any], Any], *, debug: bool) -
         shown = shape(ask())
     except HeatpoolError as error:
         if debug:
-            raise
+            traceback.print_exc()
         click.echo(f"heatpool: {error}", err=True)
         sys.exit(UNREACHABLE if isinstance(error, UplinkError) else REFUSED)
-    click.echo(shown if isinstance(shown, str) else json.dumps(shown, indent=2))
+    _print(shown if isinstance(shown, str) else json.dumps(shown, indent=2))
+
+
+def _print(text: str) -> None:
+    """Writes to stdout; a place that takes nothing is one line on stderr and status 1."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # a reader that went away, such as `head`: click ends quietly
+        click.echo(f"heatpool: stdout: {error.strerror}; write it elsewhere", err=True)
+        # What is left unwritten must not fail a second time at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -69,11 +70,11 @@ class Query:
                 await _not_found(context, "no settlement period was closed yet")
             return wire.statement_to_bytes(last)
         if at_ns >= last.end_ns:
-            detail = f"the period around {at_ns} ns is not closed; the last one ends at"
-            await _not_found(context, f"{detail} {last.end_ns} ns")
+            detail = f"the period around {_utc(at_ns)} is not closed; the last one ends at"
+            await _not_found(context, f"{detail} {_utc(last.end_ns)}")
         found = await self._statement_at(at_ns)
         if not (found.lines or found.missing):
-            detail = f"the period around {at_ns} ns has no metered member; nothing was settled"
+            detail = f"the period around {_utc(at_ns)} has no metered member; nothing was settled"
             await _not_found(context, detail)
         return wire.statement_to_bytes(found)
 
@@ -168,6 +169,10 @@ def _answering(
         raise AssertionError("query: abort always raises")
 
     return guarded
+
+
+def _utc(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _not_found(context: Context, detail: str) -> None:

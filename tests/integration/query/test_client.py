@@ -108,6 +108,20 @@ async def test_a_time_without_statement_is_one_line_and_status_1(rig: Any) -> No
     ended = await heatpool("statement", "--at", "2026-12-01T00:00:00Z", address=rig.address)
     assert (ended.rc, ended.out, ended.err.count("\n")) == (1, "", 1)
     assert "is not closed" in ended.err and "NOT_FOUND" in ended.err
+    assert "around 2026-12-01T00:00:00Z" in ended.err and " ns" not in ended.err
+
+
+async def test_a_full_disk_is_one_line_and_status_1(rig: Any) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *CLIENT, "sites", "--address", rig.address, stdout=full, stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+    finally:
+        os.close(full)
+    assert (process.returncode, err.count(b"\n")) == (1, 1), err
+    assert b"No space left" in err
 
 
 async def test_nobody_there_is_one_line_and_status_69(unused_tcp_port: int) -> None:
@@ -117,9 +131,10 @@ async def test_nobody_there_is_one_line_and_status_69(unused_tcp_port: int) -> N
     assert "HEATPOOL_ADDRESS" in ended.err
 
 
-async def test_debug_shows_where_it_failed(unused_tcp_port: int) -> None:
+async def test_debug_shows_where_it_failed_and_keeps_the_status(unused_tcp_port: int) -> None:
     ended = await heatpool("sites", "--debug", address=f"127.0.0.1:{unused_tcp_port}")
     assert "Traceback" in ended.err and "UplinkError" in ended.err
+    assert ended.rc == 69
 
 
 @pytest.mark.parametrize(
@@ -129,12 +144,14 @@ async def test_debug_shows_where_it_failed(unused_tcp_port: int) -> None:
         (("sites", "--address", "127.0.0.1:99999"), "is no HOST:PORT"),
         (("statement", "--at", "noon"), "is no time"),
         (("statement", "--at", "2026-03-01T12:00:00"), "has no zone"),
+        (("statement", "--at", "0001-01-01T00:00:00Z"), "between 1970 and 2262"),
+        (("statement", "--at", "9999-12-31T23:59:59Z"), "between 1970 and 2262"),
         (("pools",), "No such command"),
     ],
 )
 async def test_wrong_usage_is_status_2(arguments: tuple[str, ...], reason: str) -> None:
     ended = await heatpool(*arguments)
-    assert (ended.rc, reason in ended.err) == (2, True)
+    assert (ended.rc, reason in ended.err, "Traceback" in ended.err) == (2, True, False)
 
 
 async def test_it_says_its_version() -> None:
