@@ -383,3 +383,17 @@ async def test_other_addresses_than_loopback_are_refused(store: Store, address: 
     with pytest.raises(ConfigError, match=r"listen\.http"):
         async with serve(config, Board(), store, filled.StoppedClock()):
             pass
+
+
+async def test_a_caller_that_speaks_no_http_is_one_line_without_traceback(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = web.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+    async with asyncio.timeout(10):
+        await reader.read()
+    writer.close()
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", "http.not_understood")
+    assert record.exc_info is None

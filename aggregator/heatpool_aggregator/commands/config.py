@@ -3,13 +3,18 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import msgspec
 
+from heatpool.errors import ConfigError
 from heatpool_aggregator.config import Config, load
+from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.rpc.server import check_loopback
+from heatpool_aggregator.stores import open_store
+from heatpool_aggregator.web.app import check_loopback as check_http
 
 _path = click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
 
@@ -23,7 +28,7 @@ def command() -> None:
 @_path
 def check(*, path: Path | None) -> None:
     """Say every mistake with its key; exit 2 if there is one."""
-    check_loopback(load(path, os.environ).listen.grpc)
+    _refuse_what_run_refuses(load(path, os.environ))
     click.echo("no mistake found")
 
 
@@ -41,3 +46,26 @@ def schema() -> None:
     """Print the JSON Schema of the settings, for editors."""
     json.dump(msgspec.json.schema(Config), sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def _refuse_what_run_refuses(config: Config) -> None:
+    """The mistakes beyond the file itself, all at once.
+
+    Raises:
+        ConfigError: `run` would refuse these settings.
+    """
+    here = Path()
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: check_loopback(config.listen.grpc),
+        lambda: check_http(config.listen.http),
+        lambda: open_log(config.state.log, here),  # opens nothing before it is entered
+        lambda: open_store(config.state.store, here),
+    )
+    mistakes: list[str] = []
+    for look in looks:
+        try:
+            look()
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)

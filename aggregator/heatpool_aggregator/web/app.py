@@ -1,6 +1,7 @@
 """The aggregator's face to people: page, REST, events and metrics on one loopback address."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -10,14 +11,18 @@ from ipaddress import ip_address
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from heatpool.errors import ConfigError, HeatpoolError
+from heatpool.process.journal import facts
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.ports import Clock, Store
 from heatpool_aggregator.web import assets, events, router, views
 from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.problem import problems
+
+logger = logging.getLogger(__name__)
 
 _STOP_S = 1.5  # open event streams end at once; others get this long
 _SECURITY = {
@@ -51,13 +56,14 @@ async def serve(
         ConfigError: the address is not a loopback one.
         HeatpoolError: the address cannot be bound.
     """
-    host, port = _loopback(config.listen.http)
+    host, port = check_loopback(config.listen.http)
     desk = Desk(
         config=config, board=board, store=store, clock=clock, host_name=socket.gethostname()
     )
     app = application(desk, await asyncio.to_thread(assets.read))
     if render_metrics is not None:
         app.router.add_get("/metrics", _metrics(board, render_metrics))
+    logging.getLogger("aiohttp.server").addFilter(_no_fault_of_ours)  # the same one is kept once
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
     await runner.setup()
     try:
@@ -66,6 +72,16 @@ async def serve(
     finally:
         desk.closing.set()
         await runner.cleanup()
+
+
+def _no_fault_of_ours(record: logging.LogRecord) -> bool:
+    """False for a caller that speaks no HTTP/1, such as gRPC: one line, not a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    reason = (error.message or type(error).__name__).partition("\n")[0].rstrip(":")
+    logger.warning("http.not_understood", extra=facts(reason=reason))
+    return False
 
 
 async def _listen(site: web.TCPSite, address: str) -> None:
@@ -116,7 +132,12 @@ async def _secure(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_SECURITY)
 
 
-def _loopback(address: str) -> tuple[str, int]:
+def check_loopback(address: str) -> tuple[str, int]:
+    """Host and port of `listen.http`.
+
+    Raises:
+        ConfigError: the address is not a loopback one.
+    """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     if not port.isdecimal() or not (host == "localhost" or _is_loopback(host)):
