@@ -1,122 +1,19 @@
 """The planner over a store: closes once, waits for the late, restates, survives a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.planner_bench import T0, Bench, S
 
 from heatpool.errors import StoreError
-from heatpool.sample import BootId, MeterId, MeteringPointId, RegisterReason, RegisterRow, SiteId
-from heatpool_aggregator.board import Board
-from heatpool_aggregator.config import Agreement, Config, Member, Settlement, VirtualSource
-from heatpool_aggregator.core.settlement import LedgerEntry, standing_lines
-from heatpool_aggregator.loops.planner import Planner
-from heatpool_aggregator.ports import Ledger, StoredRegister
+from heatpool_aggregator.core.settlement import standing_lines
 from heatpool_aggregator.stores.sqlite import open_store
-
-S = 10**9
-T0 = 1_790_000_100 * S  # a quarter of an hour begins here
-QUARTER = 900
-
-
-class HandClock:
-    """A clock that tests turn by hand."""
-
-    def __init__(self) -> None:
-        self.at_ns = T0
-
-    def now_ns(self) -> int:
-        return self.at_ns
-
-    def boot_ns(self) -> int:
-        return self.at_ns - T0
-
-
-class Faulty:
-    """A ledger whose disk is full, or that forgets a period, when a test wants it to."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.is_full = False
-        self.lost_start_ns: int | None = None
-
-    async def post(self, entries: Sequence[LedgerEntry]) -> None:
-        if self.is_full:
-            raise StoreError("store: disk is full")
-        await self.ledger.post(entries)
-
-    async def read(self, start_ns: int, end_ns: int) -> Sequence[LedgerEntry]:
-        entries = await self.ledger.read(start_ns, end_ns)
-        return [entry for entry in entries if entry.start_ns != self.lost_start_ns]
-
-
-class Bench:
-    """A planner with its store, clock and board, and what tests ask of them."""
-
-    def __init__(self, store: Any, *, until: datetime | None = None) -> None:
-        self.store, self.clock, self.until = store, HandClock(), until
-        self.ledger = store.ledger = Faulty(store.ledger)
-        self.seq = 0
-        self.restart()
-
-    def restart(self, period_s: int = QUARTER) -> None:
-        source = VirtualSource(
-            id="vs-1",
-            kind="greenhouse",
-            agreement=Agreement(id="hpa-1", price_eur_mwh=Decimal("45.00")),
-            member=(Member(site_id="site-1", until=self.until), Member(site_id="site-2")),
-        )
-        self.board = Board()
-        config = Config(
-            settlement=Settlement(period_s=period_s, grace_s=120), virtual_source=(source,)
-        )
-        self.planner = Planner(config, self.store, self.board, self.clock)
-
-    async def reads(self, site: str, *at_s: int, **changes: Any) -> None:
-        """A meter that moves 1 Wh a second is read at these seconds."""
-        for s in at_s:
-            self.seq += 1
-            stored = StoredRegister(
-                site_id=SiteId(site),
-                boot_id=BootId("b1"),
-                seq=self.seq,
-                index=0,
-                received_ns=self.clock.at_ns,
-                row=row(site, s, **changes),
-            )
-            await self.store.registers.put([stored])
-
-    async def at(self, at_s: int, *, steps: int = 1) -> None:
-        self.clock.at_ns = T0 + at_s * S
-        for _ in range(steps):
-            await self.planner.step()
-
-    async def entries(self) -> Sequence[LedgerEntry]:
-        return await self.store.ledger.read(0, 2**62)  # type: ignore[no-any-return]
-
-    async def energies_wh(self, site: str) -> list[int]:
-        entries = await self.entries()
-        starts = sorted({e.start_ns for e in entries})
-        lines = [standing_lines(e for e in entries if e.start_ns == start) for start in starts]
-        return [line.energy_wh for group in lines for line in group if line.site_id == site]
-
-
-def row(site: str, at_s: int, *, raw: int | None = None, meter: str = "m") -> RegisterRow:
-    return RegisterRow(
-        metering_point_id=MeteringPointId("meter"),
-        meter_id=MeterId(f"{meter}.{site}"),
-        event_ns=T0 + at_s * S,
-        raw=1000 + at_s if raw is None else raw,
-        exponent=0,
-        modulus=10**8,
-        reason=RegisterReason.PERIODIC,
-    )
 
 
 @pytest.fixture
@@ -334,6 +231,34 @@ async def test_an_absence_beyond_the_horizon_goes_on_from_the_ledger(bench: Benc
     await bench.reads("site-1", away_s)
     await bench.at(away_s + 120, steps=2)
     assert sum(await bench.energies_wh("site-1")) == away_s
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [{"price_eur_mwh": "99"}, {"source_id": "vs-2"}, {"sites": ["site-2"]}],
+    ids=["price", "source", "member"],
+)
+async def test_edited_settings_leave_closed_periods_alone(bench: Bench, edited: Any) -> None:
+    await bench.reads("site-1", *range(0, 2701, 900))
+    await bench.reads("site-2", *range(0, 2701, 900))
+    await bench.at(1920)
+    keys = [entry.key for entry in await bench.entries()]
+    bench.restart(**edited)
+    await bench.at(1920, steps=20)
+    assert [entry.key for entry in await bench.entries()] == keys
+    balance = bench.board.balance
+    assert balance is not None
+    assert (balance.periods_count, balance.balance_error_wh) == (2, 0)
+
+
+async def test_late_registers_are_worth_what_was_agreed_then(bench: Bench) -> None:
+    await bench.reads("site-1", 0, 1800, 2700)
+    await bench.at(1920)
+    bench.restart(price_eur_mwh="90")
+    await bench.reads("site-1", 900, raw=1100)
+    await bench.at(2820, steps=20)
+    lines = {(line.energy_wh, line.price_eur_mwh) for line in standing_lines(await bench.entries())}
+    assert lines == {(100, "45.00"), (1700, "45.00"), (900, "90")}
 
 
 async def test_membership_ends_inside_a_period(benches: Any) -> None:

@@ -7,6 +7,7 @@ twice. Registers that come late restate their periods; what a wake-up does is bo
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from heatpool.units import NS_PER_S
 from heatpool_aggregator.board import BalanceView, Board
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.agreement import memberships
+from heatpool_aggregator.core.closed import as_posted, left_over
 from heatpool_aggregator.core.settlement import (
     LedgerEntry,
     PeriodBalance,
@@ -116,6 +118,7 @@ class Planner:
         around += await self._entries(period.end_ns, period.end_ns + self._period_ns)
         span = (period.start_ns, period.end_ns)
         existing = [entry for entry in around if (entry.start_ns, entry.end_ns) == span]
+        settled = self._as_posted(settled, existing, period)
         entries = reconcile(existing, settled.lines, period=period, posted_ns=self._clock.now_ns())
         before_wh = self._sold_wh.get(period.start_ns, posted_wh(existing))
         if entries:
@@ -129,6 +132,18 @@ class Planner:
         if entries:
             self._mark_around(found, around)
         return found
+
+    def _as_posted(
+        self, settled: Settled, existing: Sequence[LedgerEntry], period: Period
+    ) -> Settled:
+        """Settings rule what comes: what is closed keeps its terms and members."""
+        standing = standing_lines(existing)
+        if not standing:
+            return settled
+        gone = left_over(standing, self._members, period)
+        lines = as_posted(settled.lines, standing, members=self._members, period=period)
+        gone_wh = sum(line.energy_wh for line in gone)
+        return replace(settled, lines=(*lines, *gone), registers_wh=settled.registers_wh + gone_wh)
 
     async def _look(self) -> None:
         """Metering points of members, and the period of the first register not too old."""
