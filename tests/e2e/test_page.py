@@ -97,6 +97,14 @@ async def test_the_first_live_value_stands_within_two_seconds(browser: Any, url:
     assert complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 1400, 1600])
+async def test_the_table_of_sites_fits_without_a_scroll(browser: Any, url: str, width: int) -> None:
+    page, _ = await visit(browser, url, viewport={"width": width, "height": 900})
+    await page.wait_for_selector("#sites tr:not(.sum)")
+    over = "document.querySelector('.scroll:has(#sites)')"
+    assert await page.evaluate(f"{over}.scrollWidth - {over}.clientWidth") == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [WALL, PHONE], ids=["wall", "phone"])
 async def test_axe_finds_no_barrier(
@@ -183,15 +191,16 @@ async def test_an_absent_heat_rate_is_a_dash_and_a_gap(
     assert complaints == []
 
 
-async def test_the_real_machine_is_marked_and_its_electric_heat_stays_in_its_column(
+async def test_the_real_machine_is_marked_and_its_best_heat_bears_its_origin(
     browser: Any, url: str
 ) -> None:
     page, _ = await visit(browser, url, viewport=WALL)
     row = page.locator("#sites tr.is-here")
     await row.wait_for()
     assert await row.locator(".tag.here").inner_text() == "this machine"
-    assert "±" in await row.locator(".electricHeat-cell").inner_text()
-    assert (await row.locator(".fused-cell").inner_text()).strip() == "–"
+    best = await row.locator(".fused-cell").inner_text()
+    assert "±" in best and "electric" in best.lower()
+    assert await page.locator("#sites .origin:not(:empty)").count() == 1
     assert await row.locator(".class-cell").inner_text() == "D"
 
 

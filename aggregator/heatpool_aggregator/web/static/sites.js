@@ -6,7 +6,7 @@ import { el, inStep, mark, say } from "/static/elements.js";
 // Cell, and its label where the table becomes one block for each site.
 const COLUMNS = {
   class: "Class",
-  fused: "Fused, kW",
+  fused: "Best, kW",
   computed: "Computed, kW",
   reported: "Reported, kW",
   electricHeat: "El. heat, kW",
@@ -84,7 +84,8 @@ function makeRow(site) {
   row.cells.class.append(row.badge);
   row.value = el("span", "estimate");
   row.pm = el("span", "pm");
-  row.cells.fused.append(row.value, row.pm);
+  row.origin = el("span", "origin");
+  row.cells.fused.append(row.value, row.pm, row.origin);
   row.cells.energy.classList.add("metered");
   row.cells.computed.classList.add("estimate");
   row.cells.electricHeat.classList.add("estimate");
@@ -120,17 +121,17 @@ function showClass(badge, name) {
   mark(badge, "data-class", name ?? "none");
 }
 
-// A rate from electric power alone is no fusion: it stands in the electric column, with its band.
+// The best figure is the fused one; where there was nothing to fuse, its origin stands with it.
 function showHeats(row, site) {
   const best = kiloWithBand(site.heat_rate_w, site.heat_rate_w_u);
-  const isElectric = site.provenance === "electric" && best.value !== ABSENT;
-  const fused = isElectric ? kiloWithBand(null) : best;
-  say(row.value, fused.value);
-  row.value.classList.toggle("none", fused.value === ABSENT);
-  say(row.pm, plusMinus(fused));
+  const isThere = best.value !== ABSENT;
+  say(row.value, best.value);
+  row.value.classList.toggle("none", !isThere);
+  say(row.pm, plusMinus(best));
+  say(row.origin, isThere && site.provenance && site.provenance !== "fused" ? words(site.provenance) : "");
   plain(row.cells.computed, kiloRough(site.computed_heat_w));
   plain(row.cells.reported, kiloRough(site.reported_heat_w));
-  plain(row.cells.electricHeat, isElectric ? best.value + plusMinus(best) : kiloRough(site.electric_heat_w));
+  plain(row.cells.electricHeat, kiloRough(site.electric_heat_w));
 }
 
 function plusMinus(heat) {
@@ -143,6 +144,7 @@ function plain(cell, text) {
 }
 
 function showSetpoint(row, setpoint) {
+  mark(row.cells.setpoint, "title", setpoint?.detail || null);
   if (!setpoint) {
     say(row.setpoint, ABSENT);
     say(row.setpointNote, "");
@@ -153,6 +155,5 @@ function showSetpoint(row, setpoint) {
   const kind = GOOD_STATES.has(setpoint.state) ? "good" : BAD_STATES.has(setpoint.state) ? "bad" : "open";
   row.setpoint.className = `state ${kind}`;
   say(row.setpoint, sign + words(setpoint.state));
-  const wish = ` ${kiloRough(setpoint.heat_rate_w)} kW`;
-  say(row.setpointNote, setpoint.detail ? `${wish}: ${setpoint.detail}` : wish);
+  say(row.setpointNote, ` ${kiloRough(setpoint.heat_rate_w)} kW`);
 }

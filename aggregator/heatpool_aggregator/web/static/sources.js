@@ -67,7 +67,7 @@ function makeCard(source) {
       "dl", "quad",
       entry("Hot pipe", "hot", card.hot, " °C"),
       entry("Cold pipe", "cold", card.cold, " °C"),
-      entry("Energy so far", "", card.energy, unit("kWh", "th")),
+      entry("Energy so far", "", card.energy, unit("kWh", "th"), el("span", "why block", "since the first reading")),
       entry("Members fresh", "", card.members, card.membersNote),
     ),
     el("details", "more", el("summary", "", "Values and origin"), chart.table, card.origin),
