@@ -126,15 +126,15 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
 
 async def test_late_registers_give_the_energy_of_punctual_ones(tmp_path: Path) -> None:
     now_ns = time.time_ns()
-    # A roll-over that shows only when the row between the others is there.
+    # A rise before a fall: it shows only when the row between the others is there.
     early, late = (
-        site.registers(2, now_ns + 10**9, 60_000_000),
-        site.registers(3, now_ns + 5 * 10**9, 30_000_000),
+        site.registers(2, now_ns + 10**9, 60_000),
+        site.registers(3, now_ns + 5 * 10**9, 30_000),
     )
     async with app.serving(config(), tmp_path) as addresses, site.line(addresses["grpc"]) as line:
-        await line.send(site.hello(), site.registers(1, now_ns, 20_000_000), late, early)
+        await line.send(site.hello(), site.registers(1, now_ns, 20_000), late, early)
         await line.acked(B, 3)
-        await eventually(addresses, "/v1/sites", lambda it: site_a(it)["energy_wh"] == 40_000_000)
+        await eventually(addresses, "/v1/sites", lambda it: site_a(it)["energy_wh"] == 40_000)
 
 
 async def test_a_repeat_is_acked_and_counted_once(tmp_path: Path) -> None:
