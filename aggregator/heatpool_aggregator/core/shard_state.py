@@ -8,7 +8,7 @@ import msgpack
 from heatpool.errors import LogError
 from heatpool.sample import BootId, Channel, LoopId, Schema, SiteId
 from heatpool.setpoint import SetpointState
-from heatpool_aggregator.core.admission import DurableRanges, SiteClock
+from heatpool_aggregator.core.admission import EVENT_LIMIT_NS, DurableRanges, SiteClock
 from heatpool_aggregator.core.live import LiveState
 
 VERSION = 1
@@ -81,7 +81,7 @@ class ShardState:
             ranges=DurableRanges.from_list(fields["ranges"]),
             live=LiveState.from_bytes(fields["live"]),
             schemas=dict(_schema_from_list(*item) for item in fields["schemas"]),
-            clocks={site: SiteClock(offsets_ns=tuple(ns)) for site, ns in fields["clocks"]},
+            clocks={site: _clock_from_list(ns) for site, ns in fields["clocks"]},
             capabilities={
                 site: Capability(rejection_capacity_w=capacity, loop_ids=tuple(loop_ids))
                 for site, capacity, loop_ids in fields["capabilities"]
@@ -104,6 +104,11 @@ def _schema_from_list(
         channels=tuple(Channel(*channel) for channel in channels),
     )
     return (site_id, boot_id, schema_id), schema
+
+
+def _clock_from_list(offsets_ns: list[int]) -> SiteClock:
+    # Older versions let any sent_ns in; an offset beyond all times would overflow int64.
+    return SiteClock(offsets_ns=tuple(ns for ns in offsets_ns if abs(ns) <= EVENT_LIMIT_NS))
 
 
 def _asked_to_list(asked: Asked) -> list[object]:

@@ -6,14 +6,17 @@ are JSON objects; the names are `gap`, `refused`, `refused_frame`, `clock`, `set
 
 import base64
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from zlib import crc32
 
 from heatpool.errors import WireError
+from heatpool.process.journal import facts
 from heatpool.sample import RefusedReason, SiteId
 from heatpool.setpoint import SetpointReport, SetpointState
 from heatpool_aggregator.core.admission import (
+    EVENT_LIMIT_NS,
     Fingerprints,
     Key,
     SiteClock,
@@ -30,6 +33,8 @@ from heatpool_aggregator.wire import telemetry
 from heatpool_aggregator.wire.control import request_from_bytes
 from heatpool_aggregator.wire.messages import BATCH_BYTES_LIMIT, Refusal
 from heatpool_aggregator.wire.peek import peek
+
+logger = logging.getLogger(__name__)
 
 
 class Unusable(WireError):
@@ -59,7 +64,20 @@ class Applying:
         self._fingerprints: dict[Key, Fingerprints] = {}
 
     def apply(self, frame: Frame, effects: Effects) -> None:
-        """Takes one frame into the state."""
+        """Takes one frame into the state; one that we stumble over is kept aside as malformed."""
+        try:
+            self._take(frame, effects)
+        except Exception as error:
+            # The frame is durable and comes again at each start: it must not end the shard.
+            logger.exception(
+                "shard.frame_failed",
+                extra=facts(site_id=frame.site_id, kind=frame.kind.name.lower(), seq=frame.seq),
+            )
+            _refuse(
+                frame, effects, RefusedReason.MALFORMED, f"a mistake of ours: {error!r}; report it"
+            )
+
+    def _take(self, frame: Frame, effects: Effects) -> None:
         if frame.kind in (FrameKind.TELEMETRY, FrameKind.BILLING):
             self._numbered(frame, effects)
             return
@@ -72,7 +90,7 @@ class Applying:
             act(frame, effects)
         except WireError as error:
             # The door read these before they came in; what it let through is kept for people.
-            effects.events += _refused_events(frame, RefusedReason.MALFORMED, str(error))
+            _refuse(frame, effects, RefusedReason.MALFORMED, str(error))
 
     def _numbered(self, frame: Frame, effects: Effects) -> None:
         key = (frame.site_id, frame.boot_id)
@@ -89,16 +107,7 @@ class Applying:
             self._usable(frame, effects)
         except WireError as error:
             reason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
-            effects.events += _refused_events(frame, reason, str(error))
-            effects.refusals.append(
-                Refusal(
-                    site_id=frame.site_id,
-                    boot_id=frame.boot_id,
-                    seq=frame.seq,
-                    reason=reason,
-                    detail=str(error),
-                )
-            )
+            _refuse(frame, effects, reason, str(error))
 
     def _usable(self, frame: Frame, effects: Effects) -> None:
         if len(frame.payload) > BATCH_BYTES_LIMIT:
@@ -160,6 +169,8 @@ class Applying:
 
     def _observe(self, frame: Frame, sent_ns: int, effects: Effects) -> None:
         """Learns from one more message how far the site's clock is off."""
+        if not 0 < sent_ns < EVENT_LIMIT_NS:
+            raise Unusable(RefusedReason.CLOCK, f"sent_ns is {sent_ns}, not a time since 1970")
         before = self.state.clocks.get(frame.site_id, SiteClock())
         clock = before.observed(sent_ns=sent_ns, received_ns=frame.received_ns)
         self.state.clocks[frame.site_id] = clock
@@ -278,6 +289,22 @@ def _setpoint_event(report: SetpointReport, asked: Asked) -> Event:
         ),
         key=f"setpoint/{report.site_id}/{report.setpoint_seq}/{report.state.name.lower()}"
         f"/{report.event_ns}",
+    )
+
+
+def _refuse(frame: Frame, effects: Effects, reason: RefusedReason, detail: str) -> None:
+    """Says that a frame is not used: to people, and to its site where it has a number."""
+    effects.events += _refused_events(frame, reason, detail)
+    if frame.kind not in (FrameKind.TELEMETRY, FrameKind.BILLING):
+        return
+    effects.refusals.append(
+        Refusal(
+            site_id=frame.site_id,
+            boot_id=frame.boot_id,
+            seq=frame.seq,
+            reason=reason,
+            detail=detail,
+        )
     )
 
 

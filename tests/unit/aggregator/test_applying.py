@@ -1,0 +1,83 @@
+"""What frames may do to a shard's state: none ends the shard, none shows what cannot be."""
+
+import pytest
+from integration import site_client as site
+
+from heatpool.process.settings import convert
+from heatpool.sample import BootId, RefusedReason, SiteId
+from heatpool_aggregator.config import Config
+from heatpool_aggregator.core.admission import SiteClock
+from heatpool_aggregator.core.shard_state import ShardState
+from heatpool_aggregator.loops.applying import Applying, Effects
+from heatpool_aggregator.loops.views import Views
+from heatpool_aggregator.ports import Frame, FrameKind
+from heatpool_aggregator.wire.peek import peek
+
+NS = 10**9
+NOW_NS = 1_700_000_000 * NS
+SITE = SiteId("site-a")
+SOURCE = {
+    "id": "harbour",
+    "kind": "greenhouse",
+    "agreement": {"id": "HPA-1", "price_eur_mwh": "30"},
+    "member": [{"site_id": SITE}],
+}
+VIEWS = Views(convert({"virtual_source": [SOURCE]}, Config), {})
+
+
+def frame(kind: FrameKind, message: object, received_ns: int = NOW_NS) -> Frame:
+    data: bytes = message.SerializeToString()  # type: ignore[attr-defined]
+    boot = {FrameKind.TELEMETRY: "site-a-t", FrameKind.BILLING: "site-a-b"}.get(kind, "")
+    return Frame(
+        site_id=SITE,
+        boot_id=BootId(boot),
+        kind=kind,
+        seq=peek(data).seq,
+        received_ns=received_ns,
+        payload=data,
+    )
+
+
+def applied(*frames: Frame) -> tuple[ShardState, Effects]:
+    state, effects = ShardState(), Effects()
+    applying = Applying(state, asked_w={})
+    for one in (frame(FrameKind.HELLO, site.hello()), *frames):
+        applying.apply(one, effects)
+    return state, effects
+
+
+def reasons(effects: Effects) -> list[str]:
+    return [refusal.reason.name for refusal in effects.refusals]
+
+
+@pytest.mark.parametrize("sent_ns", [-(2**63), 0, 2**62])
+def test_a_message_sent_at_no_time_teaches_no_clock(sent_ns: int) -> None:
+    frames = [
+        frame(FrameKind.TELEMETRY, site.batch(seq, NOW_NS, sent_ns=sent_ns)) for seq in (2, 3, 4)
+    ]
+    state, effects = applied(frame(FrameKind.TELEMETRY, site.batch(1, NOW_NS, 700.0)), *frames)
+    assert reasons(effects) == ["CLOCK"] * 3
+    assert VIEWS.at(state, NOW_NS)[0][0].heat.heat_rate_w == 700.0
+
+
+def test_a_clock_of_an_old_snapshot_shows_no_impossible_time() -> None:
+    state, _ = applied(frame(FrameKind.TELEMETRY, site.batch(1, NOW_NS, 700.0)))
+    state.clocks[SITE] = SiteClock(offsets_ns=(2**63 + NOW_NS,) * 3)
+    again = ShardState.from_bytes(state.to_bytes())
+    assert VIEWS.at(again, NOW_NS)[0][0].heat.heat_rate_w == 700.0
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError, KeyError])
+def test_a_frame_that_we_stumble_over_is_refused(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumbling(*_: object) -> None:
+        raise error("odd")
+
+    state, effects = ShardState(), Effects()
+    monkeypatch.setattr(state.live, "apply", stumbling)
+    applying = Applying(state, asked_w={})
+    applying.apply(frame(FrameKind.HELLO, site.hello()), effects)
+    applying.apply(frame(FrameKind.TELEMETRY, site.batch(1, NOW_NS)), effects)
+    assert [refusal.reason for refusal in effects.refusals] == [RefusedReason.MALFORMED]
+    assert [record.msg for record in caplog.records] == ["shard.frame_failed"]
