@@ -180,6 +180,7 @@ async def _open_obeys(
             module = actuators.driver(str(block.get("kind", "")))
             chosen = settings.convert(block, module.Config)
             loop_id = _loop_of(chosen.loop, config)
+            _check_armed(loop_id, config, is_armed=chosen.armed)
             roots = config.roots.roots()
             actuator = await stack.enter_async_context(module.open(chosen, roots, clock))
             obeys.append(Obey(loop_id, actuator, _limits(loop_id, config), board, clock))
@@ -196,6 +197,15 @@ def _loop_of(loop_id: str, config: Config) -> str:
     if loop_id or len(config.loop) == 1:
         return loop_id or config.loop[0].id
     raise ConfigError(["loop: is missing; an actuator needs one, so that safety can see it"])
+
+
+def _check_armed(loop_id: str, config: Config, *, is_armed: bool) -> None:
+    (loop,) = [loop for loop in config.loop if loop.id == loop_id]
+    if is_armed and loop.rejection_capacity_w is None:
+        text = (
+            f"armed: loop {loop_id!r} has no rejection_capacity_w; prove first what it can reject"
+        )
+        raise ConfigError([text])
 
 
 def _limits(loop_id: str, config: Config) -> Limits:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from heatpool.sample import Estimate, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.core.reading import Reading
+from heatpool_agent.core.safety import LoopState
 from heatpool_agent.ports import SpoolMark
 
 # More wishes or reports than this between two ticks are a flood; the newest ones count.
@@ -46,7 +47,7 @@ class LoopView:
     rejection_capacity_w: float | None = None
     leak: bool | None = None
     pump_runs: bool | None = None
-    safety_boot_ns: int | None = None  # when these and hot_c were last read
+    safety: LoopState = field(default_factory=LoopState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ class Board:
     marks: Mapping[SpoolKind, SpoolMark] = field(default_factory=dict)
     spool_bytes: int = 0
     spool_error: str = ""
+    actuator_errors: Mapping[str, str] = field(default_factory=dict)  # by loop
     uplink: UplinkView = field(default_factory=UplinkView)
     setpoint: SetpointView | None = None
     # Python 3.11 can lose a cancellation: where a task group fails in the same moment, and in

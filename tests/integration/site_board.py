@@ -46,7 +46,6 @@ def rack() -> LoopView:
         volume_flow_m3_h=1.152,
         rejection_capacity_w=60_000.0,
         leak=False,
-        safety_boot_ns=0,
     )
 
 

@@ -56,6 +56,7 @@ class NodePower:
     power_w: float
     power_w_u: float | None = None
     flags: tuple[str, ...] = ()
+    sensor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +76,24 @@ class _Part:
     power_w_u: float
 
 
-def node_powers(readings: Sequence[Reading], steps: Mapping[str, Step]) -> tuple[NodePower, ...]:
+def node_powers(
+    readings: Sequence[Reading], steps: Mapping[tuple[str, str], Step]
+) -> tuple[NodePower, ...]:
     """Power of each channel, W: from its counter's step where there is one, else its gauge.
 
-    `steps` are those of `totals`, by channel. Refused readings are left out.
+    `steps` are those of `totals`, by sensor and channel. Refused readings are left out.
     """
-    found: dict[str, NodePower] = {}
+    found: dict[tuple[str, str], NodePower] = {}
     for reading in readings:
-        step = steps.get(reading.channel)
+        key = (reading.sensor, reading.channel)
+        step = steps.get(key)
         is_counter = reading.kind is ReadingKind.COUNTER and step is not None
         power_w = step.power_w if is_counter and step else _gauge_w(reading)
         if power_w is None or not is_admitted(reading):
             continue
-        if is_counter or reading.channel not in found:
-            found[reading.channel] = NodePower(
+        if is_counter or key not in found:
+            found[key] = NodePower(
+                sensor=reading.sensor,
                 node=reading.node,
                 channel=reading.channel,
                 power_w=power_w,

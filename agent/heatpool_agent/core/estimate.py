@@ -22,6 +22,7 @@ class LoopPriors:
     capture_frac_u: float
     lag_s: float
     flow_u_frac: float
+    flow_u_m3_h: float
     delta_k_u: float
     unknown_side_u_frac: float
 
@@ -114,10 +115,12 @@ def _computed_u_w(
     side = "cold" if inputs.sensor_side == "unknown" else inputs.sensor_side
     k = heat_coefficient_kwh_m3_k(hot_c, cold_c, side, inputs.fluid)
     pair_w = 1000.0 * k * abs(flow_m3_h) * priors.delta_k_u
+    # A sensor that shows no flow may still miss a trickle: nothing is known for certain.
+    floor_w = hypot(pair_w, 1000.0 * k * priors.flow_u_m3_h * delta_k)
     if delta_k == 0:
-        return pair_w
+        return floor_w
     u_frac = product_u_frac(side_u_frac, priors.flow_u_frac, priors.delta_k_u / delta_k)
-    return max(abs(value_w) * u_frac, pair_w)
+    return max(abs(value_w) * u_frac, floor_w)
 
 
 def loop_heat(

@@ -6,6 +6,7 @@ restart: without a message since start there is no lease.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from heatpool.setpoint import LEASE_MAX_S, LEASE_MIN_S, Heartbeat, Setpoint, SetpointState
@@ -180,6 +181,20 @@ def interlock(seen: LoopState, limits: Limits, *, boot_ns: int) -> str:
     if gap := _gap("pump_runs", seen.pump_runs, limits, boot_ns=boot_ns):
         return gap
     return "" if seen.pump_runs.value == 1 else "pump stands"
+
+
+def safety_reading(values: Sequence[SafetyReading], *, worst: float) -> SafetyReading | None:
+    """Several devices on one loop as one reading: the value nearest to `worst`, the oldest time.
+
+    One that fell silent or was refused (NaN) makes the whole absent: absent is not fine.
+    """
+    if not values:
+        return None
+    oldest_ns = min(reading.boot_ns for reading in values)
+    if any(math.isnan(reading.value) for reading in values):
+        return SafetyReading(value=math.nan, boot_ns=oldest_ns)
+    value = (max if worst > 0 else min)(reading.value for reading in values)
+    return SafetyReading(value=value, boot_ns=oldest_ns)
 
 
 def clamp_w(heat_rate_w: float, limits: Limits) -> float:

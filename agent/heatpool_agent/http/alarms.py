@@ -21,6 +21,8 @@ def alarms(seen: Seen) -> Iterator[str]:
     """All of them, the most dangerous first."""
     for view in seen.loops:
         yield from _loop_alarms(view)
+    for loop_id, reason in seen.board.actuator_errors.items():
+        yield f"The actuator of loop {loop_id} does not confirm: {reason}"
     for reason in unhealthy(seen):
         yield f"Figures are not live: {reason}"
     if seen.board.spool_error:

@@ -16,7 +16,6 @@ from heatpool_agent.core.safety import (
     Held,
     Limits,
     LoopState,
-    SafetyReading,
     admit,
     decide,
     renew,
@@ -29,8 +28,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 1.0
 # Beside the tick this stays within the two seconds that a fallback may take.
 ACT_TIMEOUT_S = 0.8
-# The device's own watchdog is fed well before it runs out, and no more often than that.
-FEED_S = 5.0
+# A device that refused a wish is not asked for the same again before this.
+REFUSED_WAIT_S = 30
 # The meter moved by more than its noise towards what was wished.
 EFFECT_FRAC = 0.10
 _NS = 1_000_000_000
@@ -49,8 +48,10 @@ class Obey:
         self._board = board
         self._clock = clock
         self._held: Held | None = None
-        self._told: tuple[Command, int] | None = None
-        self._told_boot_ns = 0
+        self._told: tuple[float | None, str, int] | None = None
+        self._reason = ""
+        self._refused: tuple[float | None, str, int] | None = None
+        self._again_boot_ns = 0
         self._is_confirmed = False
         self._applied_w: float | None = None
         self._state = SetpointState.PLANNED
@@ -99,36 +100,36 @@ class Obey:
 
     def _seen(self) -> LoopState:
         view = self._view()
-        if view is None or view.safety_boot_ns is None:
-            return LoopState()
-        at_ns = view.safety_boot_ns
-        hot, leak, pump = (
-            None if value is None else SafetyReading(value=float(value), boot_ns=at_ns)
-            for value in (view.hot_c, view.leak, view.pump_runs)
-        )
-        return LoopState(hot_c=hot, leak=leak, pump_runs=pump)
+        return LoopState() if view is None else view.safety
 
     def _view(self) -> LoopView | None:
         return next((view for view in self._board.loops if view.loop_id == self.loop_id), None)
 
     async def _act(self, command: Command) -> None:
-        """Tells the device what is new, and feeds its watchdog; a failed write is tried again."""
+        """Tells the device each tick: it writes what is new, and feeds its watchdog when due."""
+        told = self._key(command)
         boot_ns = self._clock.boot_ns()
-        # A newer setpoint that wishes the same is still to be confirmed under its own number.
-        told = (command, self._held.setpoint.setpoint_seq if self._held else 0)
-        is_same = self._told == told and self._is_confirmed
-        needs_food = command.heat_rate_w is not None and boot_ns - self._told_boot_ns > FEED_S * _NS
-        if is_same and not needs_food:
-            self._see_effect()
-            return
-        self._told, self._told_boot_ns = told, boot_ns
+        if told == self._refused and boot_ns < self._again_boot_ns:
+            # It just refused this: hammering it would not help, and heat goes nowhere else.
+            command = Command.release("refused by the device")
+            is_new = False
+        else:
+            is_new = self._told != told or not self._is_confirmed
+            self._told, self._reason = told, command.reason
         try:
             async with asyncio.timeout(ACT_TIMEOUT_S):
                 await self._write(command)
         except (ActuatorError, TimeoutError) as error:
-            await self._refused(command, str(error) or "no answer in time")
+            await self._not_confirmed(command, told, str(error) or "no answer in time")
         else:
-            self._confirmed(command, is_new=not is_same)
+            self._confirmed(command, is_new=is_new)
+
+    def _key(self, command: Command) -> tuple[float | None, str, int]:
+        """What makes a command another one. A newer setpoint that wishes the same is still to be
+        confirmed under its own number; a reason that only counts seconds is the same reason."""
+        seq = self._held.setpoint.setpoint_seq if self._held else 0
+        kind = "".join(sign for sign in command.reason if not (sign.isdigit() or sign == "."))
+        return command.heat_rate_w, kind, seq
 
     async def _write(self, command: Command) -> None:
         if command.heat_rate_w is None:
@@ -138,8 +139,13 @@ class Obey:
             self._applied_w = await self._actuator.apply(command)
 
     def _confirmed(self, command: Command, *, is_new: bool) -> None:
+        if not self._is_confirmed:
+            self._tell_outcome("")
         self._is_confirmed = True
-        if not is_new or self._held is None:
+        if not is_new:
+            self._see_effect()
+            return
+        if self._held is None:
             return
         if command.heat_rate_w is not None:
             self._state = SetpointState.APPLIED
@@ -151,16 +157,28 @@ class Obey:
         logger.info("setpoint.%s", self._state.name.lower(), extra=facts(detail=detail))
         self._report(self._held.setpoint.setpoint_seq, self._state, detail)
 
-    async def _refused(self, command: Command, reason: str) -> None:
-        """Not confirmed: the next tick tries again; a wish that fails is released meanwhile."""
-        if self._is_confirmed:
-            logger.error("actuator.refused", extra=facts(loop=self.loop_id, reason=reason))
+    async def _not_confirmed(
+        self, command: Command, told: tuple[float | None, str, int], reason: str
+    ) -> None:
+        """A release is tried again at the next tick; a wish is released, and waits."""
         self._is_confirmed = False
+        self._tell_outcome(reason)
         if command.heat_rate_w is None:
             return
+        self._applied_w = None
+        self._refused, self._told = told, None
+        self._again_boot_ns = self._clock.boot_ns() + REFUSED_WAIT_S * _NS
+        self._state = SetpointState.REFUSED
         if self._held is not None:
             self._report(self._held.setpoint.setpoint_seq, SetpointState.REFUSED, reason)
         await self._try_release()
+
+    def _tell_outcome(self, reason: str) -> None:
+        """A change is logged once; the board shows it for as long as it lasts."""
+        if reason and self.loop_id not in self._board.actuator_errors:
+            logger.error("actuator.refused", extra=facts(loop=self.loop_id, reason=reason))
+        errors = {**self._board.actuator_errors, self.loop_id: reason}
+        self._board.actuator_errors = {loop: why for loop, why in errors.items() if why}
 
     async def _try_release(self) -> bool:
         try:
@@ -203,7 +221,7 @@ class Obey:
             heat_rate_w=self._held.setpoint.heat_rate_w,
             applied_heat_rate_w=self._applied_w,
             state=self._state,
-            reason=self._told[0].reason if self._told else "",
+            reason=self._reason,
             lease_left_s=max(0.0, left_ns / _NS),
         )
 

@@ -4,6 +4,7 @@ Sensors are read by their supervisors at their own pace; a slow or dead one neve
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,6 +16,7 @@ from heatpool_agent.core import attribution, crosscheck, estimate, mirrors, plau
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.registers import register_rows
 from heatpool_agent.core.rows import Mean, cells_of
+from heatpool_agent.core.safety import LoopState, SafetyReading, safety_reading
 from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.loops.supervise import Driven
@@ -65,10 +67,11 @@ class Sense:
         self._report_ns = round(report_period_s * _NS)
         self._beat = beat
         self._totals: dict[tuple[str, str], totals.Total] = {}
-        self._steps: dict[str, totals.Step] = {}
+        self._steps: dict[tuple[str, str], totals.Step] = {}
         self._pasts: dict[tuple[str, str], plausible.Past] = {}
         self._mirrors = mirrors.Mirrors()
-        self._channels: dict[Node, set[str]] = {}
+        self._channels: dict[tuple[str, Node], set[tuple[str, str]]] = {}
+        self._told: set[tuple[str, str]] = set()
         self._memory = {loop.loop_id: _LoopMemory() for loop in loops}
         self._mean = Mean()
         self._periods_s: dict[str, float] = {}
@@ -80,9 +83,7 @@ class Sense:
         for reading in readings:
             if totals.is_energy(reading) and reading.node is not Node.HEAT_METER:
                 key = (driven.id, reading.channel)
-                self._totals[key], self._steps[reading.channel] = totals.advance(
-                    self._totals.get(key), reading
-                )
+                self._totals[key], self._steps[key] = totals.advance(self._totals.get(key), reading)
         self._observe_mirrors(readings)
         if driven.is_billing and self._spooling is not None:
             await self._bill(self._spooling, driven, readings)
@@ -92,7 +93,7 @@ class Sense:
             reading.channel: step.power_w
             for reading in readings
             if reading.node is Node.PACKAGE
-            and (step := self._steps.get(reading.channel)) is not None
+            and (step := self._steps.get((reading.sensor, reading.channel))) is not None
             and step.power_w is not None
         }
         if len(powers_w) > 1:
@@ -133,8 +134,12 @@ class Sense:
         rated_w = {r.channel: r.value for r in readings if r.quantity == "rated_w"}
         judged = [self._judged(r, boot_ns, rated_w.get(r.channel)) for r in readings]
         usable = [reading for reading in judged if plausible.is_admitted(reading)]
-        power = self._electric(usable)
-        views = tuple(self._loop_view(loop, usable, power, boot_ns) for loop in self._loops)
+        powers = [self._electric(loop, usable) for loop in self._loops]
+        views = tuple(
+            self._loop_view(loop, judged, power, boot_ns)
+            for loop, power in zip(self._loops, powers, strict=True)
+        )
+        power = _summed([found for found in powers if found is not None])
         self._board.electric = power
         self._board.loops = views
         self._board.energies_j = {
@@ -159,27 +164,60 @@ class Sense:
             self._pasts[key] = plausible.remember(past, reading, power_w=power_w)
         return judged
 
-    def _electric(self, usable: Sequence[Reading]) -> Estimate | None:
-        powers = attribution.node_powers(usable, self._steps)
+    def _electric(self, loop: LoopSettings, usable: Sequence[Reading]) -> Estimate | None:
+        """Power that warms this loop, W; what names no loop warms the first one."""
+        first = self._loops[0].loop_id
+        own = [r for r in usable if (r.loop or first) == loop.loop_id]
+        powers = attribution.node_powers(own, self._steps)
         for power in powers:
-            self._channels.setdefault(power.node, set()).add(power.channel)
+            seen = self._channels.setdefault((loop.loop_id, power.node), set())
+            seen.add((power.sensor, power.channel))
         return attribution.electric_power(
             powers,
-            load=attribution.host_load(usable),
+            load=attribution.host_load(own),
             mirrored=mirrors.mirrored(self._mirrors),
             # A level of which one channel fell silent would under-report: another one answers.
-            known={node: len(channels) for node, channels in self._channels.items()},
+            known={
+                node: len(channels)
+                for (loop_id, node), channels in self._channels.items()
+                if loop_id == loop.loop_id
+            },
         )
 
+    def _safety(self, loop: LoopSettings, judged: Sequence[Reading]) -> LoopState:
+        """What safety rests on, the worst of all devices; one that ever told must go on telling."""
+        return LoopState(
+            hot_c=self._safety_reading(loop, judged, "hot_c", worst=1.0),
+            leak=self._safety_reading(loop, judged, "leak", worst=1.0),
+            pump_runs=self._safety_reading(loop, judged, "pump_runs", worst=-1.0),
+        )
+
+    def _safety_reading(
+        self, loop: LoopSettings, judged: Sequence[Reading], quantity: str, *, worst: float
+    ) -> SafetyReading | None:
+        found = [
+            SafetyReading(
+                value=r.value if plausible.is_admitted(r) else math.nan, boot_ns=r.boot_ns
+            )
+            for r in judged
+            if (r.loop, r.quantity) == (loop.loop_id, quantity) and r.node is not Node.HEAT_METER
+        ]
+        key = (loop.loop_id, quantity)
+        if not found and key in self._told:
+            return SafetyReading(value=math.nan, boot_ns=0)
+        if found:
+            self._told.add(key)
+        return safety_reading(found, worst=worst)
+
     def _loop_view(
-        self, loop: LoopSettings, usable: Sequence[Reading], power: Estimate | None, boot_ns: int
+        self, loop: LoopSettings, judged: Sequence[Reading], power: Estimate | None, boot_ns: int
     ) -> LoopView:
+        usable = [reading for reading in judged if plausible.is_admitted(reading)]
         own = [r for r in usable if r.loop == loop.loop_id and r.node is not Node.HEAT_METER]
         metered = [r for r in usable if r.loop == loop.loop_id and r.node is Node.HEAT_METER]
         memory = self._memory[loop.loop_id]
         inputs = estimate.LoopInputs(
-            # Power that names no loop warms the first one: a site with several says which.
-            electric=power if loop is self._loops[0] else None,
+            electric=power,
             volume_flow_m3_h=_value(own, "volume_flow_m3_h"),
             hot_c=_value(own, "hot_c"),
             cold_c=_value(own, "cold_c"),
@@ -205,7 +243,7 @@ class Sense:
             rejection_capacity_w=loop.rejection_capacity_w,
             leak=None if leak is None else bool(leak),
             pump_runs=None if pump_runs is None else bool(pump_runs),
-            safety_boot_ns=_read_at(own, "hot_c"),
+            safety=self._safety(loop, judged),
         )
 
     async def _report(self, spooling: Spooling, tick_ns: int) -> None:
@@ -218,8 +256,17 @@ def _value(readings: Sequence[Reading], quantity: str) -> float | None:
     return next((r.value for r in readings if r.quantity == quantity), None)
 
 
-def _read_at(readings: Sequence[Reading], quantity: str) -> int | None:
-    return next((r.boot_ns for r in readings if r.quantity == quantity), None)
+def _summed(powers: Sequence[Estimate]) -> Estimate | None:
+    """Power of the site, W; doubts of one kind of meter add up, and the worst class stands."""
+    if len(powers) < 2:
+        return powers[0] if powers else None
+    return Estimate(
+        value=sum(power.value for power in powers),
+        u=sum(power.u for power in powers),
+        quality=max(power.quality for power in powers),
+        provenance=powers[0].provenance,
+        flags=tuple(dict.fromkeys(flag for power in powers for flag in power.flags)),
+    )
 
 
 def _side(readings: Sequence[Reading], loop: LoopSettings) -> str:

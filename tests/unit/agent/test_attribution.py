@@ -245,12 +245,12 @@ GAUGE = reading("power_w", 70.0, ReadingKind.GAUGE)
 
 @pytest.mark.parametrize("readings", [(ENERGY, GAUGE), (GAUGE, ENERGY)])
 def test_a_channel_counts_once_and_by_its_counter(readings: tuple[Reading, ...]) -> None:
-    steps = {"c": Step(kind=StepKind.COUNTED, delta_j=69.0, power_w=69.0)}
+    steps = {(ENERGY.sensor, "c"): Step(kind=StepKind.COUNTED, delta_j=69.0, power_w=69.0)}
     assert [p.power_w for p in node_powers(readings, steps)] == [69.0]
 
 
 def test_a_counter_without_a_span_leaves_the_word_to_the_gauge() -> None:
-    steps = {"c": Step(kind=StepKind.FIRST)}
+    steps = {(ENERGY.sensor, "c"): Step(kind=StepKind.FIRST)}
     assert [p.power_w for p in node_powers((ENERGY, GAUGE), steps)] == [70.0]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from heatpool.sample import SiteId
 from heatpool_agent import config
-from heatpool_agent.assembly import SystemClock, open_obeys, open_sensors
+from heatpool_agent.assembly import SystemClock, open_parts
 from heatpool_agent.board import Board
 
 ROOM = Path(__file__).resolve().parents[3] / "agent"
@@ -50,8 +50,8 @@ def test_drivers_accept_every_block_of_the_example(whole: config.Config) -> None
     async def opened() -> tuple[int, int]:
         async with AsyncExitStack() as stack:
             clock = SystemClock()
-            sensors = await open_sensors(whole, clock, stack)
-            obeys = await open_obeys(whole, Board(site_id=SiteId("x")), clock, stack)
+            board = Board(site_id=SiteId("x"))
+            sensors, obeys = await open_parts(whole, board, clock, stack)
             return len(sensors), len(obeys)
 
     assert asyncio.run(opened()) == (3, 1)
