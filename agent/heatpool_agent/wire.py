@@ -86,8 +86,15 @@ def batch(frame: SpoolFrame, *, sent_ns: int) -> bytes:
     """One spooled frame as a message of the telemetry stream.
 
     Raises:
-        WireError: the spool holds bytes that are no frame.
+        WireError: the spool holds bytes that are no frame, or figures that the message cannot hold.
     """
+    try:
+        return _request(frame, sent_ns).SerializeToString()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError(f"frame {frame.seq} does not fit its message: {error}") from error
+
+
+def _request(frame: SpoolFrame, sent_ns: int) -> telemetry_pb2.TelemetryServiceStreamRequest:
     request = telemetry_pb2.TelemetryServiceStreamRequest()
     if frame.kind is SpoolKind.TELEMETRY:
         _fill_columns(request.telemetry, frame, sent_ns)
@@ -97,7 +104,7 @@ def batch(frame: SpoolFrame, *, sent_ns: int) -> bytes:
         request.registers.seq = frame.seq
         request.registers.rows.extend(rows)
         request.registers.sent_ns = sent_ns
-    return request.SerializeToString()
+    return request
 
 
 def _fill_columns(message: telemetry_pb2.TelemetryBatch, frame: SpoolFrame, sent_ns: int) -> None:
@@ -187,12 +194,17 @@ def _ack_answer(ack: telemetry_pb2.Ack) -> AckAnswer:
             for acked in ack.spools
         ),
         refused=tuple(
-            f"{refused.boot_id}/{refused.seq}: "
-            f"{telemetry_pb2.RefusedReason.Name(refused.reason)} {refused.detail}"
+            f"{refused.boot_id}/{refused.seq}: {_refused_reason(refused.reason)} {refused.detail}"
             for refused in ack.refused
         ),
         wait_s=ack.retry_after_s if ack.HasField("retry_after_s") else None,
     )
+
+
+def _refused_reason(reason: int) -> str:
+    """Its name; a reason that only a newer aggregator knows is shown as its number."""
+    known = telemetry_pb2.RefusedReason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name if known else f"reason {reason}"
 
 
 def control_hello(site_ids: Sequence[SiteId], *, sent_ns: int) -> bytes:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
+from typing import TypeVar
 
 import msgpack
 
 from heatpool.errors import WireError
-from heatpool.sample import Channel, RegisterReason, RegisterRow, Row
+from heatpool.sample import Channel, MeterId, MeteringPointId, RegisterReason, RegisterRow, Row
 
+T = TypeVar("T")
+INT64_LIMIT = 2**63
 CELL_LIMIT = 2**62  # differences of two cells must still fit int64
 ROWS_LIMIT = 1_000  # one message stays far below gRPC's 4 MiB
 CHANNELS_LIMIT = 256
@@ -167,17 +170,35 @@ def columns_from_bytes(data: bytes) -> Columns:
     """
     try:
         schema_id, start_ns, step_ns, n_rows, cells, dt_ns, bits = msgpack.unpackb(data)
+        return Columns(
+            schema_id=_int(schema_id),
+            start_ns=_int(start_ns),
+            step_ns=_int(step_ns),
+            n_rows=_int(n_rows),
+            cells=_ints(cells),
+            dt_ns=_ints(dt_ns),
+            valid_bits=_of(bytes, bits),
+        )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"{len(data)} bytes are not columns: {error}") from error
-    return Columns(
-        schema_id=schema_id,
-        start_ns=start_ns,
-        step_ns=step_ns,
-        n_rows=n_rows,
-        cells=tuple(cells),
-        dt_ns=tuple(dt_ns),
-        valid_bits=bits,
-    )
+
+
+def _of(kind: type[T], value: object) -> T:
+    # Exactly: True is no 1 here, though Python takes it for one.
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
+    return value
+
+
+def _int(value: object) -> int:
+    number = _of(int, value)
+    if not -INT64_LIMIT <= number < INT64_LIMIT:
+        raise ValueError(f"{number} does not fit int64")
+    return number
+
+
+def _ints(value: object) -> tuple[int, ...]:
+    return tuple(_int(number) for number in _of(list, value))
 
 
 def register_to_list(row: RegisterRow) -> list[object]:
@@ -209,7 +230,7 @@ def registers_from_bytes(data: bytes) -> tuple[RegisterRow, ...]:
         WireError: these are not register rows.
     """
     try:
-        return tuple(_register(fields) for fields in msgpack.unpackb(data))
+        return tuple(_register(_of(list, row)) for row in _of(list, msgpack.unpackb(data)))
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"{len(data)} bytes are not register rows: {error}") from error
 
@@ -217,14 +238,14 @@ def registers_from_bytes(data: bytes) -> tuple[RegisterRow, ...]:
 def _register(fields: Sequence[object]) -> RegisterRow:
     point, meter, event_ns, raw, exponent, modulus, reason, meter_ns, status, chain = fields
     return RegisterRow(
-        metering_point_id=point,  # type: ignore[arg-type]  # msgpack gives back what was packed
-        meter_id=meter,  # type: ignore[arg-type]
-        event_ns=event_ns,  # type: ignore[arg-type]
-        raw=raw,  # type: ignore[arg-type]
-        exponent=exponent,  # type: ignore[arg-type]
-        modulus=modulus,  # type: ignore[arg-type]
-        reason=RegisterReason(reason),  # type: ignore[arg-type]
-        meter_ns=meter_ns,  # type: ignore[arg-type]
-        status_bits=status,  # type: ignore[arg-type]
-        chain_sha256=chain,  # type: ignore[arg-type]
+        metering_point_id=MeteringPointId(_of(str, point)),
+        meter_id=MeterId(_of(str, meter)),
+        event_ns=_int(event_ns),
+        raw=_int(raw),
+        exponent=_int(exponent),
+        modulus=None if modulus is None else _int(modulus),
+        reason=RegisterReason(_int(reason)),
+        meter_ns=None if meter_ns is None else _int(meter_ns),
+        status_bits=_int(status),
+        chain_sha256=_of(bytes, chain),
     )

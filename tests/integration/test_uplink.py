@@ -11,8 +11,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from heatpool.errors import ConfigError
+from heatpool.codec import registers_to_bytes
+from heatpool.errors import ConfigError, WireError
 from heatpool.sample import (
+    BootId,
     Channel,
     MeterId,
     MeteringPointId,
@@ -24,10 +26,11 @@ from heatpool.sample import (
 )
 from heatpool.setpoint import Heartbeat, Setpoint
 from heatpool.v1 import control_pb2, telemetry_pb2
+from heatpool_agent import wire
 from heatpool_agent.board import Board
 from heatpool_agent.loops.push import Push
 from heatpool_agent.loops.spooling import Spooling
-from heatpool_agent.ports import Seq, Speaker
+from heatpool_agent.ports import Seq, Speaker, SpoolFrame
 from heatpool_agent.spool import SqliteSpool
 from heatpool_agent.spool_schema import migrate
 from heatpool_agent.uplinks import grpc as uplink
@@ -55,6 +58,7 @@ class Server:
     hang_up_after: int = 10**9
     durable_at_hello: int = 0
     resend_from: int = 0
+    rubbish_on: str = ""
     hellos: list[telemetry_pb2.Hello] = field(default_factory=list)
     frames: list[tuple[str, int]] = field(default_factory=list)
     gaps: list[telemetry_pb2.Gap] = field(default_factory=list)
@@ -69,6 +73,8 @@ class Server:
             if which == "hello":
                 self.hellos.append(up.hello)
                 yield self.reply(up.hello).SerializeToString()
+                if self.rubbish_on == "telemetry":
+                    yield b"\xff\xff"
             elif which == "gap":
                 self.gaps.append(up.gap)
             else:
@@ -109,6 +115,8 @@ class Server:
     ) -> AsyncIterator[bytes]:
         async for data in requests:
             if control_pb2.ControlServiceStreamRequest.FromString(data).HasField("hello"):
+                if self.rubbish_on == "control":
+                    yield b"\xff\xff"
                 setpoint = control_pb2.Setpoint(site_id="s1", setpoint_seq=7, heat_rate_w=5.0)
                 for message in (
                     control_pb2.ControlServiceStreamResponse(setpoint=setpoint),
@@ -361,3 +369,40 @@ async def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
 def test_an_address_that_cannot_be_used_is_a_mistake_of_the_settings(url: str) -> None:
     with pytest.raises(ConfigError, match=r"aggregator\.url"):
         uplink.target_of(url)
+
+
+@pytest.mark.parametrize("stream", ["telemetry", "control"])
+async def test_rubbish_from_the_other_end_ends_the_line_and_not_the_loop(
+    tmp_path: Path, stream: str
+) -> None:
+    async with listening(Server(rubbish_on=stream)) as server, site(tmp_path) as own:
+        await own.rows(1)
+        async with pushing(own, server):
+            await becomes(lambda: "cannot be read" in own.board.uplink.detail)
+            server.rubbish_on = ""
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 1)
+
+
+def test_a_reason_of_a_newer_aggregator_is_shown_as_its_number() -> None:
+    refused = telemetry_pb2.RefusedFrame(boot_id="b", seq=3, detail="new")
+    refused.reason = telemetry_pb2.RefusedReason.ValueType(77)
+    down = Down(ack=telemetry_pb2.Ack(refused=[refused]))
+    answer = wire.answer(down.SerializeToString())
+    assert isinstance(answer, wire.AckAnswer)
+    assert answer.refused == ("b/3: reason 77 new",)
+
+
+async def test_figures_that_no_message_holds_are_a_wire_error() -> None:
+    row = RegisterRow(
+        metering_point_id=MeteringPointId("meter"),
+        meter_id=MeterId("ABC.1.2.4"),
+        event_ns=1,
+        raw=-1,
+        exponent=0,
+        modulus=None,
+        reason=RegisterReason.PERIODIC,
+    )
+    payload = registers_to_bytes([row])
+    frame = SpoolFrame(kind=SpoolKind.BILLING, boot_id=BootId("b"), seq=Seq(1), payload=payload)
+    with pytest.raises(WireError, match="does not fit"):
+        wire.batch(frame, sent_ns=1)

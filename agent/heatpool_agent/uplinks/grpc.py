@@ -80,7 +80,7 @@ class GrpcUplink:
         hello = wire.hello(speaker, agent_version=own, sent_ns=sent_ns)
         async with _within(HELLO_TIMEOUT_S, "Hello"):
             await self._line(self._telemetry.write(hello))
-            answer = wire.answer(await self._next(self._telemetry))
+            answer = await self._answer()
             ask = wire.control_hello([speaker.site_id], sent_ns=sent_ns)
             await self._line(self._control.write(ask))
         if not isinstance(answer, wire.HelloAnswer):
@@ -122,7 +122,7 @@ class GrpcUplink:
         for boot_id, seq in self.durable.items():
             yield Acked(boot_id=boot_id, durable_seq=seq)
         while True:
-            answer = wire.answer(await self._next(self._telemetry))
+            answer = await self._answer()
             if isinstance(answer, Resend):
                 yield answer
             elif isinstance(answer, wire.AckAnswer):
@@ -136,13 +136,21 @@ class GrpcUplink:
     async def setpoints(self) -> AsyncIterator[Setpoint | Heartbeat]:
         """What is wished from this site."""
         while True:
-            if (wish := wire.wish(await self._next(self._control))) is not None:
+            message = await self._next(self._control)
+            with _as_uplink_error():
+                wish = wire.wish(message)
+            if wish is not None:
                 yield wish
 
     async def report(self, report: SetpointReport) -> None:
         """Writes what became of a setpoint."""
         async with _within(WRITE_TIMEOUT_S, "a report"):
             await self._line(self._control.write(wire.setpoint_report(report)))
+
+    async def _answer(self) -> wire.HelloAnswer | wire.AckAnswer | Resend | None:
+        message = await self._next(self._telemetry)
+        with _as_uplink_error():
+            return wire.answer(message)
 
     async def _next(self, stream: "Stream[bytes, bytes]") -> bytes:
         message = await self._line(stream.read())

@@ -108,3 +108,13 @@ def test_another_meter_closes_the_old_one_at_its_last_count() -> None:
         RegisterReason.METER_OPENING,
     )
     assert before.event_ns < closing.event_ns < opening.event_ns
+
+
+@pytest.mark.parametrize("raw", [-1, 2**63, 2**70])
+def test_a_count_that_no_book_holds_makes_no_row(raw: int) -> None:
+    assert register_rows(replace(READING, raw=raw), None, is_first_read=False) == ()
+
+
+def test_a_turning_point_beyond_int64_is_not_known() -> None:
+    (row,) = register_rows(replace(READING, modulus=2**63), None, is_first_read=False)
+    assert row.modulus is None

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,3 +121,35 @@ def test_registers_come_back_with_every_field() -> None:
         chain_sha256=b"x" * 32,
     )
     assert registers_from_bytes(registers_to_bytes([row, row])) == (row, row)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (1, 0, 0, 1, None, [], b""),
+        (1, 0, 0, 1, ["1"], [], b""),
+        (1, 0, 0, 1, "abc", [], b""),
+        ("1", 0, 0, 1, [1], [], b""),
+        (1, 0.5, 0, 1, [1], [], b""),
+        (1, 0, True, 1, [1], [], b""),
+        (1, 2**63, 0, 1, [1], [], b""),
+        (1, 0, 0, 1, [2**63], [], b""),
+        (1, 0, 0, 1, [1], 5, b""),
+        (1, 0, 0, 1, [1], [], "x"),
+    ],
+)
+def test_columns_of_other_types_are_refused(fields: tuple[object, ...]) -> None:
+    with pytest.raises(WireError, match="are not columns"):
+        columns_from_bytes(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    list(enumerate([7, b"m", "x", 2**63, 1.5, "m", 99, [], None, "chain"])),
+)
+def test_registers_of_other_types_are_refused(position: int, value: object) -> None:
+    fields: list[object] = ["meter", "ABC.1.2.4", 1, 5, 3, 10**8, 1, None, 0, b""]
+    registers_from_bytes(msgpack.packb([fields]))
+    fields[position] = value
+    with pytest.raises(WireError, match="are not register rows"):
+        registers_from_bytes(msgpack.packb([fields]))
