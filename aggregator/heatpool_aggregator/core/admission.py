@@ -24,6 +24,7 @@ AGREE_NS = 2 * NS_PER_S
 FLAG_NS = 2 * NS_PER_S
 HOLD_NS = 600 * NS_PER_S
 EVENT_LIMIT_NS = 2**62
+REGISTER_MIN_NS = 1_577_836_800 * NS_PER_S  # 2020-01-01: before it, a clock that was never set
 RAW_LIMIT = 2**63  # one more than int64 holds
 
 Key = tuple[SiteId, BootId]
@@ -191,6 +192,14 @@ class SiteClock:
     def corrected_ns(self, event_ns: int) -> int:
         """An event time on our clock, ns; within 2 s it is left alone."""
         return event_ns + self.offset_ns if self.is_flagged else event_ns
+
+
+def time_mistake(event_ns: int, received_ns: int) -> str | None:
+    """Why an event time on our clock cannot be, for people; None if it can."""
+    if event_ns > received_ns + HOLD_NS:
+        ahead_s = (event_ns - received_ns) / NS_PER_S
+        return f"an event lies {ahead_s:.0f} s ahead of its arrival, allowed are 600"
+    return None
 
 
 def schema_mistake(schema: Schema, *, place: int) -> str | None:

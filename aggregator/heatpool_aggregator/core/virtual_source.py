@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatpool.sample import Provenance, QualityClass, SiteId, VirtualSourceId
+from heatpool_aggregator.core.admission import HOLD_NS
 from heatpool_aggregator.core.agreement import Membership
 from heatpool_aggregator.core.quantity import INDEX
 
@@ -65,7 +66,9 @@ def leaf_of(memberships: Sequence[Membership], at_ns: int) -> Mapping[SiteId, Vi
 def is_fresh(event_ns: Ints, at_ns: int, message_period_s: float) -> NDArray[np.bool_]:
     """Which slots had a row within three message periods before `at_ns`; (n_slots,)."""
     age_ns = at_ns - event_ns
-    return (event_ns >= 0) & (age_ns <= STALE_PERIODS * message_period_s * 1e9)
+    # What lies further ahead than any clock that we use is no row of now.
+    is_now = (age_ns >= -HOLD_NS) & (age_ns <= STALE_PERIODS * message_period_s * 1e9)
+    return (event_ns >= 0) & is_now
 
 
 def roll_up(values: Floats, group: Ints, n_groups: int) -> RollUp:

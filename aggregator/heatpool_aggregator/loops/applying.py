@@ -17,12 +17,14 @@ from heatpool.sample import RefusedReason, SiteId
 from heatpool.setpoint import SetpointReport, SetpointState
 from heatpool_aggregator.core.admission import (
     EVENT_LIMIT_NS,
+    REGISTER_MIN_NS,
     Fingerprints,
     Key,
     SiteClock,
     Verdict,
     register_mistake,
     schema_mistake,
+    time_mistake,
 )
 from heatpool_aggregator.core.chunk import chunk_to_bytes, rows_from_columns
 from heatpool_aggregator.core.live import rows_mistake
@@ -133,7 +135,7 @@ class Applying:
         rows = rows_from_columns(batch.columns, schema.channels)
         if mistake := rows_mistake(rows):
             raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
-        self._hold(frame.site_id)
+        self._hold(frame, int(rows.times_ns.max()))
         self.state.live.apply(frame.site_id, frame.boot_id, frame.seq, rows)
         effects.chunks.append(
             Chunk(
@@ -153,7 +155,13 @@ class Applying:
         for row in batch.rows:
             if mistake := register_mistake(row):
                 raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
-        self._hold(frame.site_id)
+        times_ns = [row.event_ns for row in batch.rows] or [frame.received_ns]
+        self._hold(frame, max(times_ns))
+        if min(times_ns) < REGISTER_MIN_NS:
+            raise Unusable(
+                RefusedReason.CLOCK,
+                f"event_ns is {min(times_ns)}, before 2020: the clock was not set when it was read",
+            )
         for index, row in enumerate(batch.rows):
             self.state.live.meter(frame.site_id, row)
             effects.registers.append(
@@ -179,13 +187,16 @@ class Applying:
                 _event(frame, "clock", offset_s=clock.offset_ns / 1e9, is_held=clock.is_held)
             )
 
-    def _hold(self, site_id: SiteId) -> None:
-        clock = self.state.clocks[site_id]
+    def _hold(self, frame: Frame, newest_ns: int) -> None:
+        """Keeps out what has no true time: it would stay the newest for as long as it is ahead."""
+        clock = self.state.clocks[frame.site_id]
         if clock.is_held:
             raise Unusable(
                 RefusedReason.CLOCK,
                 f"the site's clock is {-clock.offset_ns / 1e9:.0f} s ahead of ours: set it right",
             )
+        if mistake := time_mistake(clock.corrected_ns(newest_ns), frame.received_ns):
+            raise Unusable(RefusedReason.CLOCK, mistake)
 
     def _hello(self, frame: Frame, effects: Effects) -> None:
         hello = telemetry.hello_from_bytes(frame.payload)

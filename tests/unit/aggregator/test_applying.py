@@ -38,6 +38,12 @@ def frame(kind: FrameKind, message: object, received_ns: int = NOW_NS) -> Frame:
     )
 
 
+def registers(event_ns: int) -> object:
+    message = site.registers(1, event_ns, 5)
+    message.registers.sent_ns = NOW_NS
+    return message
+
+
 def applied(*frames: Frame) -> tuple[ShardState, Effects]:
     state, effects = ShardState(), Effects()
     applying = Applying(state, asked_w={})
@@ -81,3 +87,28 @@ def test_a_frame_that_we_stumble_over_is_refused(
     applying.apply(frame(FrameKind.TELEMETRY, site.batch(1, NOW_NS)), effects)
     assert [refusal.reason for refusal in effects.refusals] == [RefusedReason.MALFORMED]
     assert [record.msg for record in caplog.records] == ["shard.frame_failed"]
+
+
+YEAR_NS = 365 * 86_400 * NS
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "told"),
+    [
+        (FrameKind.TELEMETRY, site.batch(1, NOW_NS + YEAR_NS, sent_ns=NOW_NS), ["CLOCK"]),
+        (FrameKind.TELEMETRY, site.batch(1, NOW_NS + 601 * NS, sent_ns=NOW_NS), ["CLOCK"]),
+        (FrameKind.TELEMETRY, site.batch(1, NOW_NS + 599 * NS, sent_ns=NOW_NS), []),
+        # A clock that is 300 s ahead is corrected first.
+        (FrameKind.TELEMETRY, site.batch(1, NOW_NS + 800 * NS, sent_ns=NOW_NS + 300 * NS), []),
+        (FrameKind.BILLING, registers(NOW_NS + 601 * NS), ["CLOCK"]),
+        (FrameKind.BILLING, registers(1_577_836_799 * NS), ["CLOCK"]),
+        (FrameKind.BILLING, registers(1_577_836_800 * NS), []),
+    ],
+)
+def test_what_has_no_true_time_is_refused(
+    kind: FrameKind, message: object, told: list[str]
+) -> None:
+    state, effects = applied(frame(kind, message))
+    assert reasons(effects) == told
+    assert (len(effects.chunks) + len(effects.registers) == 0) is bool(told)
+    assert (len(state.live.slots) + len(state.live.metered) == 0) is bool(told)

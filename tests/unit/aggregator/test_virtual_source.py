@@ -178,3 +178,9 @@ def test_three_periods_without_a_row_are_stale() -> None:
     now_ns = 1_000_000_000_000
     events = np.array([now_ns - 180_000_000_000, now_ns - 180_000_000_001, -1])
     assert is_fresh(events, now_ns, 60.0).tolist() == [True, False, False]
+
+
+def test_a_row_of_the_far_future_is_not_fresh() -> None:
+    now_ns = 1_000_000_000_000
+    events = np.array([now_ns + 600_000_000_000, now_ns + 600_000_000_001])
+    assert is_fresh(events, now_ns, 60.0).tolist() == [True, False]
