@@ -6,6 +6,7 @@ a number once given. The tables are made by `spool_schema`.
 """
 
 import hashlib
+import logging
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from heatpool.codec import (
     registers_from_bytes,
     registers_to_bytes,
 )
+from heatpool.errors import StoreError
+from heatpool.process.journal import facts
 from heatpool.sample import (
     BootId,
     Channel,
@@ -34,6 +37,8 @@ from heatpool.sample import (
 )
 from heatpool_agent.ports import Clock, Seq, SpoolFrame, SpoolLoss, SpoolMark
 from heatpool_agent.spool_files import FILES, exclusive, open_file, refusal
+
+logger = logging.getLogger(__name__)
 
 BILLING_KEEP_S = 2 * 366 * 86_400  # claims are limited to two years (physics.md 17)
 # Deleting below the bound in steps keeps the cost of a full spool per row small.
@@ -135,7 +140,11 @@ class SqliteSpool:
             db.execute("DELETE FROM open_rows")
         self._open_rows = []
         self._note_given(SpoolKind.TELEMETRY)
-        self._make_room()
+        try:
+            self._make_room()
+        except (StoreError, sqlite3.Error) as error:
+            # The frame is on disk: an error now would have it written twice. The next one tries.
+            logger.warning("spool.no_room_made", extra=facts(reason=str(error)))
 
     def _schema_for(self, rows: Sequence[Row]) -> Schema:
         """The newest schema if it holds every channel, else a new one that adds them."""
@@ -233,6 +242,8 @@ class SqliteSpool:
             "SELECT seq, start_ns, end_ns FROM frames ORDER BY seq LIMIT ?", (DROP_FRAMES,)
         )
         oldest = rows.fetchall()
+        if not oldest:
+            return
         lost = [row for row in oldest if row[0] > self._marks[kind].durable_seq]
         with self._commit(kind) as db:
             db.execute("DELETE FROM frames WHERE seq <= ?", (oldest[-1][0],))

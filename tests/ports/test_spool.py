@@ -292,3 +292,16 @@ def test_a_newer_file_is_seen(tmp_path: Path) -> None:
     db.commit()
     db.close()
     assert schema_version(path) == 99
+
+
+def test_a_frame_on_disk_stays_written_once_when_no_room_can_be_made(tmp_path: Path) -> None:
+    with spool_in(tmp_path, max_bytes=45_000) as spool:
+        db = spool._db[SpoolKind.TELEMETRY]
+        db.execute("CREATE TRIGGER t BEFORE DELETE ON frames BEGIN SELECT RAISE(ABORT, 'no'); END")
+        for second in range(1, 800):
+            spool.append(row(second, heat=float(second)))
+        assert spool.size_bytes() > 45_000
+        assert len(spool.read(SpoolKind.TELEMETRY, Seq(0), 1_000)) == 799
+        db.execute("DROP TRIGGER t")
+        spool.append(row(800, heat=1.0))
+        assert spool.mark(SpoolKind.TELEMETRY).first_seq > 1

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +34,12 @@ class Spooling:
         self._spool = spool
         self._board = board
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._rows: deque[Row] = deque(maxlen=ROWS_KEPT)
-        self._registers: deque[tuple[RegisterRow, ...]] = deque(maxlen=REGISTERS_KEPT)
+        # The loop appends and drops the oldest; the worker takes out what it wrote.
+        self._lock = threading.Lock()
+        self._rows: deque[Row] = deque()
+        self._registers: deque[tuple[RegisterRow, ...]] = deque()
         self._dropped = 0
+        self._unwritable = 0
 
     async def call(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs a method of the spool on its thread.
@@ -51,18 +55,21 @@ class Spooling:
 
     async def append(self, row: Row) -> None:
         """Puts a row on disk, or keeps it for the next try."""
-        self._keep(self._rows, row)
+        self._keep(self._rows, row, ROWS_KEPT)
         await self._write()
 
     async def append_registers(self, rows: tuple[RegisterRow, ...]) -> None:
-        """Puts register rows on disk, or keeps them for the next try."""
-        self._keep(self._registers, rows)
+        """Puts register rows on disk, or keeps them for the next try; no rows are no frame."""
+        if rows:
+            self._keep(self._registers, rows, REGISTERS_KEPT)
         await self._write()
 
-    def _keep(self, waiting: deque[V], value: V) -> None:
-        if len(waiting) == waiting.maxlen:
-            self._dropped += 1
-        waiting.append(value)
+    def _keep(self, waiting: deque[V], value: V, most: int) -> None:
+        with self._lock:
+            if len(waiting) >= most:
+                waiting.popleft()
+                self._dropped += 1
+            waiting.append(value)
 
     async def _write(self) -> None:
         await self._attempt(self._write_all)
@@ -75,13 +82,33 @@ class Spooling:
         except StoreError as error:
             self._note(str(error))
         else:
-            self._note("")
+            # Another act's success says nothing of the rows that the disk refused.
+            if not self._rows and not self._registers:
+                self._note("")
 
     def _write_all(self) -> None:
         while self._registers:
-            _write_first(self._registers, self._spool.append_registers)
+            self._write_first(self._registers, self._spool.append_registers)
         while self._rows:
-            _write_first(self._rows, self._spool.append)
+            self._write_first(self._rows, self._spool.append)
+
+    def _write_first(self, waiting: deque[V], write: Callable[[V], None]) -> None:
+        """Writes the oldest one, and takes it out only then; one that no disk takes is dropped."""
+        with self._lock:
+            value = waiting[0]
+        try:
+            write(value)
+        except (StoreError, sqlite3.Error):
+            raise
+        except Exception as error:  # one row that cannot be packed must not stop all behind it
+            self._unwritable += 1
+            logger.exception(
+                "spool.unwritable", extra=facts(reason=str(error), so_far=self._unwritable)
+            )
+        with self._lock:
+            # The loop may have dropped it meanwhile.
+            if waiting and waiting[0] is value:
+                waiting.popleft()
 
     def _note(self, error: str) -> None:
         """A change of state is logged once, its end once."""
@@ -94,7 +121,8 @@ class Spooling:
 
     async def last_register(self, point_id: MeteringPointId) -> RegisterRow | None:
         """The newest row of a metering point, waiting here or on disk."""
-        waiting = [row for rows in self._registers for row in rows]
+        with self._lock:
+            waiting = [row for rows in self._registers for row in rows]
         own = [row for row in waiting if row.metering_point_id == point_id]
         return own[-1] if own else await self.call(self._spool.last_register, point_id)
 
@@ -119,18 +147,9 @@ class Spooling:
         return [self._spool.mark(kind) for kind in SpoolKind], self._spool.size_bytes()
 
     async def close(self) -> None:
-        """Closes the spool and its thread."""
+        """Tries once more to write what waits, then closes the spool and its thread."""
         try:
+            await self._attempt(self._write_all)
             await self.call(self._spool.close)
         finally:
             self._thread.shutdown(wait=False)
-
-
-def _write_first(waiting: deque[V], write: Callable[[V], None]) -> None:
-    """Writes the oldest one; taken out before, since another one may be kept meanwhile."""
-    value = waiting.popleft()
-    try:
-        write(value)
-    except BaseException:
-        waiting.appendleft(value)
-        raise

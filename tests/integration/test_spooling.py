@@ -1,0 +1,125 @@
+"""What waits in memory while the disk refuses: nothing newer lost, nothing stuck at the head."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from heatpool.sample import (
+    Channel,
+    MeterId,
+    MeteringPointId,
+    RegisterReason,
+    RegisterRow,
+    Row,
+    SiteId,
+    SpoolKind,
+)
+from heatpool_agent.board import Board
+from heatpool_agent.loops import spooling as loop
+from heatpool_agent.loops.spooling import Spooling
+from heatpool_agent.ports import Acked, Seq
+from heatpool_agent.spool import SqliteSpool
+from heatpool_agent.spool_schema import migrate
+
+HEAT = Channel("rack", "heat_rate_w", -1)
+
+
+class StillClock:
+    def event_ns(self) -> int:
+        return 10**18
+
+    def boot_ns(self) -> int:
+        return 10**18
+
+
+def opened(folder: Path) -> SqliteSpool:
+    return SqliteSpool(folder, clock=StillClock(), rows_per_frame=1, max_bytes=10**9, keep_s=86_400)
+
+
+@asynccontextmanager
+async def spooling_in(folder: Path) -> AsyncIterator[tuple[Spooling, SqliteSpool, Board]]:
+    await asyncio.to_thread(migrate, folder)
+    spool = await asyncio.to_thread(opened, folder)
+    board = Board(site_id=SiteId("s1"))
+    spooling = Spooling(spool, board)
+    try:
+        yield spooling, spool, board
+    finally:
+        await spooling.close()
+
+
+def row(second: int) -> Row:
+    return Row(event_ns=second, cells={HEAT: float(second)})
+
+
+def register(raw: int) -> RegisterRow:
+    return RegisterRow(
+        metering_point_id=MeteringPointId("meter"),
+        meter_id=MeterId("ABC.1.2.4"),
+        event_ns=1,
+        raw=raw,
+        exponent=0,
+        modulus=None,
+        reason=RegisterReason.PERIODIC,
+    )
+
+
+async def refuse(spooling: Spooling, spool: SqliteSpool) -> None:
+    db = spool._db[SpoolKind.TELEMETRY]
+    await spooling.call(db.execute, "ALTER TABLE open_rows RENAME TO away")
+
+
+async def accept(spooling: Spooling, spool: SqliteSpool) -> None:
+    db = spool._db[SpoolKind.TELEMETRY]
+    await spooling.call(db.execute, "ALTER TABLE away RENAME TO open_rows")
+
+
+async def test_a_count_that_cannot_be_packed_stops_nothing_behind_it(tmp_path: Path) -> None:
+    async with spooling_in(tmp_path) as (spooling, spool, board):
+        await spooling.append_registers((register(2**70),))
+        await spooling.append_registers(())
+        await spooling.append_registers((register(5),))
+        await spooling.append(row(1))
+        assert [spool.mark(kind).next_seq for kind in SpoolKind] == [2, 2]
+        assert board.spool_error == ""
+
+
+async def test_while_the_disk_refuses_the_oldest_goes_and_the_newest_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "ROWS_KEPT", 3)
+    async with spooling_in(tmp_path) as (spooling, spool, _board):
+        await refuse(spooling, spool)
+        for second in range(1, 6):
+            await spooling.append(row(second))
+        await accept(spooling, spool)
+        await spooling.append(row(6))
+        frames = await spooling.call(
+            spool._db[SpoolKind.TELEMETRY].execute, "SELECT start_ns FROM frames ORDER BY seq"
+        )
+        assert await spooling.call(frames.fetchall) == [(4,), (5,), (6,)]
+
+
+async def test_an_ack_does_not_hide_that_rows_wait_for_the_disk(tmp_path: Path) -> None:
+    async with spooling_in(tmp_path) as (spooling, spool, board):
+        await spooling.append(row(1))
+        await refuse(spooling, spool)
+        await spooling.append(row(2))
+        boot_id = spool.mark(SpoolKind.TELEMETRY).boot_id
+        await spooling.acked(Acked(boot_id=boot_id, durable_seq=Seq(1)))
+        assert spool.mark(SpoolKind.TELEMETRY).durable_seq == 1
+        assert "no such table" in board.spool_error
+        await accept(spooling, spool)
+
+
+async def test_closing_writes_what_still_waits(tmp_path: Path) -> None:
+    async with spooling_in(tmp_path) as (spooling, spool, _board):
+        await refuse(spooling, spool)
+        await spooling.append(row(1))
+        await accept(spooling, spool)
+    again = await asyncio.to_thread(opened, tmp_path)
+    assert again.mark(SpoolKind.TELEMETRY).next_seq == 2
+    await asyncio.to_thread(again.close)
