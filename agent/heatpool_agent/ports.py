@@ -161,6 +161,10 @@ class Spool(Protocol):
         """Notes what is durable elsewhere; rows go 24 h later."""
         ...
 
+    def begin_anew(self, kind: SpoolKind) -> None:
+        """A new boot id for a queue; what is held is numbered from 1 and sent again."""
+        ...
+
     def mark(self, kind: SpoolKind) -> SpoolMark:
         """State of a queue."""
         ...
@@ -214,6 +218,8 @@ class Uplink(Protocol):
 
     async def send(self, frame: SpoolFrame) -> None:
         """Hands one frame to the line; waits while the window is full.
+
+        A Resend that comes meanwhile ends the waiting and nothing is written: go back to it first.
 
         Raises:
             UplinkError: the line is down.

@@ -229,6 +229,27 @@ class SqliteSpool:
             db.execute("DELETE FROM frames WHERE seq <= ? AND end_ns < ?", (durable_seq, oldest_ns))
         self._marks[kind] = replace(mark, durable_seq=durable_seq, first_seq=self._oldest(kind))
 
+    def begin_anew(self, kind: SpoolKind) -> None:
+        """A new boot id for a queue; its frames keep their order and are numbered from 1.
+
+        Losses name numbers of the boot id before, and go with it.
+        Raises:
+            StoreError: the disk did not take it; nothing changed.
+        """
+        boot_id = BootId(secrets.token_hex(8))
+        found = self._db[kind].execute("SELECT seq FROM frames ORDER BY seq").fetchall()
+        meta = {"boot_id": boot_id, "next_seq": str(len(found) + 1), "durable_seq": "0"}
+        with self._commit(kind) as db:
+            # Downwards and oldest first: no number meets another on the way.
+            renumbered = [(new, old) for new, (old,) in enumerate(found, 1)]
+            db.executemany("UPDATE frames SET seq = ? WHERE seq = ?", renumbered)
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+            if kind is SpoolKind.TELEMETRY:
+                db.execute("DELETE FROM losses")
+        self._marks[kind] = self._first_mark(kind)
+        if kind is SpoolKind.TELEMETRY:
+            self._schemas = [replace(schema, boot_id=boot_id) for schema in self._schemas]
+
     def _oldest(self, kind: SpoolKind) -> Seq:
         oldest = self._db[kind].execute("SELECT min(seq) FROM frames").fetchone()[0]
         return Seq(oldest or self._marks[kind].next_seq)

@@ -1,235 +1,25 @@
 """The agent's line against a gRPC server of the test's own: what is sent, again, and let go."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
-import grpc.aio
 import pytest
+from integration.uplink_site import (
+    HOT,
+    Server,
+    becomes,
+    listening,
+    pushing,
+    site,
+)
 
-from heatpool.codec import registers_to_bytes
-from heatpool.errors import ConfigError, WireError
+from heatpool.errors import ConfigError
 from heatpool.sample import (
-    BootId,
-    Channel,
-    MeterId,
-    MeteringPointId,
-    RegisterReason,
-    RegisterRow,
-    Row,
-    SiteId,
     SpoolKind,
 )
 from heatpool.setpoint import Heartbeat, Setpoint
-from heatpool.v1 import control_pb2, telemetry_pb2
-from heatpool_agent import wire
-from heatpool_agent.board import Board
-from heatpool_agent.loops.push import Push
-from heatpool_agent.loops.spooling import Spooling
-from heatpool_agent.ports import Seq, Speaker, SpoolFrame
-from heatpool_agent.spool import SqliteSpool
-from heatpool_agent.spool_schema import migrate
+from heatpool_agent.ports import Seq
 from heatpool_agent.uplinks import grpc as uplink
-
-Up = telemetry_pb2.TelemetryServiceStreamRequest
-Down = telemetry_pb2.TelemetryServiceStreamResponse
-HEAT = Channel("rack", "heat_rate_w", -1)
-HOT = Channel("rack", "hot_c", -3)
-
-
-class Clock:
-    def event_ns(self) -> int:
-        return time.time_ns()
-
-    def boot_ns(self) -> int:
-        return time.monotonic_ns()
-
-
-@dataclass
-class Server:
-    """Takes everything, acknowledges what it is told to, hangs up when it is told to."""
-
-    acks: bool = True
-    window: int = 0
-    hang_up_after: int = 10**9
-    durable_at_hello: int = 0
-    resend_from: int = 0
-    rubbish_on: str = ""
-    hellos: list[telemetry_pb2.Hello] = field(default_factory=list)
-    frames: list[tuple[str, int]] = field(default_factory=list)
-    gaps: list[telemetry_pb2.Gap] = field(default_factory=list)
-    port: int = 0
-
-    async def telemetry(
-        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> AsyncIterator[bytes]:
-        async for data in requests:
-            up = Up.FromString(data)
-            which = up.WhichOneof("message")
-            if which == "hello":
-                self.hellos.append(up.hello)
-                yield self.reply(up.hello).SerializeToString()
-                if self.rubbish_on == "telemetry":
-                    yield b"\xff\xff"
-            elif which == "gap":
-                self.gaps.append(up.gap)
-            else:
-                batch = up.telemetry if which == "telemetry" else up.registers
-                self.frames.append((which or "", batch.seq))
-                if len(self.frames) >= self.hang_up_after:
-                    self.hang_up_after = 10**9
-                    await context.abort(grpc.StatusCode.CANCELLED, "server sheds")
-                if self.resend_from and batch.seq == 700:
-                    boot_id = self.boot_id("telemetry", self.hellos[-1])
-                    wish = telemetry_pb2.Resend(boot_id=boot_id, first_seq=1, last_seq=699)
-                    self.resend_from = 0
-                    yield Down(resend=wish).SerializeToString()
-                if self.acks:
-                    yield self.ack(which or "", batch.seq).SerializeToString()
-
-    def reply(self, hello: telemetry_pb2.Hello) -> Down:
-        reply = telemetry_pb2.HelloReply(
-            limits=telemetry_pb2.Limits(unacked_batches_count=self.window)
-        )
-        if self.durable_at_hello:
-            boot_id = self.boot_id("telemetry", hello)
-            reply.durable.add(boot_id=boot_id, first_seq=1, last_seq=self.durable_at_hello)
-        return Down(hello_reply=reply)
-
-    def boot_id(self, which: str, hello: telemetry_pb2.Hello) -> str:
-        kind = {"telemetry": SpoolKind.TELEMETRY, "registers": SpoolKind.BILLING}[which]
-        (spool,) = [spool for spool in hello.sites[0].spools if spool.kind == int(kind)]
-        return spool.boot_id
-
-    def ack(self, which: str, seq: int) -> Down:
-        boot_id = self.boot_id(which, self.hellos[-1])
-        spool = telemetry_pb2.AckedSpool(boot_id=boot_id, received_seq=seq, durable_seq=seq)
-        return Down(ack=telemetry_pb2.Ack(spools=[spool]))
-
-    async def control(
-        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
-    ) -> AsyncIterator[bytes]:
-        async for data in requests:
-            if control_pb2.ControlServiceStreamRequest.FromString(data).HasField("hello"):
-                if self.rubbish_on == "control":
-                    yield b"\xff\xff"
-                setpoint = control_pb2.Setpoint(site_id="s1", setpoint_seq=7, heat_rate_w=5.0)
-                for message in (
-                    control_pb2.ControlServiceStreamResponse(setpoint=setpoint),
-                    control_pb2.ControlServiceStreamResponse(
-                        heartbeat=control_pb2.Heartbeat(plan_id="p")
-                    ),
-                ):
-                    yield message.SerializeToString()
-
-    def numbers(self, which: str) -> list[int]:
-        return [seq for name, seq in self.frames if name == which]
-
-
-@asynccontextmanager
-async def listening(server: Server) -> AsyncIterator[Server]:
-    """The server on a loopback port of its own."""
-    grpc_server = grpc.aio.server()
-    for service, handler in (
-        ("heatpool.v1.TelemetryService", server.telemetry),
-        ("heatpool.v1.ControlService", server.control),
-    ):
-        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(handler)
-        grpc_server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, {"Stream": method}),)
-        )
-    server.port = grpc_server.add_insecure_port(f"127.0.0.1:{server.port}")
-    await grpc_server.start()
-    try:
-        yield server
-    finally:
-        await grpc_server.stop(0)
-
-
-@dataclass
-class Site:
-    """A spool with the loop that sends it."""
-
-    spool: SqliteSpool
-    spooling: Spooling
-    board: Board
-
-    async def rows(self, count: int, *, first: int = 1, channel: Channel = HEAT) -> None:
-        now_ns = time.time_ns()
-        for second in range(first, first + count):
-            cells = {channel: float(second)}
-            await self.spooling.append(Row(event_ns=now_ns + second, cells=cells))
-
-    async def register(self, raw: int) -> None:
-        row = RegisterRow(
-            metering_point_id=MeteringPointId("meter"),
-            meter_id=MeterId("ABC.1.2.4"),
-            event_ns=raw,
-            raw=raw,
-            exponent=0,
-            modulus=None,
-            reason=RegisterReason.PERIODIC,
-        )
-        await self.spooling.append_registers((row,))
-
-    def speaker(self) -> Speaker:
-        return Speaker(
-            site_id=SiteId("s1"),
-            marks=[self.spool.mark(kind) for kind in SpoolKind],
-            schemas=self.spool.schemas(),
-            rejection_capacity_w=None,
-            loop_ids=["rack"],
-        )
-
-
-@asynccontextmanager
-async def site(folder: Path, *, max_bytes: int = 10**9) -> AsyncIterator[Site]:
-    """A site whose every row is a frame."""
-    await asyncio.to_thread(migrate, folder)
-    spool = await asyncio.to_thread(
-        SqliteSpool,
-        folder,
-        clock=Clock(),
-        rows_per_frame=1,
-        max_bytes=max_bytes,
-        keep_s=86_400,
-    )
-    board = Board(site_id=SiteId("s1"))
-    found = Site(spool, Spooling(spool, board), board)
-    try:
-        yield found
-    finally:
-        await found.spooling.close()
-
-
-@asynccontextmanager
-async def pushing(site: Site, server: Server) -> AsyncIterator[None]:
-    """The loop at work."""
-    push = Push(
-        site.spool,
-        site.spooling,
-        site.board,
-        speaker=site.speaker,
-        open_uplink=lambda who: uplink.open(f"http://127.0.0.1:{server.port}", who, Clock()),
-    )
-    task = asyncio.create_task(push.run(), name="push")
-    try:
-        yield
-    finally:
-        site.board.is_line_closing = True
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def becomes(is_true: Callable[[], bool]) -> None:
-    """Returns once a claim holds; fails after 15 s."""
-    async with asyncio.timeout(15):
-        while not is_true():  # noqa: ASYNC110  # the other end's state
-            await asyncio.sleep(0.01)
 
 
 async def test_everything_is_sent_once_and_let_go_when_it_is_durable(tmp_path: Path) -> None:
@@ -369,40 +159,3 @@ async def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
 def test_an_address_that_cannot_be_used_is_a_mistake_of_the_settings(url: str) -> None:
     with pytest.raises(ConfigError, match=r"aggregator\.url"):
         uplink.target_of(url)
-
-
-@pytest.mark.parametrize("stream", ["telemetry", "control"])
-async def test_rubbish_from_the_other_end_ends_the_line_and_not_the_loop(
-    tmp_path: Path, stream: str
-) -> None:
-    async with listening(Server(rubbish_on=stream)) as server, site(tmp_path) as own:
-        await own.rows(1)
-        async with pushing(own, server):
-            await becomes(lambda: "cannot be read" in own.board.uplink.detail)
-            server.rubbish_on = ""
-            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 1)
-
-
-def test_a_reason_of_a_newer_aggregator_is_shown_as_its_number() -> None:
-    refused = telemetry_pb2.RefusedFrame(boot_id="b", seq=3, detail="new")
-    refused.reason = telemetry_pb2.RefusedReason.ValueType(77)
-    down = Down(ack=telemetry_pb2.Ack(refused=[refused]))
-    answer = wire.answer(down.SerializeToString())
-    assert isinstance(answer, wire.AckAnswer)
-    assert answer.refused == ("b/3: reason 77 new",)
-
-
-async def test_figures_that_no_message_holds_are_a_wire_error() -> None:
-    row = RegisterRow(
-        metering_point_id=MeteringPointId("meter"),
-        meter_id=MeterId("ABC.1.2.4"),
-        event_ns=1,
-        raw=-1,
-        exponent=0,
-        modulus=None,
-        reason=RegisterReason.PERIODIC,
-    )
-    payload = registers_to_bytes([row])
-    frame = SpoolFrame(kind=SpoolKind.BILLING, boot_id=BootId("b"), seq=Seq(1), payload=payload)
-    with pytest.raises(WireError, match="does not fit"):
-        wire.batch(frame, sent_ns=1)

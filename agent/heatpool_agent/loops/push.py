@@ -52,6 +52,7 @@ class Push:
         self._speaker = speaker
         self._open_uplink = open_uplink
         self._sent: dict[BootId, Seq] = {}
+        self._resends = 0
         self._tries = 0
 
     async def run(self) -> None:
@@ -70,6 +71,7 @@ class Push:
         speaker = await self._spooling.call(self._speaker)
         async with self._open_uplink(speaker) as uplink:
             self._tries = 0
+            await self._check_age(uplink, speaker)
             # What was sent on an older line may be lost, and so may the other end's disk: begin
             # behind what it says now that it has.
             self._sent = {
@@ -86,6 +88,23 @@ class Push:
                     ("reports", self._send_reports(uplink)),
                 ):
                     tasks.create_task(work, name=f"push.{name}")
+
+    async def _check_age(self, uplink: Uplink, speaker: Speaker) -> None:
+        """A file brought back from a copy would give numbers again that others hold for good."""
+        older = [
+            mark for mark in speaker.marks if uplink.durable.get(mark.boot_id, 0) >= mark.next_seq
+        ]
+        for mark in older:
+            durable_seq = uplink.durable[mark.boot_id]
+            logger.error(
+                "spool.older_than_sent",
+                extra=facts(
+                    kind=mark.kind.name.lower(), next_seq=mark.next_seq, durable_seq=durable_seq
+                ),
+            )
+            await self._spooling.begin_anew(mark.kind)
+        if older:
+            raise UplinkError("new boot id: saying Hello again", wait_s=0.0)
 
     def _lost(self, group: ExceptionGroup[HeatpoolError]) -> float | None:
         error = _first(group)
@@ -112,11 +131,14 @@ class Push:
         boot_id = self._spool.mark(kind).boot_id
         after = self._sent.get(boot_id, Seq(0))
         frames = await self._spooling.call(self._spool.read, kind, after, READ_FRAMES)
+        resends = self._resends
         for frame in frames:
             try:
                 await uplink.send(frame)
             except WireError as error:
                 await self._unreadable(uplink, frame, error)
+            if self._resends != resends:
+                break  # gone back meanwhile: this frame's number may lie behind what is due now
             self._sent[boot_id] = frame.seq
             self._post(batches_sent=self._board.uplink.batches_sent + 1)
         return len(frames)
@@ -152,16 +174,18 @@ class Push:
 
     async def _again(self, uplink: Uplink, missed: Resend) -> None:
         """Goes back to the first missed number; what is no longer held is told as a gap."""
+        # Before anything is awaited: the sender must not go on with its batch.
+        self._resends += 1
         for kind in ORDER:
             mark = self._spool.mark(kind)
             if mark.boot_id != missed.boot_id:
                 continue
-            if missed.first_seq < mark.first_seq:
-                await uplink.tell(_lost(missed, mark))
             # Repeats are harmless at the other end.
             back = Seq(max(missed.first_seq, mark.first_seq) - 1)
             self._sent[missed.boot_id] = min(self._sent.get(missed.boot_id, back), back)
             self._board.spooled.set()
+            if missed.first_seq < mark.first_seq:
+                await uplink.tell(_lost(missed, mark))
 
     async def _take_wishes(self, uplink: Uplink) -> None:
         async for wish in uplink.setpoints():

@@ -133,6 +133,15 @@ class Spooling:
                 await self._attempt(partial(self._spool.forget, kind, acked.durable_seq))
         await self._post()
 
+    async def begin_anew(self, kind: SpoolKind) -> None:
+        """Gives a queue a new boot id.
+
+        Raises:
+            StoreError: the disk did not take it; nothing changed.
+        """
+        await self.call(self._spool.begin_anew, kind)
+        await self._post()
+
     async def close_frame(self) -> None:
         """Numbers the open rows, so that they can be sent."""
         await self._attempt(self._spool.close_frame)

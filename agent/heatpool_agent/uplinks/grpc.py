@@ -68,6 +68,7 @@ class GrpcUplink:
         self._sent: dict[BootId, Seq] = {}
         self._durable: dict[BootId, Seq] = {}
         self._moved = asyncio.Event()
+        self._resends = 0
 
     async def greet(self, speaker: Speaker) -> None:
         """Opens both streams.
@@ -95,15 +96,22 @@ class GrpcUplink:
     async def send(self, frame: SpoolFrame) -> None:
         """Writes one frame, once fewer than the window wait for their ack.
 
+        What was sent before waits for no window, and a Resend ends the waiting with nothing
+        written: else the missed frame would wait for an ack that only itself can bring.
         Raises:
             WireError: it is no frame; nothing was written.
         """
-        while self._waiting_count() >= self._window:
+        resends = self._resends
+        while frame.seq > self._sent.get(frame.boot_id, 0) and (
+            self._waiting_count() >= self._window
+        ):
             self._moved.clear()
             await self._moved.wait()
+            if self._resends != resends:
+                return
         message = wire.batch(frame, sent_ns=self._clock.event_ns())
         self._durable.setdefault(frame.boot_id, Seq(frame.seq - 1))
-        self._sent[frame.boot_id] = frame.seq
+        self._sent[frame.boot_id] = max(frame.seq, self._sent.get(frame.boot_id, frame.seq))
         await self._write(message)
 
     async def tell(self, loss: SpoolLoss) -> None:
@@ -124,6 +132,8 @@ class GrpcUplink:
         while True:
             answer = await self._answer()
             if isinstance(answer, Resend):
+                self._resends += 1
+                self._moved.set()
                 yield answer
             elif isinstance(answer, wire.AckAnswer):
                 for refused in answer.refused:

@@ -1,0 +1,78 @@
+"""The agent's line where the other end, its disk or its own are not as they should be."""
+
+from pathlib import Path
+
+import pytest
+from integration.uplink_site import Down, Server, becomes, listening, pushing, site
+
+from heatpool.codec import registers_to_bytes
+from heatpool.errors import WireError
+from heatpool.sample import (
+    BootId,
+    MeterId,
+    MeteringPointId,
+    RegisterReason,
+    RegisterRow,
+    SpoolKind,
+)
+from heatpool.v1 import telemetry_pb2
+from heatpool_agent import wire
+from heatpool_agent.ports import Seq, SpoolFrame
+
+
+@pytest.mark.parametrize("stream", ["telemetry", "control"])
+async def test_rubbish_from_the_other_end_ends_the_line_and_not_the_loop(
+    tmp_path: Path, stream: str
+) -> None:
+    async with listening(Server(rubbish_on=stream)) as server, site(tmp_path) as own:
+        await own.rows(1)
+        async with pushing(own, server):
+            await becomes(lambda: "cannot be read" in own.board.uplink.detail)
+            server.rubbish_on = ""
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 1)
+
+
+def test_a_reason_of_a_newer_aggregator_is_shown_as_its_number() -> None:
+    refused = telemetry_pb2.RefusedFrame(boot_id="b", seq=3, detail="new")
+    refused.reason = telemetry_pb2.RefusedReason.ValueType(77)
+    down = Down(ack=telemetry_pb2.Ack(refused=[refused]))
+    answer = wire.answer(down.SerializeToString())
+    assert isinstance(answer, wire.AckAnswer)
+    assert answer.refused == ("b/3: reason 77 new",)
+
+
+async def test_figures_that_no_message_holds_are_a_wire_error() -> None:
+    row = RegisterRow(
+        metering_point_id=MeteringPointId("meter"),
+        meter_id=MeterId("ABC.1.2.4"),
+        event_ns=1,
+        raw=-1,
+        exponent=0,
+        modulus=None,
+        reason=RegisterReason.PERIODIC,
+    )
+    payload = registers_to_bytes([row])
+    frame = SpoolFrame(kind=SpoolKind.BILLING, boot_id=BootId("b"), seq=Seq(1), payload=payload)
+    with pytest.raises(WireError, match="does not fit"):
+        wire.batch(frame, sent_ns=1)
+
+
+async def test_one_resend_fills_a_hole_though_the_window_is_full(tmp_path: Path) -> None:
+    async with listening(Server(hole_at=3, window=4)) as server, site(tmp_path) as own:
+        await own.rows(12)
+        async with pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 12)
+
+
+async def test_a_spool_older_than_what_was_sent_begins_a_boot_id_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async with site(tmp_path) as own:
+        await own.rows(3)
+        old = own.spool.mark(SpoolKind.TELEMETRY).boot_id
+        async with listening(Server(durable={old: 9})) as server, pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 3)
+        assert own.spool.mark(SpoolKind.TELEMETRY).boot_id != old
+    assert server.numbers("telemetry") == [1, 2, 3]
+    assert len(server.hellos) == 2
+    assert old not in {schema.boot_id for schema in server.hellos[1].sites[0].schemas}
