@@ -4,18 +4,25 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from ipaddress import ip_address
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from heatpool.codec import ROWS_LIMIT
 from heatpool.process import settings
 from heatpool.water import FLUIDS
 from heatpool_agent.core.estimate import LoopPriors
 from heatpool_agent.ports import Roots
 
 ENV_PREFIX = "HEATPOOL"
+# A tick a minute is the least that a loop can be watched with.
+PERIOD_MOST_S = 60.0
+# Coolant below is no heat for anybody; above, an open loop boils.
+HOT_LIMITS_C = (20.0, 95.0)
+_SCHEMES = ("http", "grpc", "")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -130,16 +137,29 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
 
 def mistakes(config: Config) -> list[str]:
     """What does not fit together, each with its key."""
-    return [*_off_the_grid(config), *_unknown_fluids(config), *_open_doors(config)]
+    return [
+        *_off_the_grid(config),
+        *_unknown_fluids(config),
+        *_hot_limits(config),
+        *_open_doors(config),
+    ]
 
 
 def _off_the_grid(config: Config) -> Iterator[str]:
     sampling = config.sampling
+    if not sampling.period_s <= PERIOD_MOST_S:
+        yield f"sampling.period_s: is {sampling.period_s:g}, must be at most {PERIOD_MOST_S:g}"
+    if sampling.message_period_s > sampling.report_period_s * ROWS_LIMIT:
+        yield (
+            f"sampling.message_period_s: is {sampling.message_period_s:g}, must be at most "
+            f"{ROWS_LIMIT} times report_period_s, {sampling.report_period_s:g}"
+        )
     for name, long_s, short_s in (
         ("report_period_s", sampling.report_period_s, sampling.period_s),
         ("message_period_s", sampling.message_period_s, sampling.report_period_s),
     ):
-        if long_s < short_s or abs(long_s / short_s - round(long_s / short_s)) > 1e-9:
+        times = long_s / short_s
+        if not isfinite(times) or times < 1 or abs(times - round(times)) > 1e-9:
             yield f"sampling.{name}: is {long_s:g}, must be a whole multiple of {short_s:g}"
 
 
@@ -149,6 +169,16 @@ def _unknown_fluids(config: Config) -> Iterator[str]:
             yield f"loop[{index}].fluid: is {loop.fluid!r}; known: {', '.join(FLUIDS)}"
 
 
+def _hot_limits(config: Config) -> Iterator[str]:
+    least_c, most_c = HOT_LIMITS_C
+    for index, loop in enumerate(config.loop):
+        if not least_c <= loop.hot_limit_c <= most_c:
+            yield (
+                f"loop[{index}].hot_limit_c: is {loop.hot_limit_c:g}, "
+                f"must be {least_c:g} to {most_c:g}"
+            )
+
+
 def _open_doors(config: Config) -> Iterator[str]:
     """Without certificates nothing leaves this machine unless the owner says so."""
     if config.http.listen and not is_loopback(config.http.listen) and not config.http.insecure_lan:
@@ -156,11 +186,27 @@ def _open_doors(config: Config) -> Iterator[str]:
             f"http.listen: is {config.http.listen!r}, beyond loopback and without TLS; "
             "set http.insecure_lan = true to allow reading from there"
         )
-    if config.aggregator.url and not is_loopback(config.aggregator.url):
+    if not config.aggregator.url:
+        return
+    if aggregator_address(config.aggregator.url) is None:
+        yield f"aggregator.url: is {config.aggregator.url!r}, must be http://HOST:PORT"
+    elif not is_loopback(config.aggregator.url):
         yield (
             f"aggregator.url: is {config.aggregator.url!r}, beyond loopback; this version has "
             "no certificates yet: use an address on this machine, such as one end of a tunnel"
         )
+
+
+def aggregator_address(url: str) -> str | None:
+    """The `host:port` behind an aggregator url; None if there is none or its scheme is unknown."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is no number, or half an IPv6 address
+        return None
+    if parts.scheme not in _SCHEMES or not host or not port:
+        return None
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(address: str) -> bool:
@@ -187,6 +233,7 @@ def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
         capture_frac_u=capture["u"],
         lag_s=data["lag"]["value"],
         flow_u_frac=data["volume_flow"]["value"],
+        flow_u_m3_h=data["volume_flow_floor"]["value"],
         delta_k_u=data["temperature_pair"]["value"],
         unknown_side_u_frac=data["unknown_side"]["value"],
     )

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
@@ -19,6 +18,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import BootId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent import wire
+from heatpool_agent.config import aggregator_address
 from heatpool_agent.ports import Acked, Clock, Resend, Seq, Speaker, SpoolFrame, SpoolLoss
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
-_SCHEMES = ("http", "grpc", "")
-
 T = TypeVar("T")
 Stream = grpc.aio.StreamStreamCall  # of bytes both ways
 
@@ -48,10 +46,10 @@ def target_of(url: str) -> str:
     Raises:
         ConfigError: no address in it, or a scheme that is not known.
     """
-    parts = urlsplit(url if "//" in url else f"//{url}")
-    if parts.scheme not in _SCHEMES or not parts.hostname or not parts.port:
+    address = aggregator_address(url)
+    if address is None:
         raise ConfigError([f"aggregator.url: is {url!r}, must be http://HOST:PORT"])
-    return f"{parts.hostname}:{parts.port}"
+    return address
 
 
 class GrpcUplink:
