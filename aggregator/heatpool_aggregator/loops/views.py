@@ -14,9 +14,16 @@ from heatpool_aggregator.core.admission import SiteClock
 from heatpool_aggregator.core.agreement import memberships
 from heatpool_aggregator.core.live import NEVER_NS
 from heatpool_aggregator.core.shard_state import Capability, ShardState
-from heatpool_aggregator.core.virtual_source import RollUp, is_fresh, leaf_of, roll_up
+from heatpool_aggregator.core.virtual_source import (
+    STALE_PERIODS,
+    RollUp,
+    is_fresh,
+    leaf_of,
+    roll_up,
+)
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class Views:
@@ -26,6 +33,7 @@ class Views:
         self._sources = config.virtual_source
         self._memberships = memberships(config.virtual_source)
         self._period_s = config.live.message_period_s
+        self._stale_ns = STALE_PERIODS * self._period_s * 1e9
         self._asked_w = asked_w
         self._site_ids = sorted({member.site_id for member in self._memberships})
 
@@ -47,9 +55,8 @@ class Views:
         np.maximum.at(newest, group[group >= 0], slot_ns[group >= 0])
         # A loop that fell silent while its site goes on is no part of the site's heat any more.
         reference_ns = np.where(group >= 0, newest[group] if len(newest) else NEVER_NS, NEVER_NS)
-        period_ns = 3 * self._period_s * 1e9
-        group = np.where(reference_ns - slot_ns <= period_ns, group, -1)
-        sums = roll_up(state.live.values, group, len(self._site_ids))
+        group = np.where(reference_ns - slot_ns <= self._stale_ns, group, -1)
+        sums = roll_up(self._values(state), group, len(self._site_ids))
         fresh = is_fresh(newest, now_ns, self._period_s)
         meters, loop_ids = _meters(state), _loop_ids(state)
         return tuple(
@@ -84,7 +91,7 @@ class Views:
         fresh = is_fresh(self._slot_ns(state), now_ns, self._period_s)
         # Stale heat is absent, not zero: it leaves the sum at once, and the coverage says so.
         group = np.where(fresh, _groups(state, place_of), -1)
-        sums = roll_up(state.live.values, group, len(self._sources))
+        sums = roll_up(self._values(state), group, len(self._sources))
         members_of: dict[str | None, list[SiteView]] = {}
         for site in sites:
             members_of.setdefault(site.virtual_source_id, []).append(site)
@@ -114,6 +121,12 @@ class Views:
         newest = state.live.event_ns.max(axis=1, initial=NEVER_NS)
         offsets = [_offset_ns(state, site_id) for site_id, _ in state.live.slots]
         return np.where(newest > NEVER_NS, newest + np.array(offsets, np.int64), NEVER_NS)
+
+    def _values(self, state: ShardState) -> Floats:
+        """Values of each slot; one that its loop does not send any more is absent, not frozen."""
+        event_ns = state.live.event_ns
+        newest = event_ns.max(axis=1, initial=NEVER_NS, keepdims=True)
+        return np.where(newest - event_ns <= self._stale_ns, state.live.values, np.nan)
 
     def _setpoint(self, state: ShardState, site_id: SiteId) -> SetpointView | None:
         asked = state.asked.get(site_id)

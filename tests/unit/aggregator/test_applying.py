@@ -112,3 +112,23 @@ def test_what_has_no_true_time_is_refused(
     assert reasons(effects) == told
     assert (len(effects.chunks) + len(effects.registers) == 0) is bool(told)
     assert (len(state.live.slots) + len(state.live.metered) == 0) is bool(told)
+
+
+def test_a_quantity_that_is_sent_no_more_is_absent() -> None:
+    later_ns = NOW_NS + 86_400 * NS
+    poorer = site.hello()
+    (schema,) = poorer.hello.sites[0].schemas
+    schema.schema_id = 2
+    kept = [channel for channel in schema.channels if channel.quantity == "hot_c"]
+    del schema.channels[:]
+    schema.channels.extend(kept)
+    row = site.batch(2, later_ns, schema_id=2, cells=[45_000])
+    state, effects = applied(
+        frame(FrameKind.TELEMETRY, site.batch(1, NOW_NS, 700.0)),
+        frame(FrameKind.HELLO, poorer),
+        frame(FrameKind.TELEMETRY, row, later_ns),
+    )
+    (shown,), (source,) = VIEWS.at(state, later_ns)
+    assert (effects.refusals, shown.is_stale) == ([], False)
+    assert (shown.heat.heat_rate_w, source.heat.heat_rate_w) == (None, None)
+    assert source.coverage_frac == 0.0
