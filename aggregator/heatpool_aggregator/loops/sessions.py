@@ -29,8 +29,8 @@ from heatpool_aggregator.wire.messages import (
 from heatpool_aggregator.wire.telemetry import (
     ack_to_bytes,
     gap_from_bytes,
-    hello_of_site,
     hello_reply_to_bytes,
+    hellos_of_sites,
     resend_to_bytes,
     slow_to_bytes,
 )
@@ -102,14 +102,14 @@ class Session:
             for spool in site.spools
         }
         self._inbox.listen(self, tuple(site.site_id for site in hello.sites))
-        for index, site in enumerate(hello.sites):
+        for site, payload in zip(hello.sites, hellos_of_sites(data), strict=True):
             frame = Frame(
                 site_id=site.site_id,
                 boot_id=BootId(""),
                 kind=FrameKind.HELLO,
                 seq=0,
                 received_ns=self._inbox.now_ns(),
-                payload=hello_of_site(data, index),
+                payload=payload,
             )
             if not await self._inbox.put(Peek(kind=MessageKind.HELLO), frame, self):
                 return False

@@ -91,6 +91,8 @@ def statement_request_from_bytes(data: bytes) -> int | None:
         WireError: these bytes are no such message.
     """
     request = _message(pb.GetStatementRequest, data)
+    if request.at_ns < 0:
+        raise WireError(f"at_ns is {request.at_ns}, not a time since 1970")
     return request.at_ns if request.HasField("at_ns") else None
 
 

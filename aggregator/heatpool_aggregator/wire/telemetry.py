@@ -96,13 +96,17 @@ def hello_from_bytes(data: bytes) -> Hello:
     )
 
 
-def hello_of_site(data: bytes, index: int) -> bytes:
-    """The same hello with one of its sites alone, as that site's frame for the log."""
+def hellos_of_sites(data: bytes) -> list[bytes]:
+    """The same hello with each of its sites alone, as that site's frame for the log."""
     request = _request(data, "hello")
-    site = request.hello.sites[index]
+    sites = list(request.hello.sites)
     del request.hello.sites[:]
-    request.hello.sites.append(site)
-    return request.SerializeToString()
+    found = []
+    for site in sites:
+        request.hello.sites.append(site)
+        found.append(request.SerializeToString())
+        del request.hello.sites[:]
+    return found
 
 
 def _site(site: pb.HelloSite) -> HelloSite:
@@ -167,7 +171,11 @@ def _cells(batch: pb.TelemetryBatch) -> tuple[int, ...]:
         raise WireError(f"codec {batch.codec} is not spoken here, send NONE (1) or ZLIB (2)")
     unpacker = zlib.decompressobj()
     try:
-        varints = unpacker.decompress(batch.payload, _PAYLOAD_LIMIT)
+        # The rows of a frame fill their cells and no more: what goes beyond them is not unpacked.
+        limit = min(batch.n_rows * CHANNELS_LIMIT * 10, _PAYLOAD_LIMIT)
+        if not limit:
+            raise WireError("a batch has no rows")
+        varints = unpacker.decompress(batch.payload, limit)
         length = pb.Limits(batch_bytes=len(varints)).SerializeToString()[1:] or b"\0"
         return tuple(pb.TelemetryBatch.FromString(_CELLS_TAG + length + varints).cells)
     except (zlib.error, DecodeError) as error:

@@ -127,6 +127,13 @@ async def test_a_statement_that_is_not_there_is_said_so(
     assert reason in (caught.value.details() or "")
 
 
+@pytest.mark.parametrize("at_ns", [-1, -(2**63)])
+async def test_a_statement_of_before_1970_is_no_question(stub: Any, at_ns: int) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="not a time since 1970") as caught:
+        await stub.GetStatement(question("GetStatement", at_ns=at_ns))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_before_any_period_no_time_has_a_statement(rig: Any, stub: Any) -> None:
     rig.board.post(statement=None)
     with pytest.raises(grpc.aio.AioRpcError, match="no settlement period was closed yet"):

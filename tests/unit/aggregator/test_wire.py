@@ -129,6 +129,12 @@ def test_a_compressed_batch_is_the_same_batch() -> None:
     assert telemetry.batch_from_bytes(request(telemetry=packed)).columns == COLUMNS
 
 
+def test_a_payload_is_unpacked_no_further_than_its_rows_reach() -> None:
+    packed = zlib.compress(bytes(2_560_000), 9)
+    bomb = batch(n_rows=1, cells=[], codec=pb.PAYLOAD_CODEC_ZLIB, payload=packed)
+    assert len(telemetry.batch_from_bytes(request(telemetry=bomb)).columns.cells) == 2_560
+
+
 def test_a_payload_that_grows_without_end_is_cut() -> None:
     bomb = batch(cells=[], codec=pb.PAYLOAD_CODEC_ZLIB, payload=zlib.compress(b"\2" * 40_000_000))
     assert len(telemetry.batch_from_bytes(request(telemetry=bomb)).columns.cells) < 3_000_000
@@ -197,7 +203,7 @@ def test_a_hello_that_cannot_be_is_refused(sites: tuple[pb.HelloSite, ...], told
 
 def test_the_frame_of_one_site_names_that_site_alone() -> None:
     both = hello(site(), site(site_id="site-b"))
-    found = telemetry.hello_from_bytes(telemetry.hello_of_site(both, 1))
+    found = telemetry.hello_from_bytes(telemetry.hellos_of_sites(both)[1])
     assert [one.site_id for one in found.sites] == ["site-b"]
     assert found.sent_ns == 5
 
