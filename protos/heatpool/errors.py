@@ -9,6 +9,7 @@
     ├─ WireError        refuse the batch, keep it aside; never drop in silence
     ├─ UplinkError      the line is down: keep the spool, come back later
     ├─ LogError         do not acknowledge
+    │  └─ LogDamaged    stop: no patience mends the file, a person does
     ├─ StoreError       do not acknowledge
     ├─ ClockError       mark the sample, do not move it
     └─ LedgerError      stop settling this period; money is never guessed
@@ -77,6 +78,10 @@ class UplinkError(HeatpoolError):
 
 class LogError(HeatpoolError):
     """The durable inbox did not take the frames: nothing may be acknowledged."""
+
+
+class LogDamaged(LogError):
+    """The durable inbox cannot be read any more, however often it is tried."""
 
 
 class StoreError(HeatpoolError):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from integration import site_client as site
 
-from heatpool.errors import LogError, StoreError
+from heatpool.errors import LogDamaged, LogError, StoreError
 from heatpool.process.settings import convert
 from heatpool.sample import BootId, SiteId
 from heatpool.setpoint import SetpointReport, SetpointState
@@ -25,7 +25,7 @@ from heatpool_aggregator.loops.sessions import Session
 from heatpool_aggregator.loops.shard import Shard
 from heatpool_aggregator.ports import Chunk, Frame, FrameKind, Position, Snapshot
 from heatpool_aggregator.stores.sqlite import SqliteStore, open_store
-from heatpool_aggregator.wire.control import report_to_bytes
+from heatpool_aggregator.wire.control import report_to_bytes, request_from_bytes
 from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
 
@@ -182,8 +182,11 @@ class Witness:
     frames: Sequence[tuple[Position, Frame]]
     acts: list[str] = field(default_factory=list)
     snapshot: Snapshot | None = None
+    faults: list[LogError] = field(default_factory=list)
 
     async def read(self, after: Position, limit: int) -> Sequence[tuple[Position, Frame]]:
+        if self.faults:
+            raise self.faults.pop()
         return [(position, frame) for position, frame in self.frames if position > after]
 
     async def save(self, snapshot: Snapshot) -> None:
@@ -282,6 +285,55 @@ async def test_a_store_that_fails_is_asked_again_and_nothing_is_lost(
         assert len(await store.chunks.read(SITE, 0, 2**62)) == 1
 
 
+async def test_a_log_that_cannot_be_read_for_a_while_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_room, "RETRY_S", 0.0)
+    faults: list[LogError] = [LogError("disk I/O error")] * 2
+    async with shard_of(Witness(FRAMES, faults=faults), tmp_path) as (shard, _, _):
+        assert await shard.step() == 3
+    assert not faults
+
+
+async def test_a_log_that_is_damaged_ends_the_shard(tmp_path: Path) -> None:
+    async with shard_of(Witness(FRAMES, faults=[LogDamaged("crc32")]), tmp_path) as (shard, _, _):
+        with pytest.raises(LogDamaged):
+            await shard.step()
+
+
+async def test_a_backlog_leaves_others_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_room, "APPLY_S", 0.0)
+    async with shard_of(Witness(FRAMES), tmp_path) as (shard, _, _):
+        seen: list[int] = []
+
+        async def look() -> None:
+            while True:
+                seen.append(int(shard._position))
+                await asyncio.sleep(0)
+
+        looking = asyncio.create_task(look(), name="look")
+        await shard.step()
+        looking.cancel()
+    assert {1, 2} <= set(seen)
+
+
+async def test_a_step_cancelled_within_a_commit_loses_no_frame_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_room, "APPLY_S", 0.0)
+    commit = [(Position(1), frame) for _, frame in FRAMES]
+    async with shard_of(Witness(commit), tmp_path) as (shard, board, _):
+        step = asyncio.create_task(shard.step(), name="step")
+        while not shard._position:  # noqa: ASYNC110  # no event tells of a frame
+            await asyncio.sleep(0)
+        step.cancel()
+        await asyncio.wait([step])
+        await shard.finish()
+    assert (board.sites[0].energy_wh, board.sites[0].heat.heat_rate_w) == (21, 700.0)
+
+
 async def test_a_cancelled_step_leaves_its_rows_for_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,3 +396,26 @@ async def test_a_heartbeat_goes_down_three_times_a_lease() -> None:
     await control.step()
     assert len(await session.outgoing()) == 2
     assert [frame.kind for frame in recorded] == [FrameKind.SETPOINT_REPORT] * 3
+
+
+async def test_a_stream_that_goes_while_it_opens_leaves_no_session() -> None:
+    async def stuck(frame: Frame) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    wish = Standing(site_id=SITE, heat_rate_w=2000.0, lease_s=60.0, reason="winter")
+    control = Control(standing=[wish], clock=HandClock(), record=stuck)
+    opening = asyncio.create_task(control.open((SITE,)), name="open")
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert not control._sessions
+
+
+def test_a_long_reason_of_a_site_is_cut() -> None:
+    report = SetpointReport(
+        site_id=SITE, setpoint_seq=1, state=SetpointState.APPLIED, event_ns=1, detail="x" * 10_000
+    )
+    found = request_from_bytes(report_to_bytes(report))
+    assert isinstance(found, SetpointReport)
+    assert len(found.detail) == 500

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgpack
 
-from heatpool.errors import LogError
+from heatpool.errors import LogDamaged, LogError
 from heatpool.sample import BootId, SiteId
 from heatpool_aggregator.ports import START, Frame, FrameKind, Position, Snapshot
 
@@ -45,6 +45,7 @@ DELETE FROM commits WHERE position <= :applied AND position < (
 """
 
 T = TypeVar("T")
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class SqliteLog:
@@ -166,14 +167,17 @@ class SqliteLog:
                 f"{self._path}: no answer within {DISK_TIMEOUT_S:g} s: look at the disk"
             ) from error
         except sqlite3.Error as error:
+            # An error that the module itself makes up has no code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+                raise self._damaged("the file", str(error)) from error
             raise LogError(f"{self._path}: {error}: look at the disk and its free room") from error
 
     def _check(self, blob: bytes, expected: int, what: str) -> None:
         if (seen := crc32(blob)) != expected:
             raise self._damaged(what, f"crc32 {seen:08x}, expected {expected:08x}")
 
-    def _damaged(self, what: str, seen: str) -> LogError:
-        return LogError(
+    def _damaged(self, what: str, seen: str) -> LogDamaged:
+        return LogDamaged(
             f"{self._path}: {what} is damaged ({seen}): restore a backup, or move the file aside; "
             "sites send again what they kept for 24 h"
         )

@@ -95,8 +95,13 @@ class Control:
         """A stream that listens for these sites; their setpoints go down at once."""
         session = ControlSession(site_ids)
         self._sessions.add(session)
-        for site_id in site_ids:
-            await self._send(site_id)
+        try:
+            for site_id in site_ids:
+                await self._send(site_id)
+        except BaseException:
+            # The stream went before it was open: nobody else knows the session to close it.
+            self.close(session)
+            raise
         return session
 
     def close(self, session: ControlSession) -> None:
@@ -120,6 +125,7 @@ class Control:
     async def step(self) -> None:
         """Sends the heartbeats that are due, and fresh setpoints where a lease ran out."""
         now_ns = self._clock.boot_ns()
+        lapsed = []
         for site_id in {site for session in self._sessions for site in session.site_ids}:
             wish = self._standing.get(site_id)
             if wish is None or now_ns < self._due_ns.get(site_id, 0):
@@ -130,7 +136,10 @@ class Control:
                 session.heartbeat(heartbeat)
             # A site whose lease ran out obeys a fresh setpoint only.
             if site_id in self._lapsed:
-                await self._send(site_id)
+                lapsed.append(site_id)
+        # A log without room holds up what is recorded: the leases of all others come first.
+        for site_id in lapsed:
+            await self._send(site_id)
 
     async def _send(self, site_id: SiteId) -> None:
         wish = self._standing.get(site_id)

@@ -6,11 +6,13 @@ still has whatever the store lost.
 
 import asyncio
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from typing import TypeVar
 
-from heatpool.errors import LogError, StoreError
+from heatpool.errors import LogDamaged, LogError, StoreError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
@@ -19,7 +21,7 @@ from heatpool_aggregator.core.live import Point
 from heatpool_aggregator.core.shard_state import ShardState
 from heatpool_aggregator.loops.applying import Applying, Effects
 from heatpool_aggregator.loops.views import Views
-from heatpool_aggregator.ports import START, Clock, Partition, Snapshot, Store
+from heatpool_aggregator.ports import START, Clock, Frame, Partition, Position, Snapshot, Store
 from heatpool_aggregator.wire.messages import Refusal
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,9 @@ POST_S = 1.0
 SAVE_S = 10.0
 RETRY_S = 1.0
 ALWAYS_NS = 2**62
+APPLY_S = 0.02
+
+T = TypeVar("T")
 
 
 class Shard:
@@ -55,6 +60,8 @@ class Shard:
         self._applying = Applying(self.state, asked_w=asked_w)
         self._views = Views(config, asked_w)
         self._pending = Effects()
+        # Frames of one commit share a position: a cancelled step leaves the rest of them here.
+        self._unapplied: deque[tuple[Position, Frame]] = deque()
 
     async def run(self) -> None:
         """Applies the log until cancelled."""
@@ -76,12 +83,21 @@ class Shard:
         """Applies some frames; how many there were."""
         # What a cancelled step left behind comes first: its frames are in the state already.
         await self._store_pending()
-        found = await self._partition.read(self._position, READ_FRAMES)
-        for position, frame in found:
+        if not self._unapplied:
+            self._unapplied.extend(await self._patiently(self._read))
+        count, yielded_s = len(self._unapplied), time.monotonic()
+        while self._unapplied:
+            self._position, frame = self._unapplied.popleft()
             self._applying.apply(frame, self._pending)
-            self._position = position
+            # Streams and pages wait for nothing longer than this while a backlog is applied.
+            if time.monotonic() - yielded_s >= APPLY_S:
+                await asyncio.sleep(0)
+                yielded_s = time.monotonic()
         await self._store_pending()
-        return len(found)
+        return count
+
+    async def _read(self) -> Sequence[tuple[Position, Frame]]:
+        return await self._partition.read(self._position, READ_FRAMES)
 
     async def _store_pending(self) -> None:
         """Asks the store until it takes everything: nobody brings these frames again."""
@@ -105,11 +121,13 @@ class Shard:
         rows = await self._store.registers.series(*point, 0, ALWAYS_NS)
         self.state.live.recount(point, rows)
 
-    async def _patiently(self, act: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def _patiently(self, act: Callable[[], Coroutine[None, None, T]]) -> T:
         is_failing = False
         while True:
             try:
-                await act()
+                done = await act()
+            except LogDamaged:
+                raise
             except (StoreError, LogError) as error:
                 if not is_failing:
                     logger.error("shard.store_failed", extra=facts(reason=str(error)))
@@ -118,7 +136,7 @@ class Shard:
                 continue
             if is_failing:
                 logger.warning("shard.store_back", extra=facts())
-            return
+            return done
 
     def post(self) -> None:
         """Puts what people see onto the board, if it has changed."""

@@ -10,6 +10,7 @@ from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool.v1 import control_pb2 as pb
 
 SERVICE = "heatpool.v1.ControlService"
+DETAIL_LIMIT = 500  # signs of a reason for people
 SITES_LIMIT = 1_000  # of one stream, as on the telemetry stream
 
 
@@ -58,7 +59,7 @@ def _report(report: pb.SetpointStateReport) -> SetpointReport:
         state=state,
         event_ns=report.event_ns,
         applied_heat_rate_w=report.applied_heat_rate_w if has_applied else None,
-        detail=report.detail,
+        detail=report.detail[:DETAIL_LIMIT],
     )
 
 
