@@ -1,4 +1,4 @@
-"""Gateway, shard and fan-out without a network: what they do when disks fail and sites are slow."""
+"""Gateway and shard without a network: what they do when disks fail and sites are slow."""
 
 import asyncio
 from collections import deque
@@ -13,19 +13,16 @@ from integration import site_client as site
 from heatpool.errors import LogDamaged, LogError, StoreError
 from heatpool.process.settings import convert
 from heatpool.sample import BootId, SiteId
-from heatpool.setpoint import SetpointReport, SetpointState
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.logs.memory import MemoryLog
 from heatpool_aggregator.loops import gateway as gateway_room
 from heatpool_aggregator.loops import shard as shard_room
-from heatpool_aggregator.loops.control import Control, Standing
 from heatpool_aggregator.loops.gateway import UNACKED_HOLD_COUNT, Gateway
 from heatpool_aggregator.loops.sessions import Session
 from heatpool_aggregator.loops.shard import Shard
 from heatpool_aggregator.ports import Chunk, Frame, FrameKind, Position, Snapshot
 from heatpool_aggregator.stores.sqlite import SqliteStore, open_store
-from heatpool_aggregator.wire.control import report_to_bytes, request_from_bytes
 from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
 
@@ -363,59 +360,3 @@ async def test_a_silent_member_leaves_the_sum_and_says_so(tmp_path: Path) -> Non
     source = board.sources[0]
     assert (source.heat.heat_rate_w, source.coverage_frac, source.energy_wh) == (None, 0.0, 21)
     assert (board.sites[0].is_stale, board.sites[0].heat.heat_rate_w) == (True, 700.0)
-
-
-# Fan-out
-
-
-async def test_a_heartbeat_goes_down_three_times_a_lease() -> None:
-    clock, recorded = HandClock(), list[Frame]()
-
-    async def record(frame: Frame) -> bool:
-        recorded.append(frame)
-        return True
-
-    wish = Standing(site_id=SITE, heat_rate_w=2000.0, lease_s=60.0, reason="winter")
-    control = Control(standing=[wish], clock=clock, record=record)
-    session = await control.open((SITE,))
-    assert len(await session.outgoing()) == 1
-    heartbeats = 0
-    for _ in range(60):
-        clock.at_ns += NS
-        await control.step()
-        heartbeats += len(session.waiting)
-        if session.waiting:
-            await session.outgoing()
-    assert heartbeats == 3
-    assert len(recorded) == 1
-    expired = SetpointReport(
-        site_id=SITE, setpoint_seq=1, state=SetpointState.EXPIRED, event_ns=clock.at_ns
-    )
-    await control.report(expired, report_to_bytes(expired))
-    clock.at_ns += 20 * NS
-    await control.step()
-    assert len(await session.outgoing()) == 2
-    assert [frame.kind for frame in recorded] == [FrameKind.SETPOINT_REPORT] * 3
-
-
-async def test_a_stream_that_goes_while_it_opens_leaves_no_session() -> None:
-    async def stuck(frame: Frame) -> bool:
-        await asyncio.Event().wait()
-        return False
-
-    wish = Standing(site_id=SITE, heat_rate_w=2000.0, lease_s=60.0, reason="winter")
-    control = Control(standing=[wish], clock=HandClock(), record=stuck)
-    opening = asyncio.create_task(control.open((SITE,)), name="open")
-    await asyncio.sleep(0)
-    opening.cancel()
-    await asyncio.wait([opening])
-    assert not control._sessions
-
-
-def test_a_long_reason_of_a_site_is_cut() -> None:
-    report = SetpointReport(
-        site_id=SITE, setpoint_seq=1, state=SetpointState.APPLIED, event_ns=1, detail="x" * 10_000
-    )
-    found = request_from_bytes(report_to_bytes(report))
-    assert isinstance(found, SetpointReport)
-    assert len(found.detail) == 500
