@@ -76,6 +76,7 @@ class Sense:
         self._mean = Mean()
         self._periods_s: dict[str, float] = {}
         self._billing_seen: set[str] = set()
+        self._unbillable: set[str] = set()
 
     async def take(self, driven: Driven, readings: Sequence[Reading]) -> None:
         """Counters are stepped as they come, and billing registers go to disk at once."""
@@ -107,6 +108,9 @@ class Sense:
             rows = register_rows(
                 reading, previous, is_first_read=driven.id not in self._billing_seen
             )
+            if not rows:
+                self._refuse(driven, reading)
+                continue
             if len(rows) > 1:
                 logger.warning(
                     "meter.exchanged",
@@ -114,6 +118,14 @@ class Sense:
                 )
             self._billing_seen.add(driven.id)
             await spooling.append_registers(rows)
+
+    def _refuse(self, driven: Driven, reading: Reading) -> None:
+        """A count that no register can show is told once, and never billed."""
+        if driven.id not in self._unbillable:
+            self._unbillable.add(driven.id)
+            logger.error(
+                "meter.refused", extra=facts(point=driven.id, raw=reading.raw, fix="check its map")
+            )
 
     async def run(self) -> None:
         """Ticks until cancelled."""
