@@ -71,7 +71,7 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
     clock = SystemClock()
     folder = state_dir(config, environ)
     board = Board(site_id=await asyncio.to_thread(site_id, config, folder))
-    driven, obeys = await open_parts(config, board, clock, stack)
+    driven, obeys = await open_parts(config, board, clock, stack, folder=folder)
     spool = await asyncio.to_thread(open_spool, config, folder, clock)
     spooling = Spooling(spool, board)
     stack.push_async_callback(spooling.close)

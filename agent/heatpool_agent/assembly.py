@@ -8,8 +8,9 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from heatpool_agent.core.safety import Limits
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import LoopSettings
 from heatpool_agent.loops.supervise import Driven
-from heatpool_agent.ports import Clock, Spool
+from heatpool_agent.ports import Clock, Roots, Spool
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +91,18 @@ def _loop_settings(loop: Loop) -> LoopSettings:
 
 
 async def open_parts(
-    config: Config, board: Board, clock: Clock, stack: AsyncExitStack
+    config: Config, board: Board, clock: Clock, stack: AsyncExitStack, *, folder: Path | None = None
 ) -> tuple[list[Driven], list[Obey]]:
     """Sensors and actuators that the settings name; opening touches no device.
+
+    `folder` is where a driver may leave a note for its next life; without one it leaves none.
 
     Raises:
         ConfigError: with every mistake of the settings and of every block.
     """
     found = mistakes(config)
-    driven = await open_sensors(config, clock, stack, found)
+    roots = replace(config.roots.roots(), state=folder)
+    driven = await open_sensors(config, clock, stack, found, roots_of=lambda _: roots)
     obeys = await _open_obeys(config, board, clock, stack, found)
     if found:
         raise ConfigError(found)
@@ -106,9 +110,18 @@ async def open_parts(
 
 
 async def open_sensors(
-    config: Config, clock: Clock, stack: AsyncExitStack, found: list[str]
+    config: Config,
+    clock: Clock,
+    stack: AsyncExitStack,
+    found: list[str],
+    *,
+    roots_of: Callable[[str], Roots] | None = None,
 ) -> list[Driven]:
-    """Every sensor named, or the machine's own where none is; mistakes join `found`."""
+    """Every sensor named, or the machine's own where none is; mistakes join `found`.
+
+    `roots_of` gives each sensor, by its id, its roots and its tape; left out, it leaves no trace.
+    """
+    roots_of = roots_of or (lambda _: config.roots.roots())
     blocks = [dict(block) for block in config.sensor] or [
         {"id": kind, "kind": kind} for kind in sensors.local_kinds()
     ]
@@ -116,7 +129,7 @@ async def open_sensors(
     found += _doubles(blocks, "sensor")
     for index, block in enumerate(blocks):
         with _collected(found, f"sensor[{index}]", block):
-            opened.append(await _open_sensor(block, config, clock, stack))
+            opened.append(await _open_sensor(block, config, clock, stack, roots_of))
     return opened
 
 
@@ -133,12 +146,16 @@ def _collected(found: list[str], place: str, block: Mapping[str, Any]) -> Iterat
 
 
 async def _open_sensor(
-    block: Mapping[str, Any], config: Config, clock: Clock, stack: AsyncExitStack
+    block: Mapping[str, Any],
+    config: Config,
+    clock: Clock,
+    stack: AsyncExitStack,
+    roots_of: Callable[[str], Roots],
 ) -> Driven:
     module = sensors.driver(str(block.get("kind", "")))
     chosen = settings.convert(block, module.Config)
     _check_loop(chosen.loop, config)
-    sensor = await stack.enter_async_context(module.open(chosen, config.roots.roots(), clock))
+    sensor = await stack.enter_async_context(module.open(chosen, roots_of(chosen.id), clock))
     return Driven(
         id=chosen.id,
         kind=chosen.kind,
@@ -146,6 +163,7 @@ async def _open_sensor(
         period_s=chosen.period_s or _period_s(chosen.role, config),
         timeout_s=chosen.timeout_s,
         is_billing=chosen.role == "billing",
+        host=chosen.host,
     )
 
 

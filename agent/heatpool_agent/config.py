@@ -100,6 +100,8 @@ class SensorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     period_s: Positive | None = None
     timeout_s: Positive = 5.0
     loop: str = ""
+    # Which server is measured; empty is the machine that the agent runs on.
+    host: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
     role: Literal["", "billing"] = ""
 
 

@@ -22,6 +22,8 @@ class Node(Enum):
     CDU = "cdu"
     SITE_METER = "site_meter"
     PDU = "pdu"
+    # What a BMC says of its whole server; its supplies are inside.
+    CHASSIS = "chassis"
     PSU_IN = "psu_in"
     PSU_OUT = "psu_out"
     PSYS = "psys"
@@ -30,6 +32,10 @@ class Node(Enum):
     UNCORE = "uncore"
     DRAM = "dram"
     GPU = "gpu"
+    # CPU and GPU on one board, as on Grace Hopper: both are inside.
+    MODULE = "module"
+    FAN = "fan"
+    DRIVE = "drive"
     CHIP = "chip"
     BOARD = "board"
     HOST = "host"

@@ -31,6 +31,7 @@ class Driven:
     period_s: float
     timeout_s: float
     is_billing: bool = False
+    host: str = ""
 
 
 class Supervisor:
