@@ -15,7 +15,9 @@ from heatpool_agent.core.device_map import (
     Block,
     DeviceMap,
     Point,
+    absent_marks,
     counter_exponent,
+    is_meter_number,
     wire_address,
 )
 from heatpool_agent.core.mbus import HeatView
@@ -41,47 +43,85 @@ def quantity_of(point: Point) -> str:
 
 
 def map_readings(
-    device: DeviceMap, answers: Mapping[Block, Sequence[int]], stamp: Stamp
+    device: DeviceMap,
+    answers: Mapping[Block, Sequence[int]],
+    stamp: Stamp,
+    *,
+    meter_id: str = "",
+    primary_loop: str = "",
 ) -> tuple[Reading, ...]:
-    """One reading per point that was answered and is not marked absent; bits come after them."""
+    """One reading per point that was answered and is not marked absent; bits come after them.
+
+    `meter_id` names the meter where it does not tell its own number; `primary_loop` is the loop
+    of the points on an exchanger's primary side.
+    """
+    seen = _seen(device, answers)
+    number = _meter_number(device, seen) or meter_id
+    readings: list[Reading] = []
+    for point, words in seen:
+        if not is_meter_number(point):
+            readings += _point_readings(point, device, words, stamp, primary_loop=primary_loop)
+    if not number:
+        return tuple(readings)
+    return tuple(replace(reading, meter_id=number, generation=number) for reading in readings)
+
+
+def _seen(
+    device: DeviceMap, answers: Mapping[Block, Sequence[int]]
+) -> list[tuple[Point, Sequence[int]]]:
+    """Each point whose every word was answered, with its words."""
     words = {
         (block.function, block.address + offset): word
         for block, answer in answers.items()
         for offset, word in enumerate(answer)
     }
-    readings: list[Reading] = []
+    seen: list[tuple[Point, Sequence[int]]] = []
     for point in device.point:
         start = wire_address(point, device)
         cells = [(point.function, start + offset) for offset in range(width(point.type))]
         if all(cell in words for cell in cells):
-            readings += _point_readings(point, device, [words[cell] for cell in cells], stamp)
-    return tuple(readings)
+            seen.append((point, [words[cell] for cell in cells]))
+    return seen
+
+
+def _meter_number(device: DeviceMap, seen: Sequence[tuple[Point, Sequence[int]]]) -> str:
+    """The number that the device tells of itself; empty if it tells none, or 0."""
+    for point, words in seen:
+        order = point.word_order or device.word_order
+        if is_meter_number(point) and bits_of(words, order) not in absent_marks(point, device):
+            number = number_of(words, point.type, order)
+            return str(number) if number > 0 else ""
+    return ""
 
 
 def _point_readings(
-    point: Point, device: DeviceMap, words: Sequence[int], stamp: Stamp
+    point: Point, device: DeviceMap, words: Sequence[int], stamp: Stamp, *, primary_loop: str
 ) -> Iterator[Reading]:
     order = point.word_order or device.word_order
     number = number_of(words, point.type, order)
-    if bits_of(words, order) in point.absent or not math.isfinite(number):
+    if bits_of(words, order) in absent_marks(point, device) or not math.isfinite(number):
+        return
+    value = _in_unit(number, point)
+    if not math.isfinite(value):
         return
     is_counter = point.kind is ReadingKind.COUNTER
+    side = point.sensor_side or device.sensor_side
     reading = Reading(
         sensor=stamp.sensor,
         channel=f"words/{point.function}/{wire_address(point, device)}",
         quantity=quantity_of(point),
         kind=ReadingKind.STATE if point.bits else point.kind,
-        value=_in_unit(number, point),
+        value=value,
         event_ns=stamp.event_ns,
         boot_ns=stamp.boot_ns,
         node=point.node or device.node,
-        u=point.u,
-        loop=stamp.loop,
+        u=_u_in_unit(point),
+        loop=point.loop or (primary_loop if point.circuit == "primary" else stamp.loop),
         flags=("map_unverified",) if device.verified == "manual" else (),
         raw=int(number) if is_counter else None,
         exponent=(counter_exponent(point) or 0) if is_counter else 0,
         modulus=_modulus(point) if is_counter else None,
-        sensor_side="" if device.sensor_side == "unknown" else device.sensor_side,
+        sensor_side="" if side == "unknown" else side,
         status_bits=int(number) if point.bits else 0,
     )
     yield reading
@@ -108,7 +148,18 @@ def _in_unit(number: int | float, point: Point) -> float:
     """The number in the unit of its suffix, rounded once: 235 x 0.1 % is 0.235, not nearly."""
     factor = UNITS[point.unit].factor if point.unit else Fraction(1)
     step = Fraction(repr(point.scale)) * factor
-    return number * step.numerator / step.denominator + float(Fraction(point.offset) * factor)
+    try:
+        scaled = number * step.numerator / step.denominator
+    except OverflowError:  # an absurd float times a large scale is beyond every float
+        return math.inf
+    return scaled + float(Fraction(point.offset) * factor)
+
+
+def _u_in_unit(point: Point) -> float | None:
+    """The map's standard uncertainty in the unit of the reading's suffix."""
+    if point.u is None or not point.unit:
+        return point.u
+    return float(Fraction(point.u) * UNITS[point.unit].factor)
 
 
 def _modulus(point: Point) -> int | None:

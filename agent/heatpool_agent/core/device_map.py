@@ -4,7 +4,7 @@ The file is read by the drivers (`sensors/maps/*.toml` or a path); supply and re
 comments only, each temperature says `pipe = "hot"` or `"cold"`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -22,6 +22,7 @@ MAX_WORDS = 125
 MAX_HOLE = 8
 # How manuals count: from 0 as on the wire, from 1, or 30001 and 40001 ("modicon").
 MODICON = {4: 30001, 3: 40001}
+METER_NUMBER = "meter_number"
 
 Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 Stem = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -33,6 +34,9 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     The name of the reading is `quantity` and the suffix of the unit, `volume_flow` in m3/h gives
     `volume_flow_m3_h`; a `temperature` is named after its pipe, `hot_c` or `cold_c`.
     `absent` lists what the device sends for "no value", as unsigned words joined in order ABCD.
+    `u` is the standard uncertainty in `unit`. `circuit` names the side of an exchanger that the
+    point belongs to, `loop` a loop of the site by its id (in a map of one's own only).
+    The quantity `meter_number` is the number on the plate; it names the counters beside it.
     """
 
     quantity: Stem
@@ -50,6 +54,9 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     digits: Annotated[int, msgspec.Meta(ge=1, le=18)] | None = None
     u: Annotated[float, msgspec.Meta(gt=0)] | None = None
     bits: dict[str, Annotated[int, msgspec.Meta(ge=0, le=15)]] = {}
+    circuit: Literal["primary", "secondary"] | None = None
+    loop: str = ""
+    sensor_side: Literal["hot", "cold"] | None = None
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,10 +77,18 @@ class SetpointBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class DeviceMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """All that is known of one device model."""
+    """All that is known of one device model.
+
+    `source` is the document behind the map: title, edition and page, or the address of a published
+    list. `absent` marks "no value" for every point of a type. `torn` says which numbers of several
+    words are read until two readings fit together: counters, every one, or none.
+    """
 
     name: str
     point: tuple[Point, ...]
+    source: str = ""
+    absent: dict[WordType, tuple[int, ...]] = {}
+    torn: Literal["counters", "reread", "never"] = "counters"
     setpoint: SetpointBlock | None = None
     address_base: Literal[0, 1, "modicon"] = 0
     word_order: WordOrder = "ABCD"
@@ -93,6 +108,33 @@ class Block:
     address: int
     count: int
 
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + self.count
+
+
+def is_meter_number(point: Point) -> bool:
+    """Whether the point is no figure but the number on the device's plate."""
+    return point.quantity == METER_NUMBER
+
+
+def absent_marks(point: Point, device: DeviceMap) -> tuple[int, ...]:
+    """What stands for "no value" here: the point's own marks and those of its type."""
+    return (*point.absent, *device.absent.get(point.type, ()))
+
+
+def span(point: Point, device: DeviceMap) -> Block:
+    """The words of one point."""
+    return Block(point.function, wire_address(point, device), width(point.type))
+
+
+def holds(block: Block, point: Point, device: DeviceMap) -> bool:
+    """Whether one answer to `block` carries the whole point."""
+    own = span(point, device)
+    is_inside = block.address <= own.address and own.end <= block.end
+    return own.function == block.function and is_inside
+
 
 def wire_address(point: Point, device: DeviceMap) -> int:
     """The 0-based address that travels, whatever the manual counts from."""
@@ -101,28 +143,42 @@ def wire_address(point: Point, device: DeviceMap) -> int:
     return point.address - device.address_base
 
 
-def requests(device: DeviceMap, *, max_hole: int = MAX_HOLE) -> tuple[Block, ...]:
-    """The fewest requests that read every point; none of them cuts a number in two."""
+def requests(
+    device: DeviceMap, *, max_hole: int = MAX_HOLE, points: Iterable[Point] | None = None
+) -> tuple[Block, ...]:
+    """The fewest requests that read every point, or those given; none cuts a number in two."""
     hole = 0 if device.holes == "forbidden" else max_hole
     blocks: list[Block] = []
-    for function, start, end in sorted(_spans(device)):
+    for own in sorted(span(p, device) for p in (device.point if points is None else points)):
         last = blocks[-1] if blocks else None
-        if last and _joins(last, function, start, end, hole=hole, limit=device.max_words):
-            blocks[-1] = Block(function, last.address, end - last.address)
+        if last and _joins(last, own, hole=hole, limit=device.max_words):
+            blocks[-1] = Block(own.function, last.address, own.end - last.address)
         else:
-            blocks.append(Block(function, start, end - start))
+            blocks.append(own)
     return tuple(blocks)
 
 
-def _joins(last: Block, function: int, start: int, end: int, *, hole: int, limit: int) -> bool:
-    is_near = last.function == function and start - (last.address + last.count) <= hole
-    return is_near and end - last.address <= limit
+def _joins(last: Block, own: Block, *, hole: int, limit: int) -> bool:
+    is_near = last.function == own.function and own.address - last.end <= hole
+    return is_near and own.end - last.address <= limit
 
 
-def _spans(device: DeviceMap) -> Iterator[tuple[int, int, int]]:
-    for point in device.point:
-        start = wire_address(point, device)
-        yield point.function, start, start + width(point.type)
+def pieces(block: Block, device: DeviceMap) -> tuple[Block, ...]:
+    """What to ask instead of a block that the device refused: smaller ones, or nothing is left.
+
+    Without the bridged holes first; a block without holes is halved between two points.
+    """
+    inside = sorted((p for p in device.point if holds(block, p, device)), key=_place(device))
+    tight = requests(device, max_hole=0, points=inside)
+    if len(inside) < 2 or tight != (block,):
+        return tight if tight != (block,) else ()
+    middle = len(inside) // 2
+    halves = (inside[:middle], inside[middle:])
+    return tuple(piece for half in halves for piece in requests(device, max_hole=0, points=half))
+
+
+def _place(device: DeviceMap) -> Callable[[Point], Block]:
+    return lambda point: span(point, device)
 
 
 def mistakes(device: DeviceMap) -> tuple[str, ...]:
@@ -145,12 +201,33 @@ def _flaws(point: Point, device: DeviceMap) -> Iterator[str]:
         yield f"a pipe's temperature is in degC, not {point.unit!r}"
     if point.bits and point.type != "uint16":
         yield f"bits are named in a uint16, not in {point.type}"
-    if any(not 0 <= mark < 1 << 16 * count for mark in point.absent):
+    if any(not 0 <= mark < 1 << 16 * count for mark in absent_marks(point, device)):
         yield f"an absent mark does not fit {point.type}; write it unsigned"
     if point.scale == 0:
         yield "scale is 0: every value would be the offset"
     if point.kind is ReadingKind.COUNTER and counter_exponent(point) is None:
         yield "a counter is an integer with a scale that is a power of ten, and no offset"
+    if point.circuit and point.loop:
+        yield "circuit and loop both say where the point belongs; take one"
+    yield from _digit_flaws(point)
+    yield from _number_flaws(point)
+
+
+def _digit_flaws(point: Point) -> Iterator[str]:
+    if point.digits is None:
+        return
+    if point.kind is not ReadingKind.COUNTER:
+        yield 'digits tell where a counter starts again; the kind is not "counter"'
+    elif 10**point.digits > 1 << 16 * width(point.type):
+        yield f"{point.digits} digits do not fit {point.type}"
+
+
+def _number_flaws(point: Point) -> Iterator[str]:
+    if not is_meter_number(point):
+        return
+    is_plain = (point.scale, point.offset, point.unit) == (1.0, 0.0, "") and not point.bits
+    if not is_plain or point.type.startswith("float") or point.kind is not ReadingKind.GAUGE:
+        yield "a meter number is a whole number without unit, scale, offset, bits or kind"
 
 
 def counter_exponent(point: Point) -> int | None:
@@ -163,18 +240,21 @@ def counter_exponent(point: Point) -> int | None:
 
 
 def _overlaps(device: DeviceMap) -> Iterator[str]:
-    for (function, start, end), (other, again, _) in pairwise(sorted(_spans(device))):
-        if function == other and again < end:
+    for own, other in pairwise(sorted(span(point, device) for point in device.point)):
+        if own.function == other.function and other.address < own.end:
             yield (
-                f"point: words from {start} and from {again} of function {function} overlap; "
-                "each word belongs to one point"
+                f"point: words from {own.address} and from {other.address} of function "
+                f"{own.function} overlap; each word belongs to one point"
             )
 
 
 def _repeats(device: DeviceMap) -> Iterator[str]:
-    named: Sequence[str] = [f"{point.pipe or ''} {point.quantity}" for point in device.point]
+    named = [
+        f"{p.circuit or p.loop} {p.node.value if p.node else ''} {p.pipe or ''} {p.quantity}"
+        for p in device.point
+    ]
     for name in sorted({name for name in named if named.count(name) > 1}):
-        yield f"point: {name.strip()} is there twice; take one unit or scale of it"
+        yield f"point: {' '.join(name.split())} is there twice; take one unit or scale of it"
 
 
 def _block_flaws(block: SetpointBlock | None) -> Iterator[str]:

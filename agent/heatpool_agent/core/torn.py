@@ -1,0 +1,65 @@
+"""Numbers of several words that a device changes while it answers: which readings fit together.
+
+A device may fill the upper word before and the lower word after a step of the number, so that one
+answer holds halves of two. The number is asked for again; two readings that fit settle it.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from heatpool_agent.core.device_map import Block, DeviceMap, Point, is_meter_number, span
+from heatpool_agent.core.reading import ReadingKind
+from heatpool_agent.core.words import bits_of, number_of, width
+
+# A torn number is wrong by whole words, 65536 counts; a slow counter moves less between two looks.
+_STEP_COUNT = 1 << 15
+# The third look may be as far from the second as four times the second from the first.
+_PACE = 4
+MOST_LOOKS = 3
+
+
+def guarded(device: DeviceMap) -> tuple[Point, ...]:
+    """The points of several words that are looked at more than once."""
+    if device.torn == "never":
+        return ()
+    return tuple(
+        point
+        for point in device.point
+        if width(point.type) > 1
+        and not is_meter_number(point)
+        and (device.torn == "reread" or point.kind is ReadingKind.COUNTER)
+    )
+
+
+def is_settled(point: Point, device: DeviceMap, looks: Sequence[Sequence[int]]) -> bool:
+    """Whether the last look, words as they came, may be taken for whole.
+
+    A counter fits if it stands still or rises by less than half a word, or, being a quick one,
+    rises evenly over three looks. A gauge fits if all but its lowest word stays the same.
+    """
+    order = point.word_order or device.word_order
+    if len(looks) < 2:
+        return False
+    if point.kind is ReadingKind.COUNTER:
+        return _rises([number_of(words, point.type, order) for words in looks[-MOST_LOOKS:]])
+    before, last = (bits_of(words, order) >> 16 for words in looks[-2:])
+    return before == last
+
+
+def _rises(counts: Sequence[float]) -> bool:
+    steps = [after - before for before, after in pairwise(counts)]
+    if 0 <= steps[-1] < _STEP_COUNT:
+        return True
+    return len(steps) == 2 and steps[0] > 0 and 0 <= steps[1] <= _PACE * steps[0]
+
+
+def words_at(
+    point: Point, device: DeviceMap, answers: Mapping[Block, Sequence[int]]
+) -> Sequence[int] | None:
+    """The words of a point among the answers; None if none carries it whole."""
+    own = span(point, device)
+    for block, words in answers.items():
+        is_inside = block.address <= own.address and own.end <= block.end
+        if block.function == own.function and is_inside:
+            return words[own.address - block.address : own.end - block.address]
+    return None
