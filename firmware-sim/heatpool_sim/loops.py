@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from heatpool.process.journal import facts
-from heatpool_sim.plant import control, faults, gauges, meter, site
+from heatpool_sim.plant import control, faults, gauges, meter, site, steering
 from heatpool_sim.plant.faults import Fault
 from heatpool_sim.plant.gauges import GaugeErrors, Gauges
 from heatpool_sim.plant.meter import Meter, MeterState
 from heatpool_sim.plant.site import Plant, SiteHeat, SiteState
+from heatpool_sim.plant.steering import Wished
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,13 @@ class RunningSite:
         if block is not None:
             self.state = replace(self.state, control=block)
         return block is not None
+
+    def adjust(self, name: Wished, value: float | None) -> bool:
+        """Whether the cooling loop took this setting; None: as it was commissioned."""
+        wishes = steering.adjusted(self.plant.loop, self.state.wishes, name, value)
+        if wishes is not None:
+            self.state = replace(self.state, wishes=wishes)
+        return wishes is not None
 
     def inject(self, name: str, *, length_s: float) -> None:
         """Makes a fault last for `length_s` from now, or an event happen now."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from heatpool_sim.plant.gauges import Gauges
 from heatpool_sim.plant.meter import Meter, MeterState
+from heatpool_sim.plant.steering import Wished
 
 LOOPBACK = "127.0.0.1"
 
@@ -45,6 +46,10 @@ class Twin(Protocol):
 
     def write(self, values: list[int], *, at: int) -> bool:
         """Whether the block took these cells; a write restarts the watchdog."""
+        ...
+
+    def adjust(self, name: Wished, value: float | None) -> bool:
+        """Whether the cooling loop took this setting; None: as it was commissioned."""
         ...
 
 

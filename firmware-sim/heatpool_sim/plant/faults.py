@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PLANT = frozenset({"job_end", "sensor_swap", "leak"})
+PLANT = frozenset({"job_end", "sensor_swap", "leak", "pump_trip"})
 SPEECH = frozenset({"offline", "cdu_offline", "meter_offline", "checksum_wrong", "busy"})
 EVENTS = frozenset({"meter_exchange", "register_rollover"})
 ALL = PLANT | SPEECH | EVENTS

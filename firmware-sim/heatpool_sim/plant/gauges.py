@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from heatpool_sim.plant.control import Control, Mode
 from heatpool_sim.plant.noise import normal
+from heatpool_sim.plant.server_gauges import ServerGauges, server_gauges
 from heatpool_sim.plant.site import Plant, SiteState
+from heatpool_sim.plant.unit_gauges import UnitGauges, unit_gauges
 
 _NOISE_C = 0.02
 _NOISE_FRAC = 0.003
@@ -35,6 +37,9 @@ class Gauges:
     has_leak: bool
     is_remote: bool
     is_expired: bool
+    at_ns: int
+    unit: UnitGauges
+    server: ServerGauges
 
 
 def gauges(
@@ -58,6 +63,9 @@ def gauges(
         has_leak="leak" in faults,
         is_remote=_is_remote(control),
         is_expired=control.is_expired,
+        at_ns=at_ns,
+        unit=unit_gauges(plant, state, faults=faults),
+        server=server_gauges(plant, state),
     )
 
 

@@ -7,13 +7,16 @@ from heatpool_sim.plant import exchanger as exchange
 from heatpool_sim.plant import loop as coolant
 from heatpool_sim.plant import meter as metering
 from heatpool_sim.plant import server as computing
+from heatpool_sim.plant import steering
 from heatpool_sim.plant.control import Control, wish_w
 from heatpool_sim.plant.exchanger import Exchanger, NetworkStream
+from heatpool_sim.plant.hydraulics import unit_w
 from heatpool_sim.plant.load import Load
 from heatpool_sim.plant.loop import Loop, LoopState
 from heatpool_sim.plant.meter import Meter, MeterState
 from heatpool_sim.plant.noise import wander
 from heatpool_sim.plant.server import Server
+from heatpool_sim.plant.steering import COMMISSIONED, Wishes
 
 _NETWORK_NS = 90 * 10**9  # the network's cold pipe changes over minutes
 _JOB_END_FRAC = 0.3  # what still runs when the big job has ended
@@ -47,6 +50,9 @@ class SiteState:
     valve_frac: float
     electric_w: float
     carried_w: float
+    wishes: Wishes = COMMISSIONED
+    electric_j: float = 0.0  # since the start, at the computers' feed
+    unit_j: float = 0.0  # the same of the coolant unit's own feed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +103,8 @@ def step(
     """The site after `dt_s` seconds and the step's energies, J; inputs are held over the step."""
     it_w = plant.load.it_w(state.at_ns) * (_JOB_END_FRAC if "job_end" in faults else 1.0)
     held_j, served = computing.step(plant.server, state.held_j, it_w=it_w, dt_s=dt_s)
-    loop, carried = coolant.step(plant.loop, state.loop, liquid_j=served.liquid_j, dt_s=dt_s)
+    steered = steering.steered(plant.loop, state.wishes)
+    loop, carried = coolant.step(steered, state.loop, liquid_j=served.liquid_j, dt_s=dt_s)
     # A leak interlocks the valve: water that may be lost is not sent through the exchanger.
     wished_w = 0.0 if "leak" in faults else wish_w(state.control)
     valve_frac = exchange.valve_frac(
@@ -125,6 +132,8 @@ def step(
         valve_frac=valve_frac,
         electric_w=computing.electric_w(plant.server, it_w),
         carried_w=carried.carried_j / dt_s,
+        electric_j=state.electric_j + served.electric_j,
+        unit_j=state.unit_j + unit_w(plant.loop, loop.volume_flow_m3_h) * dt_s,
     )
     heat = SiteHeat(
         electric_j=served.electric_j,
