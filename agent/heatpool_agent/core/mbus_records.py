@@ -83,12 +83,7 @@ def record_at(frame: bytes, at: int, *, end: int, order: Order) -> tuple[Record,
     dif = frame[at]
     storage, tariff, subunit, at = _address(frame, at, end=end)
     meaning, qualifiers, at = _meaning(frame, at, end=end, order=order)
-    form, size = _FIELDS[dif & 0x0F]
-    if form == "variable":
-        form, size, at = _variable(frame, at, end=end)
-    if at + size > end:
-        reason = f"telegram ends inside a value of {size} bytes, {end - at} are left"
-        raise WireError(reason, offset=at)
+    form, size, at = _form(frame, dif, at, end=end)
     found = _datum(frame[at : at + size], form, meaning, order)
     if found.qualifier:
         qualifiers = (*qualifiers, found.qualifier)
@@ -106,6 +101,18 @@ def record_at(frame: bytes, at: int, *, end: int, order: Order) -> tuple[Record,
         qualifiers=qualifiers,
     )
     return record, at + size
+
+
+def value_place(frame: bytes, at: int, *, end: int, order: Order) -> tuple[str, bool, int, int]:
+    """Quantity of the record at `at`, whether it is text, and where its value starts and ends.
+
+    Raises: WireError as `record_at` does.
+    """
+    dif = frame[at]
+    *_, at = _address(frame, at, end=end)
+    meaning, _, at = _meaning(frame, at, end=end, order=order)
+    form, size, at = _form(frame, dif, at, end=end)
+    return meaning.quantity, form == "text", at, at + size
 
 
 def manufacturer_record(data: bytes) -> Record:
@@ -261,6 +268,17 @@ def _shifted(meaning: Meaning, exponent: int) -> Meaning:
         add=meaning.add * shift_down + shift_up * meaning.down,
         down=meaning.down * shift_down,
     )
+
+
+def _form(frame: bytes, dif: int, at: int, *, end: int) -> tuple[str, int, int]:
+    """How the value is coded, its bytes, and where it starts."""
+    form, size = _FIELDS[dif & 0x0F]
+    if form == "variable":
+        form, size, at = _variable(frame, at, end=end)
+    if at + size > end:
+        reason = f"telegram ends inside a value of {size} bytes, {end - at} are left"
+        raise WireError(reason, offset=at)
+    return form, size, at
 
 
 def _variable(frame: bytes, at: int, *, end: int) -> tuple[str, int, int]:

@@ -6,7 +6,7 @@ Source: EN 13757-3.
 from dataclasses import dataclass, replace
 
 from heatpool.errors import SensorBusy, WireError
-from heatpool_agent.core.mbus_frames import LONG_START, split_frame
+from heatpool_agent.core.mbus_frames import LONG_START, is_response, split_frame
 from heatpool_agent.core.mbus_records import (
     FILLER,
     Record,
@@ -25,9 +25,10 @@ from heatpool_agent.core.mbus_units import (
 )
 from heatpool_agent.core.mbus_values import Order
 
-# RSP_UD is 08; the access demand and flow control bits may be set on top.
-RSP_UD, RSP_UD_BITS = 0x08, 0xCF
 FIXED_SIZE = 16
+# Modes of the signature field that encrypt what follows, 16 bytes a block (EN 13757-7).
+ENCRYPTED_MODES = (5, 7)
+PLAIN_START = bytes((FILLER, FILLER))
 TOO_MANY_READOUTS_WAIT_S = 86400.0  # battery meters count their readouts by the day
 
 
@@ -74,6 +75,8 @@ def decode(frame: bytes) -> Telegram:
     else:
         order: Order = "big" if ci == 0x76 else "little"
         header, at = _header(frame, end, ci=ci, order=order)
+        if header is not None:
+            _check_plain(header, frame[at:end], at)
         records, more_follows = _records(frame, at, end=end, order=order)
     return Telegram(
         header=header,
@@ -93,7 +96,7 @@ def _check_response(frame: bytes) -> None:
         raise WireError(f"{len(rest)} bytes after the frame", offset=len(whole))
     if whole[0] != LONG_START:
         raise WireError("an acknowledgement or a short frame carries no data", offset=0)
-    if whole[4] & RSP_UD_BITS != RSP_UD:
+    if not is_response(whole):
         raise WireError(f"control byte {whole[4]:02X} is not a response of a meter", offset=4)
 
 
@@ -133,6 +136,17 @@ def _header(frame: bytes, end: int, *, ci: int, order: Order) -> tuple[Header | 
         signature=int.from_bytes(frame[17:19], order),
     )
     return header, at
+
+
+def _check_plain(header: Header, data: bytes, at: int) -> None:
+    """Raises WireError if the records are encrypted; once decrypted they begin with fillers.
+
+    Old meters put other things into the field, so that a mode alone proves nothing.
+    """
+    mode, blocks = header.signature >> 8 & 0x1F, header.signature >> 4 & 0x0F
+    is_marked = mode in ENCRYPTED_MODES and 0 < 16 * blocks <= len(data)
+    if is_marked and not data.startswith(PLAIN_START):
+        raise WireError(f"the records are encrypted (mode {mode}); we hold no key", offset=at)
 
 
 def _short_header(access: int, status: int, signature: int) -> Header:
