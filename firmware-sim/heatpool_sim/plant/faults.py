@@ -4,8 +4,24 @@ from dataclasses import dataclass
 
 PLANT = frozenset({"job_end", "sensor_swap", "leak", "pump_trip"})
 SPEECH = frozenset({"offline", "cdu_offline", "meter_offline", "checksum_wrong", "busy"})
+REDFISH = frozenset(
+    {
+        "redfish_401",
+        "redfish_503",
+        "redfish_slow",
+        "redfish_half_json",
+        "redfish_html",
+        "redfish_empty",
+        "redfish_no_slot",
+        "redfish_wrong_clock",
+        "redfish_link_loop",
+        "redfish_foreign_link",
+        "redfish_rating_as_input",
+        "redfish_count_wrong",
+    }
+)
 EVENTS = frozenset({"meter_exchange", "register_rollover"})
-ALL = PLANT | SPEECH | EVENTS
+ALL = PLANT | SPEECH | REDFISH | EVENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
