@@ -12,6 +12,9 @@ METADATA = f"{ROOT}/$metadata"
 ODATA = f"{ROOT}/odata"
 JSON_TYPE = "application/json;charset=utf-8"
 
+# Other resources are also named by bare words: the sensor of a reading, the rules of an action.
+_LINKS = ("@odata.id", "@odata.nextLink", "@Redfish.ActionInfo", "DataSourceUri")
+
 Resource = Mapping[str, Any]
 Find = Callable[[str], Resource | None]
 
@@ -67,11 +70,10 @@ def normal(path: str) -> str:
 
 
 def links(value: Any) -> Iterator[str]:
-    """Every `@odata.id` in a resource and the page that comes after it, its own among them."""
+    """Every link in a resource and the page that comes after it, its own path among them."""
     if isinstance(value, Mapping):
         for key, held in value.items():
-            is_link = key == "@odata.id" or key.endswith("@odata.nextLink")
-            if is_link and isinstance(held, str):
+            if isinstance(held, str) and key.endswith(_LINKS):
                 yield held
             else:
                 yield from links(held)
