@@ -1,10 +1,12 @@
 """Admission: what is odd about one reading, seen by itself and against its own past.
 
 Marks only: nothing is deleted or changed. Some marks keep a reading out of estimates
-(`is_admitted`); the raw value stays visible with its marks. Checks between quantities
-(heat against electricity, power against volts and amperes) are not here.
+(`is_admitted`); the raw value stays visible with its marks. What readings say of each other is
+`consistency` and `counter_check`, what the levels of a host say of each other is `tree`, and what
+the heats of a loop say of each other is `heat_checks` and `crosscheck`. All marks: `FLAGS`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
@@ -18,7 +20,47 @@ OUT_OF_RANGE = "out_of_range"
 TOO_FAST = "too_fast"
 STUCK = "stuck"
 STALE = "stale"
-REJECTING = frozenset({NOT_FINITE, UNKNOWN_UNIT, SENTINEL, OUT_OF_RANGE, TOO_FAST, STUCK, STALE})
+PERCENT_AS_FRACTION = "percent_as_fraction"
+COUNTER_DISAGREES = "counter_disagrees"
+RATING_AS_READING = "rating_as_reading"
+IN_EQUALS_OUT = "in_equals_out"
+OUT_ABOVE_IN = "out_above_in"
+ABOVE_VOLT_AMPERES = "above_volt_amperes"
+IMPLAUSIBLE_K = "implausible_k"
+IMPLAUSIBLE_ENERGY_PER_VOLUME = "implausible_energy_per_volume"
+BELOW_CHILDREN = "below_children"
+ABOVE_PARENTS = "above_parents"
+SWAPPED_SENSORS = "swapped_sensors"
+NO_FLOW_FROZEN = "no_flow_frozen"
+
+# What each mark says, and whether it keeps the reading out of every estimate.
+FLAGS: dict[str, tuple[bool, str]] = {
+    NOT_FINITE: (True, "no number"),
+    UNKNOWN_UNIT: (True, "the quantity names no unit of ours"),
+    SENTINEL: (True, "a word that devices send for no value"),
+    OUT_OF_RANGE: (True, "more or less than the quantity, or its source's rating, can be"),
+    TOO_FAST: (True, "moved faster than water can"),
+    STUCK: (True, "the same for 20 samples while the site's power moved by more than 10 %"),
+    STALE: (True, "older than three of its sensor's periods"),
+    PERCENT_AS_FRACTION: (True, "a share of 2 to 100: percent where a fraction belongs"),
+    COUNTER_DISAGREES: (True, "an energy counter that its own channel's power contradicts"),
+    RATING_AS_READING: (True, "constant and at or above the supply's capacity"),
+    IN_EQUALS_OUT: (True, "a supply without loss: one figure was copied into both"),
+    OUT_ABOVE_IN: (True, "more comes out of the supply than goes in"),
+    ABOVE_VOLT_AMPERES: (True, "more watts than volts times amperes"),
+    IMPLAUSIBLE_K: (False, "heat over flow and difference is not water's, 1.00 to 1.20"),
+    IMPLAUSIBLE_ENERGY_PER_VOLUME: (False, "energy over volume needs more than 170 K"),
+    BELOW_CHILDREN: (True, "for long less than what lies inside it"),
+    ABOVE_PARENTS: (True, "for long more than what it lies inside of"),
+    SWAPPED_SENSORS: (False, "hot pipe colder than the cold one while power is drawn"),
+    NO_FLOW_FROZEN: (False, "no flow and frozen temperatures while power is drawn"),
+}
+# What drivers find in their own documents; equal to the words of their rooms (tested).
+REFUSED_BY_DRIVERS = frozenset(
+    {"above_capacity", "counter_contradicted", "metrics_contradicted", "rating_as_reading"}
+    | {"in_equals_out", "out_above_in"}
+)
+REJECTING = REFUSED_BY_DRIVERS | {flag for flag, (rejects, _) in FLAGS.items() if rejects}
 
 # Words of 16 and 32 bits that devices send for "no value"; a real gauge hits one by a rare chance.
 SENTINELS = frozenset({0xFFFF, 0x7FFF, -0x8000, 0xFFFF_FFFF, 0x7FFF_FFFF, -0x8000_0000})
@@ -78,12 +120,18 @@ def judge(
         NOT_FINITE if not isfinite(reading.value) else None,
         UNKNOWN_UNIT if not _has_unit(reading) else None,
         SENTINEL if _is_sentinel(reading) else None,
+        PERCENT_AS_FRACTION if _is_percent(reading) else None,
         OUT_OF_RANGE if _is_outside(reading, rated_w) else None,
         TOO_FAST if past and _is_too_fast(reading, past) else None,
         STUCK if past and _is_stuck(reading, past) else None,
         STALE if boot_ns - reading.boot_ns > STALE_PERIODS * period_s * NS_PER_S else None,
     ]
-    fresh = tuple(flag for flag in found if flag and flag not in reading.flags)
+    return marked(reading, [flag for flag in found if flag])
+
+
+def marked(reading: Reading, flags: Sequence[str]) -> Reading:
+    """The reading with these flags beside its own, each once."""
+    fresh = tuple(flag for flag in flags if flag not in reading.flags)
     return replace(reading, flags=reading.flags + fresh) if fresh else reading
 
 
@@ -118,6 +166,11 @@ def _is_sentinel(reading: Reading) -> bool:
     if reading.kind is not ReadingKind.GAUGE:
         return False
     return (reading.value if reading.raw is None else reading.raw) in SENTINELS
+
+
+def _is_percent(reading: Reading) -> bool:
+    # Turbo is 1.4 of the nominal clock and an overload 1.2 of a rating; nothing is twice.
+    return reading.quantity.endswith("_frac") and 2.0 < abs(reading.value) <= 100.0
 
 
 def _is_outside(reading: Reading, rated_w: float | None) -> bool:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatpool_agent.core.plausible import Past, is_admitted, judge, remember
+from heatpool_agent.core.plausible import FLAGS, REJECTING, Past, is_admitted, judge, remember
+from heatpool_agent.core.redfish.flags import REFUSED
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 
 S = 1_000_000_000
@@ -47,7 +48,10 @@ def flags(one: Reading, past: Past | None = None, **more: float) -> tuple[str, .
         ("volume_flow_m3_h", 65535.0, ("sentinel", "out_of_range")),
         ("heat_rate_w", 2_147_483_647.0, ("sentinel", "out_of_range")),
         ("heat_rate_w", 4_294_967_295.0, ("sentinel", "out_of_range")),
-        ("busy_frac", 55.0, ("out_of_range",)),
+        ("busy_frac", 55.0, ("percent_as_fraction", "out_of_range")),
+        ("efficiency_frac", 91.0, ("percent_as_fraction",)),
+        ("efficiency_frac", 0.91, ()),
+        ("frequency_frac", 1.4, ()),
         ("power", 5.0, ("unknown_unit",)),
     ],
 )
@@ -146,3 +150,12 @@ def test_judging_changes_flags_only_and_judging_again_changes_nothing(
 
 def test_a_drivers_own_mark_does_not_refuse_a_reading() -> None:
     assert is_admitted(reading("hot_c", 40.0, flags=("unverified_map", "same_index")))
+
+
+def test_what_a_bmc_contradicts_is_refused_here_too() -> None:
+    assert REFUSED <= REJECTING
+
+
+def test_every_mark_is_explained() -> None:
+    assert all(text for _, text in FLAGS.values())
+    assert {flag for flag, (is_rejecting, _) in FLAGS.items() if is_rejecting} <= REJECTING
