@@ -7,7 +7,6 @@ as the numbers of hwmon folders change at boot.
 
 import asyncio
 import logging
-import os
 import re
 import threading
 import tomllib
@@ -24,7 +23,7 @@ from heatpool.process.journal import facts
 from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import KernelFile, kernel_boot, read_text
+from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +57,7 @@ class _Chip:
     `denied` fills with the files that we may not read while its points are opened.
     """
 
+    tree: KernelTree
     folder: Path
     name: str
     key: str
@@ -66,9 +66,9 @@ class _Chip:
 
     def label(self, kind: str, number: int) -> str:
         stem = f"{kind}{number}"
-        plain = read_text(self.folder / f"{stem}_label")
+        plain = self.tree.text(self.folder / f"{stem}_label")
         # ACPI power meters tell what they measure in a file beside their device.
-        return plain or read_text(self.folder / _DEVICE / f"{stem}_oem_info") or ""
+        return plain or self.tree.text(self.folder / _DEVICE / f"{stem}_oem_info") or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Hwmon:
 
     def __init__(self, config: Config, roots: Roots, clock: Clock) -> None:
         self._config = config
-        self._roots = roots
+        self._tree = KernelTree(roots)
         self._clock = clock
         self._points: tuple[_Point, ...] | None = None
         self._generation = ""
@@ -118,8 +118,8 @@ class Hwmon:
     def _probe(self) -> tuple[str, ...]:
         with self._lock:
             self._shut()
-            self._generation = kernel_boot(self._roots.proc)
-            chips = _chips(self._roots.sys)
+            self._generation = self._tree.boot()
+            chips = _chips(self._tree)
             self._points = tuple(point for chip in chips for point in _points(chip))
             self._refuse_silence([path for chip in chips for path in chip.denied])
             return tuple(point.channel for point in self._points)
@@ -181,41 +181,43 @@ class Hwmon:
         self._points = None
 
 
-def _chips(sys: Path) -> list[_Chip]:
+def _chips(tree: KernelTree) -> list[_Chip]:
     chips: list[_Chip] = []
     seen: dict[str, int] = {}
-    for folder in _listed(sys / "class/hwmon"):
-        name = read_text(folder / "name") or ""
-        key = _key(folder, name, sys)
+    for folder in _listed(tree, tree.sys / "class/hwmon"):
+        name = tree.text(folder / "name") or ""
+        key = _key(tree, folder, name)
         seen[key] = seen.get(key, 0) + 1
         key += f"~{seen[key]}" if seen[key] > 1 else ""
-        chips.append(_Chip(folder=folder, name=name, key=key, values=_values(folder)))
+        values = _values(tree, folder)
+        chips.append(_Chip(tree=tree, folder=folder, name=name, key=key, values=values))
     return chips
 
 
-def _listed(folder: Path) -> list[Path]:
+def _listed(tree: KernelTree, folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return [folder / name for name in tree.names(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise SensorGone(f"{folder}: {error.strerror}", fix=f"chmod a+rx {folder}") from error
 
 
-def _key(folder: Path, name: str, sys: Path) -> str:
+def _key(tree: KernelTree, folder: Path, name: str) -> str:
     """Where the chip sits; a chip without a device has only its name, or its folder's."""
-    device = folder / _DEVICE
-    root = os.path.realpath(sys) + os.sep
-    place = os.path.realpath(device).removeprefix(root) if device.is_dir() else ""
+    place = tree.device(folder / _DEVICE)
     return "/".join(part for part in (place, name) if part) or folder.name
 
 
-def _values(folder: Path) -> dict[tuple[str, int], frozenset[str]]:
+def _values(tree: KernelTree, folder: Path) -> dict[tuple[str, int], frozenset[str]]:
     found: dict[tuple[str, int], frozenset[str]] = {}
-    names = [entry.name for entry in _listed(folder)]
+    names = [entry.name for entry in _listed(tree, folder)]
     for match in filter(None, map(_VALUE.fullmatch, names)):
         kind, number, suffix = match[1], int(match[2]), match[3]
-        if read_text(folder / f"{kind}{number}_enable") != "0":
+        if (
+            f"{kind}{number}_enable" not in names
+            or tree.text(folder / f"{kind}{number}_enable") != "0"
+        ):
             found[kind, number] = found.get((kind, number), frozenset()) | {suffix}
     return found
 
@@ -241,17 +243,42 @@ def _powers(chip: _Chip) -> Iterator[_Point]:
 
 
 def _products(chip: _Chip) -> Iterator[_Point]:
-    rule = _rules()["chip"].get(chip.name, {})
-    numbers = sorted(number for kind, number in chip.values if kind == "curr")
-    pairs = [(pair["volts"], pair["amperes"]) for pair in rule.get("pairs", ())]
-    flags = (VOLTS_AMPERES,) if pairs else (VOLTS_AMPERES, SAME_INDEX)
-    for volts, amperes in pairs or [(number, number) for number in numbers]:
+    for volts, amperes, flags in _pairs(chip):
         nothing: frozenset[str] = frozenset()
         both = chip.values.get(("in", volts), nothing) & chip.values.get(("curr", amperes), nothing)
         if both:
             # A mean of one times a moment of the other is the power of no instant.
             names = (f"in{volts}_{_best(both)}", f"curr{amperes}_{_best(both)}")
             yield from _point(chip, ("in", volts), names, flags=flags)
+
+
+def _pairs(chip: _Chip) -> list[tuple[int, int, tuple[str, ...]]]:
+    """Numbers of volts and amperes that belong together: by rule, else label, else number."""
+    rule = _rules()["chip"].get(chip.name, {})
+    pairs = [(pair["volts"], pair["amperes"]) for pair in rule.get("pairs", ())]
+    pairs = pairs or _labelled(chip)
+    if pairs:
+        return [(volts, amperes, (VOLTS_AMPERES,)) for volts, amperes in pairs]
+    numbers = sorted(number for kind, number in chip.values if kind == "curr")
+    return [(number, number, (VOLTS_AMPERES, SAME_INDEX)) for number in numbers]
+
+
+def _labelled(chip: _Chip) -> list[tuple[int, int]]:
+    """Pairs by the names that drivers of PMBus chips give; what goes in before what comes out."""
+    named = {
+        kind: {chip.label(k, n).casefold(): n for k, n in sorted(chip.values) if k == kind}
+        for kind in ("in", "curr")
+    }
+    for names in _rules()["pair"]:
+        found = [
+            (named["in"][label], named["curr"][names["amperes"] + tail])
+            for label in named["in"]
+            if label.startswith(names["volts"])
+            and names["amperes"] + (tail := label.removeprefix(names["volts"])) in named["curr"]
+        ]
+        if found:
+            return found
+    return []
 
 
 def _best(suffixes: frozenset[str]) -> str:
@@ -266,7 +293,7 @@ def _point(
     opened: list[KernelFile] = []
     try:
         for name in names:
-            opened.append(KernelFile(chip.folder / name))
+            opened.append(chip.tree.file(chip.folder / name))
     except OSError as error:
         # The chip's other channels go on.
         for file in opened:
@@ -303,6 +330,6 @@ def _shows(chip: _Chip, label: str) -> bool:
 
 @cache
 def _rules() -> dict[str, Any]:
-    """The rules as TOML gives them: `label` and `chip`."""
+    """The rules as TOML gives them: `label`, `pair` and `chip`."""
     text = files("heatpool_agent").joinpath("data/hwmon_chips.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

@@ -1,27 +1,31 @@
-"""NVIDIA GPUs through the driver's own library: energy counter and power of each card.
+"""NVIDIA GPUs through the driver's library, or its command: energy counter and power of each card.
 
-A card that sleeps is not touched: the kernel says so before the library is asked, and while all
+A card that sleeps is not touched: the kernel says so before anything is asked, and while all
 cards sleep the library stays shut. One channel per card, `nvml/<pci address>`, for the GPU with
-its memory; parts of a divided card are not asked, their parent is.
+its memory, or for its whole module where only that is measured; parts of a divided card are not
+asked, their parent is.
 """
 
 import asyncio
 import ctypes
-from collections.abc import AsyncIterator, Callable, Sequence
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from heatpool.errors import SensorBusy, SensorError, SensorGone
+from heatpool.errors import SensorBusy, SensorGone, WireError
 from heatpool_agent.config import SensorSettings
+from heatpool_agent.core.gpu_card import Card, card
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import kernel_boot, read_text
+from heatpool_agent.sensors.kernel_file import KernelTree
 
 if TYPE_CHECKING:
-    # At run time only where the driver's library has loaded: the bindings cost 3 MB.
-    from heatpool_agent.sensors.nvml_library import Answer, Session
+    # At run time only where they are needed: the bindings cost 3 MB, the command its XML.
+    from heatpool_agent.sensors.nvidia_smi import NvidiaSmi
+    from heatpool_agent.sensors.nvml_library import Session
 
 T = TypeVar("T")
 
@@ -32,12 +36,18 @@ _DISPLAY = "0x03"
 # On its way down or up, a call would hold the card up or wait for it.
 _ASLEEP = ("suspended", "suspending", "resuming")
 _FIX = f"install the NVIDIA driver, or set [roots].nvml to the path of its {LIBRARY}"
+_BY_LIBRARY, _BY_COMMAND, _BY_NOTHING = b"library", b"smi", b"nothing"
 
 
 class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A `[[sensor]]` block of this kind; it needs nothing but its id."""
 
     kind: Literal["nvml"]
+    # "auto": the library, or the command where that does not load.
+    via: Literal["auto", "library", "smi"] = "auto"
+    smi: str = "nvidia-smi"
+    # What `nvidia-smi -q -x` printed, read again at each pass in place of running it.
+    file: str = ""
 
 
 @asynccontextmanager
@@ -56,9 +66,12 @@ class Nvml:
     def __init__(self, config: Config, roots: Roots, clock: Clock) -> None:
         self._config = config
         self._roots = roots
+        self._tree = KernelTree(roots)
         self._clock = clock
         self._generation = ""
+        self._displays: dict[str, bool] = {}
         self._session: Session | None = None
+        self._smi: NvidiaSmi | None = None
         # A call may hang for seconds and cannot be cancelled: no second one is started beside it.
         self._pass: asyncio.Future[Any] | None = None
 
@@ -67,17 +80,22 @@ class Nvml:
 
         Raises:
             SensorBusy: the last call still hangs.
-            SensorGone: cards exist, but the driver's library does not load or answer.
+            SensorGone: cards exist, but neither library nor command answers.
         """
-        return await self._on_thread(self._probe)
+        found, self._smi = await self._on_thread(self._probe)
+        if self._smi is None or found:
+            return found
+        return _channels(await self._smi.cards())
 
     async def read(self) -> Sequence[Reading]:
         """Energy as a count of mJ and power, W, of each waking card; a state for sleeping ones.
 
         Raises:
             SensorBusy: the last call still hangs.
-            SensorGone: the library or the driver went away.
+            SensorGone: the library, the command or the driver went away.
         """
+        if self._smi is not None:
+            return await self._read_smi(self._smi)
         return await self._on_thread(self._read)
 
     async def close(self) -> None:
@@ -96,30 +114,58 @@ class Nvml:
         # Shielded: a cancelled wait must not forget that the thread is still in the driver.
         return await asyncio.shield(job)
 
-    def _probe(self) -> tuple[str, ...]:
-        self._generation = kernel_boot(self._roots.proc)
-        listed = _listed(self._roots.sys)
-        if not listed and self._library() is None:
-            if self._roots.nvml == "auto":
-                return ()
-            raise SensorGone(f"nvml: {self._roots.nvml} does not load", fix=_FIX)
-        if not listed:
-            listed = self._started().addresses()
-        elif not all(_sleeps(self._roots.sys, address) for address in listed):
+    def _probe(self) -> tuple[tuple[str, ...], "NvidiaSmi | None"]:
+        """Channels as far as they are known without the command, and the command if it is used."""
+        self._generation = self._tree.boot()
+        listed = self._listed()
+        if listed and all(map(self._sleeps, listed)):
+            # Which way is open is not tried: loading the library could wake them.
+            return _channels(listed), self._command() if self._is_by_command() else None
+        way = self._tape_look("nvml way", self._way)
+        if way == _BY_COMMAND:
+            return _channels(listed), self._command()
+        if way == _BY_NOTHING and (listed or self._roots.nvml != "auto"):
+            raise SensorGone(f"nvml: {LIBRARY} does not load ({self._roots.nvml})", fix=_FIX)
+        if way == _BY_LIBRARY:
+            listed = listed or self._addresses()
+        return _channels(listed), None
+
+    def _way(self) -> bytes:
+        if self._is_by_command():
+            return _BY_COMMAND
+        if self._library() is not None:
+            # Begun at once, so that a driver that refuses is told by the probe.
             self._started()
-        return tuple(f"nvml/{address}" for address in listed)
+            return _BY_LIBRARY
+        is_free = self._config.via == "auto" and self._roots.nvml == "auto"
+        return _BY_COMMAND if is_free and shutil.which(self._config.smi) else _BY_NOTHING
+
+    def _is_by_command(self) -> bool:
+        return self._config.via == "smi" or bool(self._config.file)
+
+    def _command(self) -> "NvidiaSmi":
+        room = import_module("heatpool_agent.sensors.nvidia_smi")
+        smi: NvidiaSmi = room.NvidiaSmi(self._config.smi, self._config.file, self._roots.tape)
+        return smi
+
+    async def _read_smi(self, smi: "NvidiaSmi") -> list[Reading]:
+        asleep = await self._on_thread(self._asleep)
+        # The command attaches every card: it is not run while one of them sleeps.
+        if asleep and not self._config.file:
+            return [self._sleeping(address) for address in asleep]
+        cards = await smi.cards()
+        return [r for address, one in sorted(cards.items()) for r in self._readings(address, one)]
 
     def _read(self) -> list[Reading]:
-        listed = _listed(self._roots.sys)
-        asleep = [address for address in listed if _sleeps(self._roots.sys, address)]
+        listed = self._listed()
+        asleep = [address for address in listed if self._sleeps(address)]
         readings = [self._sleeping(address) for address in asleep]
         if listed and len(asleep) == len(listed):
             # An open session alone can keep a card awake.
             self._shut()
             return readings
         try:
-            awake = listed or self._started().addresses()
-            for address in awake:
+            for address in listed or self._addresses():
                 readings += [] if address in asleep else self._awake(address)
         except SensorGone:
             self._shut()
@@ -128,14 +174,23 @@ class Nvml:
 
     def _awake(self, address: str) -> list[Reading]:
         try:
-            answer = self._started().answer(address)
-        except SensorGone:
-            raise
-        except SensorError:
+            answer = self._tape_look(
+                f"nvml card {address}", lambda: self._started().answer(address)
+            )  # fmt: skip
+        except OSError:
             # This card fell off its bus; the others go on.
             return []
-        found = (self._energy(address, answer), self._power(address, answer))
-        return [reading for reading in found if reading is not None]
+        try:
+            return list(self._readings(address, card(answer)))
+        except WireError as error:
+            raise SensorGone(str(error), fix=_FIX) from error
+
+    def _addresses(self) -> list[str]:
+        seen = self._tape_look("nvml cards", lambda: " ".join(self._started().addresses()).encode())
+        return seen.decode().split()
+
+    def _tape_look(self, request: str, see: Callable[[], bytes]) -> bytes:
+        return self._roots.tape.look(request, see)
 
     def _library(self) -> ctypes.CDLL | None:
         try:
@@ -157,41 +212,80 @@ class Nvml:
         if session is not None:
             session.stop()
 
-    def _energy(self, address: str, answer: "Answer") -> Reading | None:
-        if answer.energy_mj is None:
-            return None
+    def _listed(self) -> list[str]:
+        """PCI addresses of NVIDIA display functions, from the kernel alone."""
+        tree = self._tree.sys / "bus/pci/devices"
+        try:
+            names = self._tree.names(tree)
+        except OSError:
+            return []
+        # What sits at an address is asked once: a large server has hundreds of devices.
+        self._displays = {
+            name: self._displays[name] if name in self._displays else self._is_display(tree / name)
+            for name in names
+        }
+        return [name for name, is_display in self._displays.items() if is_display]
+
+    def _is_display(self, device: Path) -> bool:
+        if self._tree.text(device / "vendor") != _VENDOR:
+            return False
+        return (self._tree.text(device / "class") or "").startswith(_DISPLAY)
+
+    def _sleeps(self, address: str) -> bool:
+        status = self._tree.sys / "bus/pci/devices" / address / "power/runtime_status"
+        return self._tree.text(status) in _ASLEEP
+
+    def _asleep(self) -> list[str]:
+        return [address for address in self._listed() if self._sleeps(address)]
+
+    def _readings(self, address: str, told: Card) -> Iterator[Reading]:
+        if told.energy_mj is not None:
+            yield self._energy(address, told, told.energy_mj)
+        if told.power_w is not None:
+            # A mean and a moment are not the same figure: say which answered.
+            flags = (told.power_source,)
+            yield self._watts(address, told, "power_w", told.power_w, flags=flags)
+        if told.power_most_w:
+            yield self._watts(address, told, "rated_w", told.power_most_w)
+
+    def _energy(self, address: str, told: Card, energy_mj: int) -> Reading:
         return Reading(
             sensor=self._config.id,
             channel=f"nvml/{address}",
             quantity="energy_j",
             kind=ReadingKind.COUNTER,
-            value=answer.energy_mj / 1000,
+            value=energy_mj / 1000,
             event_ns=self._clock.event_ns(),
             boot_ns=self._clock.boot_ns(),
-            node=Node.GPU,
-            label=answer.name,
+            node=_node(told),
+            label=told.name,
             loop=self._config.loop,
-            raw=answer.energy_mj,
+            raw=energy_mj,
             exponent=-3,
             generation=self._generation,
         )
 
-    def _power(self, address: str, answer: "Answer") -> Reading | None:
-        if answer.power_mw is None:
-            return None
+    def _watts(
+        self,
+        address: str,
+        told: Card,
+        quantity: str,
+        value: float,
+        *,
+        flags: tuple[str, ...] = (),
+    ) -> Reading:
         return Reading(
             sensor=self._config.id,
             channel=f"nvml/{address}",
-            quantity="power_w",
-            kind=ReadingKind.GAUGE,
-            value=answer.power_mw / 1000,
+            quantity=quantity,
+            kind=ReadingKind.GAUGE if quantity == "power_w" else ReadingKind.STATE,
+            value=value,
             event_ns=self._clock.event_ns(),
             boot_ns=self._clock.boot_ns(),
-            node=Node.GPU,
-            label=answer.name,
+            node=_node(told),
+            label=told.name,
             loop=self._config.loop,
-            # A mean and a moment are not the same figure: say which answered.
-            flags=(answer.power_source,),
+            flags=flags,
         )
 
     def _sleeping(self, address: str) -> Reading:
@@ -208,18 +302,9 @@ class Nvml:
         )
 
 
-def _listed(sys: Path) -> list[str]:
-    """PCI addresses of NVIDIA display functions, from the kernel alone."""
-    tree = sys / "bus/pci/devices"
-    if not tree.is_dir():
-        return []
-    return sorted(
-        device.name
-        for device in tree.iterdir()
-        if read_text(device / "vendor") == _VENDOR
-        and (read_text(device / "class") or "").startswith(_DISPLAY)
-    )
+def _node(told: Card) -> Node:
+    return Node.MODULE if told.is_module else Node.GPU
 
 
-def _sleeps(sys: Path, address: str) -> bool:
-    return read_text(sys / "bus/pci/devices" / address / "power/runtime_status") in _ASLEEP
+def _channels(addresses: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"nvml/{address}" for address in sorted(addresses))

@@ -1,27 +1,33 @@
-"""The only room that touches the bindings of NVIDIA's library: handles, names, numbers, blanks.
+"""The only room that touches the bindings of NVIDIA's library: handles, names and raw numbers.
 
 Imported by `nvml` after the library itself was loaded, so that hosts without a card never pay for
-the bindings. When a card may be asked is decided there.
+the bindings. When a card may be asked is decided there, what a number means in `core.gpu_card`.
 """
 
 import ctypes
-from dataclasses import dataclass
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pynvml
 
-from heatpool.errors import SensorError, SensorGone
+from heatpool.errors import SensorGone
+from heatpool_agent.core.gpu_card import (
+    GPU_FIELDS,
+    LIMIT_FIELDS,
+    MODULE_FIELDS,
+    POWER_FIELDS,
+    Field,
+    encoded,
+    told,
+)
 
-# Energy in mJ since the driver was loaded; power in mW as a 1-s mean; power at this moment.
-ENERGY_FIELD = 83
-POWER_FIELDS = (185, 186)
-POWER_USAGE = "power_usage"
-# The library marks "no value" by the topmost numbers of either width.
-_BLANK_64 = 2**63 - 16
-_BLANK_32 = 2**31 - 16
-_WIDE = {
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
+# Of each type of value: where it lies, and its bits.
+_NUMBERS = {
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: ("uiVal", 32),
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: ("ulVal", 64),
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: ("ullVal", 64),
 }
 _UNANSWERED = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound)
 _LOST = (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NotFound, pynvml.NVMLError_Unknown)
@@ -31,18 +37,13 @@ FIX = (
 )
 
 
-class CardLost(SensorError):
-    """One card does not answer any more; the others go on."""
+@dataclass(slots=True)
+class _Held:
+    """A card's handle, and what is asked of it once."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one card tells; absent is None. `power_source` names the field that answered."""
-
+    handle: Any
     name: str
-    energy_mj: int | None
-    power_mw: int | None
-    power_source: str
+    limits: dict[Field, tuple[int, int]] = field(default_factory=dict)
 
 
 class Session:
@@ -58,7 +59,7 @@ class Session:
             pynvml.nvmlLib = library
             # The bindings remember functions of the library before.
             pynvml._nvmlGetFunctionPointer_cache.clear()
-        self._handles: dict[str, Any] = {}
+        self._held: dict[str, _Held] = {}
         try:
             # Without this flag every card is attached, and woken, at once.
             pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_ATTACH)
@@ -67,7 +68,7 @@ class Session:
 
     def stop(self) -> None:
         """Ends the session, also where the driver went away meanwhile."""
-        self._handles = {}
+        self._held = {}
         try:
             pynvml.nvmlShutdown()
         except pynvml.NVMLError:
@@ -81,70 +82,63 @@ class Session:
             SensorGone: the driver does not answer.
         """
         try:
-            for index in range(pynvml.nvmlDeviceGetCount()):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                self._handles[_address(pynvml.nvmlDeviceGetPciInfo(handle))] = handle
+            handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+            return sorted(_address(pynvml.nvmlDeviceGetPciInfo(handle)) for handle in handles)
         except pynvml.NVMLError as error:
             raise SensorGone(f"nvml: {error} while listing cards", fix=FIX) from error
-        return sorted(self._handles)
 
-    def answer(self, address: str) -> Answer:
-        """Energy and power of the card at a PCI address.
+    def answer(self, address: str) -> bytes:
+        """Energy and power of the card at a PCI address, as `core.gpu_card` reads them.
 
         Raises:
-            CardLost: it fell off its bus.
+            OSError: ENODEV, it fell off its bus.
             SensorGone: the driver does not answer.
         """
         try:
             return self._answer(address)
         except _LOST as error:
-            self._handles.pop(address, None)
-            raise CardLost(f"nvml: {address}: {error}") from error
+            self._held.pop(address, None)
+            raise OSError(errno.ENODEV, f"nvml: {address}: {error}") from error
         except pynvml.NVMLError as error:
             raise SensorGone(f"nvml: {address}: {error}", fix=FIX) from error
 
-    def _answer(self, address: str) -> Answer:
-        if address not in self._handles:
-            self._handles[address] = pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
-        handle = self._handles[address]
-        told = _fields(handle)
-        power = [(f"field:{field}", told[field]) for field in POWER_FIELDS if field in told]
-        source, power_mw = power[0] if power else (POWER_USAGE, _power_usage_mw(handle))
-        return Answer(
-            name=_text(pynvml.nvmlDeviceGetName(handle)),
-            energy_mj=told.get(ENERGY_FIELD),
-            power_mw=power_mw,
-            power_source=source,
-        )
+    def _answer(self, address: str) -> bytes:
+        held = self._held.get(address) or self._hold(address)
+        # Of a card divided by MIG this is the whole: parts have handles of their own.
+        fields = _fields(held.handle, GPU_FIELDS)
+        heard = told(fields)
+        usage_mw = None if heard & POWER_FIELDS else _power_usage_mw(held.handle)
+        if not heard and usage_mw is None:
+            fields |= _fields(held.handle, MODULE_FIELDS)
+        return encoded(held.name, fields | held.limits, usage=usage_mw)
+
+    def _hold(self, address: str) -> _Held:
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+        held = _Held(handle=handle, name=_text(pynvml.nvmlDeviceGetName(handle)))
+        held.limits = _fields(handle, LIMIT_FIELDS)
+        self._held[address] = held
+        return held
 
 
-def _fields(handle: Any) -> dict[int, int]:
-    """Field id -> value, of those that the card answers with a number."""
+def _fields(handle: Any, asked: Sequence[Field]) -> dict[Field, tuple[int, int]]:
+    """Number and bits of those fields that the card answers with a number."""
     try:
-        values = pynvml.nvmlDeviceGetFieldValues(handle, [ENERGY_FIELD, *POWER_FIELDS])
+        values = pynvml.nvmlDeviceGetFieldValues(handle, list(asked))
     except _UNANSWERED:
         return {}
-    answered = [value for value in values if value.nvmlReturn == pynvml.NVML_SUCCESS]
-    numbers = {int(value.fieldId): _number(value) for value in answered}
-    return {field: number for field, number in numbers.items() if number is not None}
+    return {
+        (int(value.fieldId), int(value.scopeId)): (int(getattr(value.value, place)), bits)
+        for value in values
+        if value.nvmlReturn == pynvml.NVML_SUCCESS and value.valueType in _NUMBERS
+        for place, bits in (_NUMBERS[value.valueType],)
+    }
 
 
 def _power_usage_mw(handle: Any) -> int | None:
     try:
-        told = int(pynvml.nvmlDeviceGetPowerUsage(handle))
+        return int(pynvml.nvmlDeviceGetPowerUsage(handle))
     except _UNANSWERED:
         return None
-    return told if told < _BLANK_32 else None
-
-
-def _number(value: Any) -> int | None:
-    if value.valueType in _WIDE:
-        number = int(getattr(value.value, _WIDE[value.valueType]))
-        return number if number < _BLANK_64 else None
-    if value.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_INT:
-        number = int(value.value.uiVal)
-        return number if number < _BLANK_32 else None
-    return None
 
 
 def _address(place: Any) -> str:

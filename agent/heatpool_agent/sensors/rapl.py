@@ -1,90 +1,126 @@
-"""CPU energy counters of the kernel's powercap tree (RAPL), one channel per zone.
+"""CPU energy counters (RAPL): the kernel's perf events where they open, else its powercap tree.
 
-A channel is the path of zones, `powercap/intel-rapl:0/intel-rapl:0:0`: a zone lies inside another
-where the other's channel is its prefix. All zones are read, nothing is added up here, and a zone's
-`enabled` is not asked: it concerns capping, not counting.
+A channel is `perf/<event>/cpu<n>` or the path of zones, `powercap/intel-rapl:0/intel-rapl:0:0`: a
+zone lies inside another where the other's channel is its prefix. All are read, nothing is added up
+here, and a zone's `enabled` is not asked: it concerns capping, not counting.
+
+Where both ways are open the events are the witness, because they never wrap unseen; zones that
+show the same again are flagged twins, and stay as the cross-check.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from heatpool.errors import SensorGone
 from heatpool_agent.config import SensorSettings
+from heatpool_agent.core import powercap
+from heatpool_agent.core.powercap import TWIN as TWIN
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import KernelFile, kernel_boot, read_text, whole_number
+from heatpool_agent.sensors.kernel_file import KernelTree
 
-# The same package seen a second time, through another door of the CPU.
-TWIN = "twin"
-UNKNOWN_ZONE = "unknown_zone"
 _MICRO = -6
-_NODES = {
-    "package": Node.PACKAGE,
-    "core": Node.CORE,
-    "uncore": Node.UNCORE,
-    "dram": Node.DRAM,
-    "psys": Node.PSYS,
-}
+# A counter of 32 bits must be seen often enough that no wrap can hide.
+_LONGEST_S = 30.0
+_LOOKS_PER_WRAP = 4
+# No package is rated above this today: agent.md 5.1 counts with it.
+_MOST_W = 500.0
+_EVENTS = Path("bus/event_source/devices/power/events")
+_PERF_ROOM = "heatpool_agent.sensors.perf_event"
+_PERF_FIX = (
+    "give the agent CAP_PERFMON (AmbientCapabilities=CAP_PERFMON in a drop-in of its unit), "
+    "or leave via = 'auto' to read powercap"
+)
 
 
 class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A `[[sensor]]` block of this kind; it needs nothing but its id."""
 
     kind: Literal["rapl"]
+    # "auto": perf events where the agent may open them, with powercap beside them; else powercap.
+    via: Literal["auto", "powercap", "perf"] = "auto"
 
 
 @asynccontextmanager
-async def open(config: Config, roots: Roots, clock: Clock) -> AsyncIterator["Rapl"]:
-    """The sensor; opening touches nothing, probing opens the zones."""
-    sensor = Rapl(config, roots, clock)
+async def open(
+    config: Config, roots: Roots, clock: Clock, *, opener: Any = None
+) -> AsyncIterator["Rapl"]:
+    """The sensor; opening touches nothing, probing opens the counters.
+
+    `opener` opens one perf event in place of the kernel's own call.
+    """
+    sensor = Rapl(config, roots, clock, opener=opener)
     try:
         yield sensor
     finally:
         await sensor.close()
 
 
+class _Count(Protocol):
+    def count(self) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Zone:
+class _Counter:
+    """One channel with what is known of it beforehand."""
+
     channel: str
     label: str
     node: Node
     flags: tuple[str, ...]
     modulus: int | None
     rated_w: float | None
-    energy: KernelFile
+    generation: str
+    energy: _Count
+
+    def wrap_s(self) -> float:
+        """How long the count lasts at its highest power."""
+        most_w = max(self.rated_w or _MOST_W, _MOST_W)
+        return (self.modulus / 10**6 / most_w) if self.modulus else float("inf")
 
 
 class Rapl:
-    """All RAPL zones of this machine."""
+    """All RAPL counters of this machine."""
 
-    def __init__(self, config: Config, roots: Roots, clock: Clock) -> None:
+    def __init__(self, config: Config, roots: Roots, clock: Clock, *, opener: Any = None) -> None:
         self._config = config
-        self._tree = roots.sys / "class/powercap"
-        self._proc = roots.proc
+        self._tree = KernelTree(roots)
+        self._folder = roots.sys / "class/powercap"
+        self._tape = roots.tape
         self._clock = clock
-        self._zones: tuple[_Zone, ...] | None = None
-        self._generation = ""
+        self._opener = opener
+        self._counters: tuple[_Counter, ...] | None = None
         # A cancelled pass may still run on its thread while the descriptors are to be closed.
         self._lock = threading.Lock()
 
+    @property
+    def longest_period_s(self) -> float:
+        """How far apart two reads may lie before a wrap could be missed, s; known once probed."""
+        found = self._counters or ()
+        wrap_s = min((counter.wrap_s() for counter in found), default=float("inf"))
+        return min(wrap_s / _LOOKS_PER_WRAP, _LONGEST_S)
+
     async def probe(self) -> Sequence[str]:
-        """One channel per zone; none on a machine without these counters.
+        """One channel per counter; none on a machine without these counters.
 
         Raises:
-            SensorGone: zones exist and may not be read, or are masked.
+            SensorGone: counters exist and may not be read, or are masked.
         """
         return await asyncio.to_thread(self._probe)
 
     async def read(self) -> Sequence[Reading]:
-        """Energy of every zone as a raw count of uJ, and its rated power where the CPU tells it.
+        """Energy of every counter as a raw count of uJ, and its rated power where it is told.
 
         Raises:
-            SensorGone: zones may not be read, or were removed.
+            SensorGone: counters may not be read, or were removed.
         """
         return await asyncio.to_thread(self._read)
 
@@ -95,61 +131,116 @@ class Rapl:
     def _probe(self) -> tuple[str, ...]:
         with self._lock:
             self._shut()
-            self._generation = kernel_boot(self._proc)
-            self._zones = _zones(self._tree)
-            return tuple(zone.channel for zone in self._zones)
+            self._counters = self._opened()
+            return tuple(counter.channel for counter in self._counters)
+
+    def _opened(self) -> tuple[_Counter, ...]:
+        via = self._config.via
+        perf = self._perf(is_asked=via == "perf") if via != "powercap" else ()
+        if via == "perf":
+            return perf
+        try:
+            zones = self._zones()
+        except SensorGone:
+            # The events are the better witness; what only the zones show is a loss, not a fault.
+            if perf:
+                return perf
+            raise
+        except BaseException:
+            _close(perf)
+            raise
+        return (*_with_ratings(self._tree, perf, zones), *_second(zones, perf))
+
+    def _perf(self, *, is_asked: bool) -> tuple[_Counter, ...]:
+        if not (self._tree.device(self._tree.sys / _EVENTS) or is_asked):
+            return ()
+        room = import_module(_PERF_ROOM)
+        plan = room.plan(self._tree)
+        if plan is None:
+            return ()
+        # A new descriptor counts from zero: each opening is a life of its own.
+        generation = f"{self._tree.boot()}/{self._clock.boot_ns()}"
+        try:
+            counts = room.open_all(plan, self._tape, self._opener or room.KernelEvent)
+        except OSError as error:
+            if not is_asked:
+                return ()
+            raise SensorGone(f"perf_event_open: {error.strerror}", fix=_PERF_FIX) from error
+        return tuple(_event_counter(count, generation) for count in counts)
+
+    def _zones(self) -> tuple[_Counter, ...]:
+        generation = self._tree.boot()
+        opened: list[_Counter] = []
+        try:
+            for zone in powercap.zones(self._labels()):
+                folder = self._folder / zone.folder
+                opened.append(_zone_counter(self._tree, folder, zone, generation))
+        except BaseException:
+            _close(opened)
+            raise
+        return tuple(opened)
+
+    def _labels(self) -> dict[str, str]:
+        try:
+            names = self._tree.names(self._folder)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise SensorGone(
+                f"{self._folder}: {error.strerror}", fix=f"chmod a+rx {self._folder}"
+            ) from error
+        return {name: self._tree.text(self._folder / name / "name") or "" for name in names}
 
     def _read(self) -> list[Reading]:
-        if self._zones is None:
+        if self._counters is None:
             self._probe()
         with self._lock:
             try:
-                return [reading for zone in self._zones or () for reading in self._readings(zone)]
+                found = [r for counter in self._counters or () for r in self._readings(counter)]
             except OSError as error:
                 self._shut()
-                raise SensorGone(f"{self._tree}: a power zone was removed") from error
+                raise SensorGone(f"{self._folder}: a power zone was removed") from error
+            return found
 
-    def _readings(self, zone: _Zone) -> list[Reading]:
-        found = (self._counted(zone), self._rated(zone))
-        return [reading for reading in found if reading is not None]
+    def _readings(self, counter: _Counter) -> Iterator[Reading]:
+        raw = counter.energy.count()
+        if raw is not None:
+            yield self._counted(counter, raw)
+        if counter.rated_w is not None:
+            yield self._rated(counter, counter.rated_w)
 
-    def _counted(self, zone: _Zone) -> Reading | None:
-        raw = zone.energy.count()
-        if raw is None:
-            return None
+    def _counted(self, counter: _Counter, raw: int) -> Reading:
         return Reading(
             sensor=self._config.id,
-            channel=zone.channel,
+            channel=counter.channel,
             quantity="energy_j",
             kind=ReadingKind.COUNTER,
             value=raw / 10**6,
             event_ns=self._clock.event_ns(),
             boot_ns=self._clock.boot_ns(),
-            node=zone.node,
-            label=zone.label,
+            node=counter.node,
+            label=counter.label,
             loop=self._config.loop,
-            flags=zone.flags,
+            flags=counter.flags,
             raw=raw,
             exponent=_MICRO,
-            modulus=zone.modulus,
-            generation=self._generation,
+            modulus=counter.modulus,
+            generation=counter.generation,
         )
 
-    def _rated(self, zone: _Zone) -> Reading | None:
-        if zone.rated_w is None:
-            return None
+    def _rated(self, counter: _Counter, rated_w: float) -> Reading:
         return Reading(
             sensor=self._config.id,
-            channel=zone.channel,
+            channel=counter.channel,
             quantity="rated_w",
             kind=ReadingKind.STATE,
-            value=zone.rated_w,
+            value=rated_w,
             event_ns=self._clock.event_ns(),
             boot_ns=self._clock.boot_ns(),
-            node=zone.node,
-            label=zone.label,
+            node=counter.node,
+            label=counter.label,
             loop=self._config.loop,
-            flags=zone.flags,
+            flags=counter.flags,
         )
 
     def _close(self) -> None:
@@ -157,77 +248,76 @@ class Rapl:
             self._shut()
 
     def _shut(self) -> None:
-        for zone in self._zones or ():
-            zone.energy.close()
-        self._zones = None
+        _close(self._counters or ())
+        self._counters = None
 
 
-def _zones(tree: Path) -> tuple[_Zone, ...]:
-    folders = _folders(tree)
-    labels = {folder.name: read_text(folder / "name") or "" for folder in folders}
-    first_of: dict[tuple[str, ...], str] = {}
-    zones: list[_Zone] = []
-    try:
-        for folder in folders:
-            # Two doors to one package show the same names all the way down; names do repeat
-            # within one door, and there they are different zones.
-            names = tuple(labels.get(part, "") for part in _path(folder.name))
-            control = folder.name.partition(":")[0]
-            is_twin = first_of.setdefault(names, control) != control and "" not in names
-            zones.append(_zone(folder, labels[folder.name], is_twin=is_twin))
-    except BaseException:
-        for zone in zones:
-            zone.energy.close()
-        raise
-    return tuple(zones)
+def _close(counters: Sequence[_Counter]) -> None:
+    for counter in counters:
+        counter.energy.close()
 
 
-def _folders(tree: Path) -> list[Path]:
-    try:
-        names = [folder for folder in tree.iterdir() if folder.name.startswith("intel-rapl")]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise SensorGone(f"{tree}: {error.strerror}", fix=f"chmod a+rx {tree}") from error
-    # The plain control type first: of a package seen twice, its zone is the one that counts.
-    zones = [folder for folder in names if ":" in folder.name]
-    return sorted(zones, key=lambda zone: (zone.name.split(":")[0], zone.name))
-
-
-def _path(name: str) -> tuple[str, ...]:
-    """`intel-rapl:0:1` -> its parents and itself, outermost first."""
-    parts = name.split(":")
-    return tuple(":".join(parts[: end + 1]) for end in range(1, len(parts)))
-
-
-def _zone(folder: Path, label: str, *, is_twin: bool) -> _Zone:
-    node = _NODES.get(label.partition("-")[0])
-    flags = ((TWIN,) if is_twin else ()) + (() if node else (UNKNOWN_ZONE,))
-    max_power_uw = whole_number(read_text(folder / "constraint_0_max_power_uw"))
-    return _Zone(
-        channel="/".join(("powercap", *_path(folder.name))),
-        label=label,
-        # A zone of unknown meaning is read and never added, as an inner zone is.
-        node=node or Node.UNCORE,
-        flags=flags,
-        modulus=whole_number(read_text(folder / "max_energy_range_uj")) or None,
-        # Not `constraint_0_power_limit_uw`: 4,090 W has been seen there on a part of 95 W.
-        rated_w=max_power_uw / 10**6 if max_power_uw else None,
-        energy=_energy(folder),
+def _event_counter(count: Any, generation: str) -> _Counter:
+    return _Counter(
+        channel=count.channel,
+        label=count.event.name,
+        node=count.event.node,
+        flags=(),
+        modulus=count.event.modulus_uj,
+        rated_w=None,
+        generation=generation,
+        energy=count,
     )
 
 
-def _energy(folder: Path) -> KernelFile:
+def _zone_counter(tree: KernelTree, folder: Path, zone: powercap.Zone, generation: str) -> _Counter:
+    max_power_uw = tree.number(folder / "constraint_0_max_power_uw")
+    return _Counter(
+        channel=zone.channel,
+        label=zone.label,
+        node=zone.node,
+        flags=zone.flags,
+        modulus=tree.number(folder / "max_energy_range_uj") or None,
+        # Not `constraint_0_power_limit_uw`: 4,090 W has been seen there on a part of 95 W.
+        rated_w=max_power_uw / 10**6 if max_power_uw else None,
+        generation=generation,
+        energy=_energy(tree, folder),
+    )
+
+
+def _with_ratings(
+    tree: KernelTree, perf: Sequence[_Counter], zones: Sequence[_Counter]
+) -> Iterator[_Counter]:
+    """Packages among the events with the rating that their zone tells."""
+    rated_w = {zone.label: zone.rated_w for zone in zones if TWIN not in zone.flags}
+    for counter in perf:
+        if counter.node is Node.PACKAGE:
+            room = import_module(_PERF_ROOM)
+            number = room.package(tree, int(counter.channel.rpartition("cpu")[2]))
+            yield replace(counter, rated_w=rated_w.get(f"package-{number}"))
+        else:
+            yield counter
+
+
+def _second(zones: Sequence[_Counter], perf: Sequence[_Counter]) -> Iterator[_Counter]:
+    """Zones with those marked that show what an event shows already."""
+    seen = {counter.node for counter in perf}
+    for zone in zones:
+        is_repeat = zone.node in seen and TWIN not in zone.flags
+        yield replace(zone, flags=(*zone.flags, TWIN)) if is_repeat else zone
+
+
+def _energy(tree: KernelTree, folder: Path) -> _Count:
     path = folder / "energy_uj"
     try:
-        return KernelFile(path)
+        return tree.file(path)
     except PermissionError as error:
-        tree = folder.parent
+        place = folder.parent
         raise SensorGone(
             f"{path}: permission denied (root only since kernel 5.10)",
-            fix=f"chgrp heatpool {tree}/intel-rapl*/energy_uj && "
-            f"chmod 0440 {tree}/intel-rapl*/energy_uj; to keep it over a restart put "
-            f"'z {tree}/intel-rapl*/energy_uj 0440 root heatpool - -' "
+            fix=f"chgrp heatpool {place}/intel-rapl*/energy_uj && "
+            f"chmod 0440 {place}/intel-rapl*/energy_uj; to keep it over a restart put "
+            f"'z {place}/intel-rapl*/energy_uj 0440 root heatpool - -' "
             "into /etc/tmpfiles.d/heatpool.conf",
         ) from error
     except OSError as error:
