@@ -11,20 +11,30 @@ from heatpool_sim.plant.meter import Meter, MeterState
 
 ACK = b"\xe5"
 STATUS_OK = 0x00
+STATUS_FROZEN = 0x18  # permanent and temporary error
 MEDIUM_HEAT_OUTLET = 0x04  # flow sensor in the cold pipe
+SELECTED = 0xFD  # whichever meter was selected answers here
+BROKEN_SENSOR_C = 243.0  # what displays show without a temperature sensor
 _SHORT, _LONG, _STOP = 0x10, 0x68, 0x16
 _RSP_UD = 0x08
-_CI_VARIABLE, _CI_ERROR = 0x72, 0x70
-_TOO_BUSY = 0x08
+_CI_VARIABLE, _CI_FIXED, _CI_ERROR, _CI_SELECT = 0x72, 0x73, 0x70, 0x52
+_TOO_BUSY, _TOO_MANY_READOUTS = 0x08, 0x09
 _INT16_MOST = 0x7FFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A frame from the master: its control field and the address it calls."""
+    """A frame from the master: its control field, the address it calls, and what it brings."""
 
     control: int
     address: int
+    user_data: bytes = b""
+
+    @property
+    def selection(self) -> bytes | None:
+        """The eight bytes by which meters are selected, lowest first; F and FF stand for any."""
+        is_selection = self.is_user_data and self.address == SELECTED and len(self.user_data) == 9
+        return self.user_data[1:] if is_selection and self.user_data[0] == _CI_SELECT else None
 
     @property
     def is_reset(self) -> bool:
@@ -49,24 +59,62 @@ def next_request(data: bytes) -> tuple[Request | None, bytes]:
         if size is None or (size and len(data) < size):
             return None, data
         if size and (body := _sound_body(data[:size])):
-            return Request(control=body[0], address=body[1]), data[size:]
+            return Request(control=body[0], address=body[1], user_data=body[2:]), data[size:]
         data = data[1:]  # noise on the wire: look for a start byte further on
     return None, data
 
 
-def answer(meter: Meter, state: MeterState, *, address: int, access: int) -> bytes:
+def answer(
+    meter: Meter, state: MeterState, *, address: int, access: int, status: int = STATUS_OK
+) -> bytes:
     """RSP_UD: the registers, rates and temperatures in a long frame with a variable header."""
-    header = (
-        _bcd(meter.number, digits=8)
-        + manufacturer_code(meter.manufacturer).to_bytes(2, "little")
-        + bytes([meter.version, MEDIUM_HEAT_OUTLET, access & 0xFF, STATUS_OK, 0, 0])
-    )
+    header = _identity(meter) + bytes([access & 0xFF, status, 0, 0])
     return _long_frame(address, bytes([_CI_VARIABLE]) + header + _records(state))
+
+
+def fixed_answer(
+    meter: Meter, state: MeterState, *, address: int, access: int, status: int = STATUS_OK
+) -> bytes:
+    """RSP_UD as old meters send it: number and two counters, Wh and L, nothing else.
+
+    Source: EN 13757-3, fixed data structure: unit codes 02 and 29, medium 4 in the top bits.
+    """
+    head = _bcd(meter.number, digits=8) + bytes([access & 0xFF, status, 0x02, 0x40 | 0x29])
+    counters = _bcd(state.register_wh, digits=8) + _bcd(state.register_l, digits=8)
+    return _long_frame(address, bytes([_CI_FIXED]) + head + counters)
+
+
+def is_selected(meter: Meter, selection: bytes) -> bool:
+    """Whether a selection means this meter."""
+    own = _identity(meter)
+    digits = zip(own[:4].hex(), selection[:4].hex(), strict=True)
+    rest = ((own[4:6], selection[4:6]), (own[6:7], selection[6:7]), (own[7:8], selection[7:8]))
+    return all(wished in ("f", digit) for digit, wished in digits) and all(
+        wished in (mine, b"\xff" * len(mine)) for mine, wished in rest
+    )
 
 
 def busy(*, address: int) -> bytes:
     """RSP_UD with an application error: ask again later."""
     return _long_frame(address, bytes([_CI_ERROR, _TOO_BUSY]))
+
+
+def too_many_readouts(*, address: int) -> bytes:
+    """RSP_UD with an application error: the battery allows no more today."""
+    return _long_frame(address, bytes([_CI_ERROR, _TOO_MANY_READOUTS]))
+
+
+def together(replies: list[bytes]) -> bytes:
+    """What a bus carries when several meters speak at once: a mark of one is lost to a space."""
+    spoken = [reply for reply in replies if reply]
+    if not spoken:
+        return b""
+    longest = max(map(len, spoken))
+    mixed = bytearray(b"\xff" * longest)
+    for reply in spoken:
+        for place, byte in enumerate(reply):
+            mixed[place] &= byte
+    return bytes(mixed)
 
 
 def with_wrong_checksum(frame: bytes) -> bytes:
@@ -84,6 +132,13 @@ def manufacturer_code(letters: str) -> int:
         raise ValueError(f"a manufacturer is three capital letters, not {letters!r}")
     first, second, third = (ord(letter) - 64 for letter in letters)
     return first << 10 | second << 5 | third
+
+
+def _identity(meter: Meter) -> bytes:
+    """Number, maker, version and medium: what makes a meter this one, and its secondary address."""
+    letters = manufacturer_code(meter.manufacturer).to_bytes(2, "little")
+    plate = bytes([meter.version, MEDIUM_HEAT_OUTLET])
+    return _bcd(meter.number, digits=8) + letters + plate
 
 
 def _records(state: MeterState) -> bytes:
