@@ -159,11 +159,49 @@ async def test_a_refusal_names_its_code_and_a_cure(code: ExcCodes) -> None:
     assert "map generic-cdu" in caught.value.fix
 
 
-async def test_words_that_are_not_there_are_told() -> None:
+async def test_words_that_are_not_there_are_left_out_and_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     short = [SimData(0, values=UNIT[:4], datatype=DataType.REGISTERS)]
     async with _serving(short) as port, _sensor(port) as sensor:
-        with pytest.raises(SensorGone, match="exception 2"):
-            await sensor.read()
+        values = await _values(sensor)
+        await sensor.read()
+        missing = sensor.missing
+    assert set(values) == {"volume_flow_m3_h", "cold_c", "hot_c"}
+    assert missing == ("pump_frac", "valve_frac", "reported_heat_w", "status", "power_w")
+    assert [r.getMessage() for r in caplog.records] == ["modbus.points_missing"]
+
+
+async def test_what_was_cut_out_is_not_asked_for_again_until_the_device_is_probed() -> None:
+    asked: list[tuple[int, int]] = []
+
+    async def note(address: int, count: int) -> None:
+        asked.append((address, count))
+
+    short = [SimData(0, values=UNIT[:4], datatype=DataType.REGISTERS)]
+    async with _serving(short, action=note) as port, _sensor(port) as sensor:
+        await sensor.read()
+        learned = len(asked)
+        await sensor.read()
+        await sensor.probe()
+    # The four words that are there came in two halves while the plan was cut, and stay so.
+    assert asked[learned : 2 * learned] == asked[:learned]
+
+
+async def test_a_device_without_any_word_of_the_map_is_gone_and_asked_in_full_again() -> None:
+    elsewhere = [SimData(100, values=[1, 2], datatype=DataType.REGISTERS)]
+    plugged = _serving(elsewhere)
+    port = await plugged.__aenter__()
+    async with _sensor(port) as sensor:
+        for _ in range(2):
+            with pytest.raises(SensorGone, match="refused every word with exception 2") as caught:
+                await sensor.read()
+        assert "address_base" in caught.value.fix
+        await plugged.__aexit__(None, None, None)
+        async with _serving(port=port):
+            with suppress(SensorGone):
+                await sensor.read()
+            assert len(await _values(sensor)) == 12
 
 
 async def test_a_read_is_cancelled_within_half_a_second_and_the_next_one_works() -> None:

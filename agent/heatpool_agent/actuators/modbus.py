@@ -1,40 +1,38 @@
-"""Tells a unit behind Modbus TCP how much heat to bring into the network, or to release.
+"""Tells a unit on Modbus how much heat to bring into the network, or to release.
 
 The whole setpoint block goes in one request and is read back. The device's own watchdog makes it
 release by itself when this program, its host or the line between them is gone.
 """
 
 import asyncio
-import importlib.resources
 import math
-from collections.abc import AsyncIterator, Awaitable
+import struct
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
 
-from heatpool.errors import ActuatorError, ConfigError
-from heatpool.process import settings
+from heatpool.errors import ActuatorError, ConfigError, SensorError
 from heatpool.units import NS_PER_S
 from heatpool_agent.actuators.dry_run import DryRunActuator
 from heatpool_agent.config import ActuatorSettings, Positive
-from heatpool_agent.core.device_map import DeviceMap, mistakes
-from heatpool_agent.core.endpoint import TcpUrl, endpoint
+from heatpool_agent.core.device_map import Block, DeviceMap
+from heatpool_agent.core.endpoint import LineUrl
 from heatpool_agent.core.setpoint_words import block_span, setpoint_seen, setpoint_words
+from heatpool_agent.fieldbus import line
+from heatpool_agent.fieldbus.maps import read_map
 from heatpool_agent.ports import Actuator, Clock, Command, Roots
 
+_READ_HOLDING = 3
 # The watchdog is fed when a third of it has passed: two feeds may fail before it runs out.
 FEED_FRAC = 1 / 3
 
 
 class Config(ActuatorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Endpoint, unit and map of one device; `timeout_s` keeps a release within 2 s."""
+    """Line, unit and map of one device; `timeout_s` keeps a release within 2 s."""
 
-    url: TcpUrl
+    url: LineUrl
     map: str
     unit_id: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
     timeout_s: Positive = 2.0
@@ -47,45 +45,34 @@ def open(config: Config, roots: Roots, clock: Clock) -> AbstractAsyncContextMana
     Raises:
         ConfigError: on entering, if the map or the url cannot be used.
     """
-    return _opened(config, clock)
+    return _opened(config, roots, clock)
 
 
 @asynccontextmanager
-async def _opened(config: Config, clock: Clock) -> AsyncIterator[Actuator]:
-    device = await asyncio.to_thread(_read_map, config.map)
-    armed = ModbusActuator(config, device, clock)
+async def _opened(config: Config, roots: Roots, clock: Clock) -> AsyncIterator[Actuator]:
+    device = await asyncio.to_thread(read_map, config.map)
+    if device.setpoint is None:
+        text = f"map: {config.map!r} has no setpoint: is missing; it can be read but not obeyed"
+        raise ConfigError([text])
+    held = await line.hold(config.url)
+    armed = ModbusActuator(config, device, held=held, roots=roots, clock=clock)
     try:
         yield armed if config.armed else DryRunActuator(config.id)
     finally:
         await armed.close()
 
 
-def _read_map(name: str) -> DeviceMap:
-    shelf = importlib.resources.files("heatpool_agent") / "sensors" / "maps"
-    plain = shelf / f"{name}.toml" if not name.endswith(".toml") else Path(name)
-    with importlib.resources.as_file(plain) as path:
-        device = settings.convert(settings.read_toml(path), DeviceMap, file=str(path))
-        found = list(mistakes(device))
-        if device.setpoint is None:
-            found.append("setpoint: is missing; this map can be read but not obeyed")
-        if found:
-            raise ConfigError(found, file=str(path))
-    return device
-
-
 class ModbusActuator:
     """One unit; remembers what was confirmed last, so that it writes on change and to feed."""
 
-    def __init__(self, config: Config, device: DeviceMap, clock: Clock) -> None:
-        try:
-            self._host, self._port = endpoint(config.url)
-        except ValueError as error:
-            raise ConfigError([str(error)]) from error
+    def __init__(
+        self, config: Config, device: DeviceMap, *, held: line.Hold, roots: Roots, clock: Clock
+    ) -> None:
         self._config = config
         self._device = device
+        self._held = held
+        self._tape = roots.tape
         self._clock = clock
-        self._client: AsyncModbusTcpClient | None = None
-        self._limit: asyncio.Timeout | None = None
         self._lock = asyncio.Lock()
         self._confirmed: tuple[int, ...] | None = None
         self._written_boot_ns = 0
@@ -118,8 +105,8 @@ class ModbusActuator:
                 await self._write(words)
 
     async def close(self) -> None:
-        """Frees the connection; what the device was told last stands until its watchdog ends."""
-        self._hang_up()
+        """Gives the line back; what the device was told last stands until its watchdog ends."""
+        self._held.release()
 
     def _words(self, heat_rate_w: float) -> tuple[int, ...]:
         if not math.isfinite(heat_rate_w) or heat_rate_w < 0:
@@ -138,77 +125,51 @@ class ModbusActuator:
         self._confirmed = None
         begun_ns = self._clock.boot_ns()
         try:
-            async with asyncio.timeout(self._config.timeout_s) as self._limit:
-                await self._write_and_compare(words)
-            self._confirmed, self._written_boot_ns = words, begun_ns
+            await self._write_and_compare(words)
         except TimeoutError as error:
-            is_up = self._client is not None and self._client.connected
-            waited = f"in {self._config.timeout_s:g} s" if is_up else "before the line dropped"
-            text = f"{self._where}: not confirmed {waited}; check the line"
+            text = f"{self._where}: not confirmed in {self._config.timeout_s:g} s; check the line"
             raise ActuatorError(text) from error
-        except ModbusException as error:
-            raise ActuatorError(f"{self._where}: {error}; check the line") from error
-        finally:
-            self._limit = None
-            # A late answer must not confirm the next write.
-            if self._confirmed is None:
-                self._hang_up()
+        except (SensorError, OSError) as error:
+            raise ActuatorError(f"unit {self._config.unit_id}: not confirmed: {error}") from error
+        self._confirmed, self._written_boot_ns = words, begun_ns
 
     async def _write_and_compare(self, words: tuple[int, ...]) -> None:
-        client = await self._connected()
+        until_s = asyncio.get_running_loop().time() + self._config.timeout_s
         start, count = block_span(self._device)
-        unit_id = self._config.unit_id
-        await self._answer(client.write_registers(start, list(words), device_id=unit_id))
-        reply = await self._answer(
-            client.read_holding_registers(start, count=count, device_id=unit_id)
-        )
-        if len(reply.registers) != count:
-            raise ActuatorError(f"{self._where}: {len(reply.registers)} words read back of {count}")
-        wanted, seen = (
-            setpoint_seen(self._device, words),
-            setpoint_seen(self._device, reply.registers),
-        )
+        await self._send(start, words, until_s)
+        read_back = await self._read_back(Block(_READ_HOLDING, start, count), until_s)
+        wanted = setpoint_seen(self._device, words)
+        seen = setpoint_seen(self._device, read_back)
         # A device may show its watchdog running down, so only its being on is compared.
         is_watched = seen.watchdog_s > 0 or wanted.watchdog_s == 0
         is_same = (seen.heat_rate_w, seen.is_remote) == (wanted.heat_rate_w, wanted.is_remote)
         if not (is_same and is_watched):
             raise ActuatorError(
-                f"{self._where}: wrote {list(words)}, read back {list(reply.registers)}; "
+                f"{self._where}: wrote {list(words)}, read back {list(read_back)}; "
                 "check who else writes to this device"
             )
 
-    async def _answer(self, request: Awaitable[ModbusPDU]) -> ModbusPDU:
-        reply = await request
-        if reply.isError():
-            text = f"{self._where}: refused with exception {reply.exception_code}; check the map"
-            raise ActuatorError(text)
-        return reply
-
-    async def _connected(self) -> AsyncModbusTcpClient:
-        if self._client is not None and self._client.connected:
-            return self._client
-        self._hang_up()
-        # Limits and repetitions are ours: pymodbus would wait its own time and write late.
-        self._client = AsyncModbusTcpClient(
-            self._host,
-            port=self._port,
-            timeout=2 * self._config.timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=self._heard_of_connection,
+    async def _send(self, start: int, words: tuple[int, ...], until_s: float) -> None:
+        unit_id = self._config.unit_id
+        text = struct.pack(f">{len(words)}H", *words).hex(" ", 2)
+        answer = await self._tape.exchange(
+            f"unit {unit_id} fn 16 at {start} words {text}",
+            lambda: self._held.line.write(start, words, unit_id=unit_id, until_s=until_s),
         )
-        if not await self._client.connect():
-            raise ActuatorError(
-                f"{self._where}: cannot connect; check power, network and port {self._port}"
-            )
-        return self._client
+        self._check(answer, 0)
 
-    def _heard_of_connection(self, is_up: bool) -> None:  # noqa: FBT001 pymodbus calls it so
-        """Ends the wait at once when the line drops: a release may go out anew within its 2 s."""
-        if not is_up and self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(0)
+    async def _read_back(self, block: Block, until_s: float) -> tuple[int, ...]:
+        unit_id = self._config.unit_id
+        answer = await self._tape.exchange(
+            f"unit {unit_id} fn {block.function} at {block.address} count {block.count}",
+            lambda: self._held.line.read(block, unit_id=unit_id, until_s=until_s, is_urgent=True),
+        )
+        self._check(answer, 2 * block.count)
+        return struct.unpack(f">{block.count}H", answer)
 
-    def _hang_up(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+    def _check(self, answer: bytes, length: int) -> None:
+        """One byte is the code of a Modbus exception."""
+        if len(answer) == length:
+            return
+        what = f"refused with exception {answer[0]}" if len(answer) == 1 else "an answer cut short"
+        raise ActuatorError(f"{self._where}: {what}; check the map")

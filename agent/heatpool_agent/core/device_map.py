@@ -136,6 +136,15 @@ def holds(block: Block, point: Point, device: DeviceMap) -> bool:
     return own.function == block.function and is_inside
 
 
+def within(block: Block, points: Iterable[Point], device: DeviceMap) -> Block | None:
+    """The part of a block from the first to the last of the points in it; None if none is."""
+    inside = [span(point, device) for point in points if holds(block, point, device)]
+    if not inside:
+        return None
+    start, end = min(own.address for own in inside), max(own.end for own in inside)
+    return Block(block.function, start, end - start)
+
+
 def wire_address(point: Point, device: DeviceMap) -> int:
     """The 0-based address that travels, whatever the manual counts from."""
     if device.address_base == "modicon":
@@ -228,6 +237,21 @@ def _number_flaws(point: Point) -> Iterator[str]:
     is_plain = (point.scale, point.offset, point.unit) == (1.0, 0.0, "") and not point.bits
     if not is_plain or point.type.startswith("float") or point.kind is not ReadingKind.GAUGE:
         yield "a meter number is a whole number without unit, scale, offset, bits or kind"
+
+
+def billing_flaws(device: DeviceMap, *, meter_id: str) -> list[str]:
+    """Why a device cannot be billed by: one register of energy, and the name of the meter."""
+    registers = [
+        p for p in device.point if p.kind is ReadingKind.COUNTER and p.quantity == "energy"
+    ]
+    found = []
+    if len(registers) != 1:
+        found.append(
+            f'map: billing needs one counter "energy"; {device.name} has {len(registers) or "none"}'
+        )
+    if not meter_id and not any(is_meter_number(point) for point in device.point):
+        found.append(f"meter_id: is missing; {device.name} does not tell the number of its meter")
+    return found
 
 
 def counter_exponent(point: Point) -> int | None:

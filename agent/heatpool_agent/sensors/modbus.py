@@ -1,40 +1,64 @@
-"""Coolant units and meters behind Modbus TCP, each told by a map in `sensors/maps` or a path.
+"""Coolant units and meters on Modbus, each told by a map in `sensors/maps` or a path.
 
-The only file that imports pymodbus to read. What the words mean is `core.decode`.
+Network or serial line, that is `fieldbus.line`; what the words mean is `core.decode`. Here stands
+which words are asked for: the plan, what the device turned out not to have, and second looks.
 """
 
 import asyncio
-import importlib.resources
-from collections.abc import AsyncIterator, Sequence
+import logging
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.constants import ExcCodes
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
-from heatpool.process import settings
+from heatpool.process.journal import facts
 from heatpool_agent.config import SensorSettings
-from heatpool_agent.core.decode import Stamp, map_readings
-from heatpool_agent.core.device_map import Block, DeviceMap, mistakes, requests
-from heatpool_agent.core.endpoint import TcpUrl, endpoint
+from heatpool_agent.core.decode import Stamp, map_readings, quantity_of
+from heatpool_agent.core.device_map import (
+    Block,
+    DeviceMap,
+    Point,
+    billing_flaws,
+    holds,
+    is_meter_number,
+    pieces,
+    requests,
+    span,
+    within,
+)
+from heatpool_agent.core.endpoint import LineUrl
 from heatpool_agent.core.reading import Reading
+from heatpool_agent.core.torn import MOST_LOOKS, guarded, is_settled, words_at
+from heatpool_agent.fieldbus import line
+from heatpool_agent.fieldbus.maps import read_map
 from heatpool_agent.ports import Clock, Roots, Sensor
 
-# Answers that mean "ask again": the device is at work, or its gateway heard nothing this time.
-PATIENCE = (ExcCodes.ACKNOWLEDGE, ExcCodes.DEVICE_BUSY, ExcCodes.GATEWAY_NO_RESPONSE)
+logger = logging.getLogger(__name__)
+
+# Modbus Application Protocol V1.1b3, 7: codes that mean "ask again" (acknowledge, busy, nothing
+# behind the gateway this time) and the one that means "there is no such word".
+PATIENCE = (5, 6, 11)
+NO_SUCH_WORD = 2
+# Our own limit ends before the caller's, so that the reason is told and not only the time.
+_OWN_SHARE_FRAC = 0.95
 
 
 class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Endpoint, unit and map of one device."""
+    """Line, unit and map of one device.
 
-    url: TcpUrl
+    `meter_id` names a meter that does not tell its number; `primary_loop` is the loop on the
+    primary side of an exchanger, `loop` the one on its secondary side.
+    """
+
+    url: LineUrl
     map: str
     unit_id: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
+    meter_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
+    primary_loop: str = ""
 
 
 def open(config: Config, roots: Roots, clock: Clock) -> AbstractAsyncContextManager[Sensor]:
@@ -43,171 +67,209 @@ def open(config: Config, roots: Roots, clock: Clock) -> AbstractAsyncContextMana
     Raises:
         ConfigError: on entering, if the map or the url cannot be used.
     """
-    return _opened(config, clock)
+    return _opened(config, roots, clock)
 
 
 @asynccontextmanager
-async def _opened(config: Config, clock: Clock) -> AsyncIterator[Sensor]:
+async def _opened(config: Config, roots: Roots, clock: Clock) -> AsyncIterator[Sensor]:
     device = await asyncio.to_thread(read_map, config.map)
-    sensor = ModbusSensor(config, device, clock)
+    if config.role == "billing" and (flaws := billing_flaws(device, meter_id=config.meter_id)):
+        raise ConfigError(flaws)
+    sensor = ModbusSensor(
+        config, device, held=await line.hold(config.url), roots=roots, clock=clock
+    )
     try:
         yield sensor
     finally:
         await sensor.close()
 
 
-def read_map(name: str) -> DeviceMap:
-    """The map of that name, or in that file.
-
-    Raises:
-        ConfigError: with every mistake in it.
-    """
-    shelf = importlib.resources.files("heatpool_agent") / "sensors" / "maps"
-    plain = shelf / f"{name}.toml" if not name.endswith(".toml") else Path(name)
-    with importlib.resources.as_file(plain) as path:
-        device = settings.convert(settings.read_toml(path), DeviceMap, file=str(path))
-        if found := mistakes(device):
-            raise ConfigError(found, file=str(path))
-    return device
-
-
 class ModbusSensor:
-    """One device over one connection, opened when first read and again after each failure."""
+    """One device on a line that others may share."""
 
-    def __init__(self, config: Config, device: DeviceMap, clock: Clock) -> None:
-        try:
-            self._host, self._port = endpoint(config.url)
-        except ValueError as error:
-            raise ConfigError([str(error)]) from error
+    def __init__(
+        self, config: Config, device: DeviceMap, *, held: line.Hold, roots: Roots, clock: Clock
+    ) -> None:
         self._config = config
         self._device = device
+        self._held = held
+        self._tape = roots.tape
         self._clock = clock
         self._plan = requests(device)
+        self._guarded = guarded(device)
+        self._missing: tuple[str, ...] = ()
+        self._torn: set[str] = set()
         self._lock = asyncio.Lock()
-        self._client: AsyncModbusTcpClient | None = None
-        self._limit: asyncio.Timeout | None = None
         self._where = f"{config.url} unit {config.unit_id}"
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Points of the map that this device turned out not to have, by quantity."""
+        return self._missing
+
     async def probe(self) -> Sequence[str]:
-        """Channels that answer now."""
+        """Channels that answer now; what was missing before is asked for anew."""
+        if self._missing:
+            self._forget()
         return [reading.channel for reading in await self.read()]
 
     async def read(self) -> Sequence[Reading]:
         """All points of the map once.
 
         Raises:
-            SensorBusy: the device or its gateway asks for patience.
+            SensorBusy: the device, its gateway or its line asks for patience.
             SensorGone: no connection, no answer in time, or an answer that is none.
         """
         async with self._lock:
-            answers = await self._exchange()
+            now_s = asyncio.get_running_loop().time()
+            until_s = now_s + _OWN_SHARE_FRAC * self._config.timeout_s
+            answers = await self._second_looks(await self._answers(until_s), until_s)
         stamp = Stamp(
             sensor=self._config.id,
             loop=self._config.loop,
             event_ns=self._clock.event_ns(),
             boot_ns=self._clock.boot_ns(),
         )
-        return map_readings(self._device, answers, stamp)
+        return map_readings(
+            self._device,
+            answers,
+            stamp,
+            meter_id=self._config.meter_id,
+            primary_loop=self._config.primary_loop,
+        )
 
     async def close(self) -> None:
-        """Frees the connection."""
-        self._hang_up()
+        """Gives the line back; the last one on it frees the connection."""
+        self._held.release()
 
-    async def _exchange(self) -> dict[Block, Sequence[int]]:
-        # After any failure the connection goes: a late answer must not meet the next request.
-        is_clean = False
-        try:
-            async with asyncio.timeout(self._config.timeout_s) as self._limit:
-                answers = await self._answers()
-            is_clean = True
-        except SensorBusy:
-            is_clean = True
-            raise
-        except TimeoutError as error:
-            raise self._silence() from error
-        except ModbusException as error:
-            raise SensorGone(f"{self._where}: {error}", fix="check the device") from error
-        finally:
-            self._limit = None
-            if not is_clean:
-                self._hang_up()
-        return answers
-
-    async def _answers(self) -> dict[Block, Sequence[int]]:
-        client = await self._connected()
+    async def _answers(self, until_s: float) -> dict[Block, Sequence[int]]:
+        """One answer per block of the plan; blocks that the device refuses are cut up for good."""
         answers: dict[Block, Sequence[int]] = {}
-        for block in self._plan:
-            reply = await self._ask(client, block)
-            if reply.exception_code == ExcCodes.ILLEGAL_ADDRESS and self._can_avoid_holes():
-                return await self._answers()
-            answers[block] = self._words(reply, block)
-            await asyncio.sleep(self._device.pause_ms / 1000)
+        waiting = deque(self._plan)
+        while waiting:
+            block = waiting.popleft()
+            words = await self._ask(block, until_s)
+            if words is not None:
+                answers[block] = words
+                continue
+            parts = pieces(block, self._device)
+            at = self._plan.index(block)
+            self._plan = (*self._plan[:at], *parts, *self._plan[at + 1 :])
+            waiting.extendleft(reversed(parts))
+        self._note_missing()
         return answers
 
-    async def _connected(self) -> AsyncModbusTcpClient:
-        if self._client is not None and self._client.connected:
-            return self._client
-        self._hang_up()
-        # Retries and limits are ours: pymodbus would wait its own time and answer late.
-        self._client = AsyncModbusTcpClient(
-            self._host,
-            port=self._port,
-            timeout=2 * self._config.timeout_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=self._heard_of_connection,
-        )
-        if not await self._client.connect():
-            raise SensorGone(
-                f"{self._where}: cannot connect",
-                fix=f"check power, network and that {self._host} listens on port {self._port}",
-            )
-        return self._client
-
-    def _heard_of_connection(self, is_up: bool) -> None:  # noqa: FBT001 pymodbus calls it so
-        """Ends the wait at once when the line drops; pymodbus would wait out its whole time."""
-        if not is_up and self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(0)
-
-    async def _ask(self, client: AsyncModbusTcpClient, block: Block) -> ModbusPDU:
-        read = client.read_input_registers if block.function == 4 else client.read_holding_registers
+    async def _ask(self, block: Block, until_s: float) -> Sequence[int] | None:
+        """The words of a block; None if the device has not all of them."""
         unit_id = self._config.unit_id
-        return await read(block.address, count=block.count, device_id=unit_id)
-
-    def _can_avoid_holes(self) -> bool:
-        """Plans without bridged holes from now on; False if there were none to avoid."""
-        previous, self._plan = self._plan, requests(self._device, max_hole=0)
-        return self._plan != previous
-
-    def _words(self, reply: ModbusPDU, block: Block) -> Sequence[int]:
-        words = f"words {block.address}..{block.address + block.count - 1}"
-        where = f"{self._where}: {words} of function {block.function}"
-        if reply.exception_code in PATIENCE:
-            raise SensorBusy(f"{where}: exception {reply.exception_code}")
-        if reply.isError():
-            raise SensorGone(
-                f"{where}: refused with exception {reply.exception_code}",
-                fix=f"check that map {self._device.name} and unit_id fit the device",
-            )
-        if reply.function_code != block.function or len(reply.registers) != block.count:
-            raise SensorGone(
-                f"{where}: {len(reply.registers)} words of function {reply.function_code} came",
-                fix="check the gateway; the connection was opened anew",
-            )
-        return reply.registers
-
-    def _silence(self) -> SensorGone:
-        if self._client is None or not self._client.connected:
-            return SensorGone(
-                f"{self._where}: connection lost, or no readable answer on it",
-                fix="check that the port speaks Modbus TCP and that no other master holds it",
-            )
-        return SensorGone(
-            f"{self._where}: no answer in {self._config.timeout_s:g} s",
-            fix="check unit_id and wiring, or raise timeout_s",
+        data = await self._exchange(block, until_s)
+        where = f"{self._where}: words {block.address}..{block.end - 1} of fn {block.function}"
+        await asyncio.sleep(self._device.pause_ms / 1000)
+        if len(data) == 2 * block.count:
+            return struct.unpack(f">{block.count}H", data)
+        if data == bytes((NO_SUCH_WORD,)):
+            return None
+        code = data[0] if len(data) == 1 else 0
+        if code in PATIENCE:
+            raise SensorBusy(f"{where}: exception {code}")
+        what = f"refused with exception {code}" if code else f"{len(data)} bytes came"
+        raise SensorGone(
+            f"{where}: {what}",
+            fix=f"check that map {self._device.name} and unit_id {unit_id} fit the device",
         )
 
-    def _hang_up(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+    async def _exchange(self, block: Block, until_s: float) -> bytes:
+        unit_id = self._config.unit_id
+        try:
+            return await self._tape.exchange(
+                f"unit {unit_id} fn {block.function} at {block.address} count {block.count}",
+                lambda: self._held.line.read(block, unit_id=unit_id, until_s=until_s),
+                hide=self._hide(block),
+            )
+        except TimeoutError as error:
+            raise SensorGone(
+                f"{self._where}: no answer in {self._config.timeout_s:g} s",
+                fix="check unit_id and wiring, or raise timeout_s",
+            ) from error
+        except OSError as error:
+            raise SensorGone(f"{self._where}: {error}", fix="check the line") from error
+
+    def _hide(self, block: Block) -> Callable[[bytes], bytes] | None:
+        """Blanks the number on the plate: it names a customer's meter."""
+        plates = [
+            span(point, self._device)
+            for point in self._device.point
+            if is_meter_number(point) and holds(block, point, self._device)
+        ]
+
+        def blanked(data: bytes) -> bytes:
+            for plate in plates if len(data) == 2 * block.count else ():
+                start, length = 2 * (plate.address - block.address), 2 * plate.count
+                data = data[:start] + bytes(length) + data[start + length :]
+            return data
+
+        return blanked if plates else None
+
+    def _note_missing(self) -> None:
+        gone = [
+            point
+            for point in self._device.point
+            if not any(holds(block, point, self._device) for block in self._plan)
+        ]
+        missing = tuple(quantity_of(point) for point in gone)
+        if not self._plan:
+            self._forget()
+            raise SensorGone(
+                f"{self._where}: refused every word with exception {NO_SUCH_WORD}",
+                fix=f"check that map {self._device.name}, its address_base and unit_id fit",
+            )
+        if missing != self._missing:
+            self._missing = missing
+            logger.warning(
+                "modbus.points_missing",
+                extra=facts(
+                    sensor=self._config.id,
+                    points=", ".join(missing),
+                    fix=f"check map {self._device.name}, its address_base and the device's options",
+                ),
+            )
+
+    def _forget(self) -> None:
+        self._plan, self._missing = requests(self._device), ()
+
+    async def _second_looks(
+        self, answers: dict[Block, Sequence[int]], until_s: float
+    ) -> dict[Block, Sequence[int]]:
+        """The answers by point, where torn numbers matter: those that two looks agree on."""
+        left = [point for point in self._guarded if words_at(point, self._device, answers)]
+        if not left:
+            return answers
+        looks = {
+            span(point, self._device): [words]
+            for point in self._device.point
+            if (words := words_at(point, self._device, answers))
+        }
+        for _ in range(MOST_LOOKS - 1):
+            blocks = [b for own in self._plan if (b := within(own, left, self._device))]
+            again = {b: words for b in blocks if (words := await self._ask(b, until_s))}
+            for point in left:
+                if words := words_at(point, self._device, again):
+                    looks[span(point, self._device)].append(words)
+            left = [
+                p for p in left if not is_settled(p, self._device, looks[span(p, self._device)])
+            ]
+            if not left:
+                break
+        self._note_torn(left)
+        unsettled = {span(point, self._device) for point in left}
+        return {own: words[-1] for own, words in looks.items() if own not in unsettled}
+
+    def _note_torn(self, points: Sequence[Point]) -> None:
+        """A number that never settles gives no reading, and is named once."""
+        fresh = {quantity_of(point) for point in points} - self._torn
+        if fresh:
+            self._torn |= fresh
+            logger.warning(
+                "modbus.torn",
+                extra=facts(sensor=self._config.id, points=", ".join(sorted(fresh))),
+            )

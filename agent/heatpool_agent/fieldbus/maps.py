@@ -1,0 +1,23 @@
+"""Reads the map of a device model: one that comes along, or a file of one's own."""
+
+import importlib.resources
+from pathlib import Path
+
+from heatpool.errors import ConfigError
+from heatpool.process import settings
+from heatpool_agent.core.device_map import DeviceMap, mistakes
+
+
+def read_map(name: str) -> DeviceMap:
+    """The map of that name, or in that file if the name ends in `.toml`; blocking.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
+    shelf = importlib.resources.files("heatpool_agent") / "sensors" / "maps"
+    plain = shelf / f"{name}.toml" if not name.endswith(".toml") else Path(name)
+    with importlib.resources.as_file(plain) as path:
+        device = settings.convert(settings.read_toml(path), DeviceMap, file=str(path))
+        if found := mistakes(device):
+            raise ConfigError(found, file=str(path))
+    return device
