@@ -3,7 +3,6 @@
 import importlib
 import logging
 import sys
-from importlib.metadata import version
 from typing import Any
 
 try:
@@ -35,7 +34,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("heatpool"), prog_name="heatpool-agent")
+@click.version_option(package_name="heatpool", prog_name="heatpool-agent")
 @click.option("--debug", is_flag=True, help="Log everything, and show where an error comes from.")
 @click.pass_context
 def cli(ctx: click.Context, *, debug: bool) -> None:

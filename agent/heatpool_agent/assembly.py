@@ -4,7 +4,7 @@
 """
 
 import logging
-import secrets
+import os
 import subprocess
 import sys
 import time
@@ -67,7 +67,7 @@ def site_id(config: Config, folder: Path) -> SiteId:
     try:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"site-{secrets.token_hex(4)}\n", encoding="utf-8")
+            path.write_text(f"site-{os.urandom(4).hex()}\n", encoding="utf-8")
         return SiteId(path.read_text(encoding="utf-8").strip())
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; set site.id or site.state_dir") from error

@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from ipaddress import ip_address
 from math import isfinite
 from pathlib import Path
@@ -18,6 +17,8 @@ from heatpool_agent.core.estimate import LoopPriors
 from heatpool_agent.ports import Roots
 
 ENV_PREFIX = "HEATPOOL"
+# Beside the code, as wheels install it; importlib.resources would cost 2 MB.
+_DATA = Path(__file__).parent / "data"
 # A tick a minute is the least that a loop can be watched with.
 PERIOD_MOST_S = 60.0
 # Coolant below is no heat for anybody; above, an open loop boils.
@@ -227,8 +228,7 @@ def is_announced(http: Http, address: str | None) -> bool:
 
 def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
     """What is assumed of a loop with this cooling; and of a device's own figure, u as a share."""
-    shelf = resources.files("heatpool_agent") / "data" / "loop_priors.toml"
-    data = tomllib.loads(shelf.read_text(encoding="utf-8"))
+    data = tomllib.loads((_DATA / "loop_priors.toml").read_text(encoding="utf-8"))
     capture = data["capture"][cooling]
     priors = LoopPriors(
         capture_frac=capture["value"],

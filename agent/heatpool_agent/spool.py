@@ -7,7 +7,7 @@ a number once given. The tables are made by `spool_schema`.
 
 import hashlib
 import logging
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +71,7 @@ class SqliteSpool:
     def _first_mark(self, kind: SpoolKind) -> SpoolMark:
         meta = dict(self._db[kind].execute("SELECT name, value FROM meta"))
         if "boot_id" not in meta:
-            meta = {"boot_id": secrets.token_hex(8), "next_seq": "1", "durable_seq": "0"}
+            meta = {"boot_id": os.urandom(8).hex(), "next_seq": "1", "durable_seq": "0"}
             with self._commit(kind) as db:
                 db.executemany("INSERT INTO meta(name, value) VALUES (?, ?)", meta.items())
         oldest = self._db[kind].execute("SELECT min(seq) FROM frames").fetchone()[0]
@@ -236,7 +236,7 @@ class SqliteSpool:
         Raises:
             StoreError: the disk did not take it; nothing changed.
         """
-        boot_id = BootId(secrets.token_hex(8))
+        boot_id = BootId(os.urandom(8).hex())
         found = self._db[kind].execute("SELECT seq FROM frames ORDER BY seq").fetchall()
         meta = {"boot_id": boot_id, "next_seq": str(len(found) + 1), "durable_seq": "0"}
         with self._commit(kind) as db:

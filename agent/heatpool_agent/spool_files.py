@@ -1,7 +1,7 @@
 """The spool's two files as files: where they lie, whether they are sound, who may use them."""
 
 import fcntl
-import secrets
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -33,7 +33,7 @@ def set_aside_damaged(folder: Path) -> Sequence[Path]:
     aside = []
     for path in (folder / name for name in FILES.values()):
         if path.exists() and not _is_sound(path):
-            target = path.with_suffix(f".damaged-{secrets.token_hex(4)}")
+            target = path.with_suffix(f".damaged-{os.urandom(4).hex()}")
             path.rename(target)
             # The write-ahead file holds the newest commits: it goes along for rescue.
             for tail in ("-wal", "-shm"):
