@@ -2,8 +2,8 @@
 
 from heatpool_agent.core.redfish.document import Document, parse
 from heatpool_agent.core.redfish.flags import LOWER_RANK, NOT_ADDED, REFUSED, SET_COPY
-from heatpool_agent.core.redfish.links import polled, sensing_interval_s, wanted
-from heatpool_agent.core.redfish.readings import redfish_readings
+from heatpool_agent.core.redfish.links import wanted
+from heatpool_agent.core.redfish.readings import polled, redfish_readings, sensing_interval_s
 
 __all__ = [
     "LOWER_RANK",

@@ -11,8 +11,6 @@ RATING_AS_READING = "rating_as_reading"
 IN_EQUALS_OUT = "in_equals_out"
 # More than the supply can deliver.
 ABOVE_CAPACITY = "above_capacity"
-# More comes out than went in, by power or by counter.
-OUT_ABOVE_IN = "out_above_in"
 # Two energy counters of one thing disagree; this is the one that cannot be right.
 COUNTER_CONTRADICTED = "counter_contradicted"
 # Excerpts of one document say something else than the Sensors they name.
@@ -22,7 +20,6 @@ REFUSED = frozenset(
         RATING_AS_READING,
         IN_EQUALS_OUT,
         ABOVE_CAPACITY,
-        OUT_ABOVE_IN,
         COUNTER_CONTRADICTED,
         METRICS_CONTRADICTED,
     }
@@ -44,4 +41,3 @@ STATE_NOT_LISTED = "state_not_listed"
 REPORTED_DIFFERS = "reported_differs"
 COOLANT_DIFFERS = "coolant_differs"
 PRESSURE_REVERSED = "pressure_reversed"
-SIDE_UNKNOWN = "side_unknown"
