@@ -26,9 +26,6 @@ class ServerGauges:
     cold_air_c: float
     hot_air_c: float
     fan_frac: float
-    hot_c: float
-    cold_c: float
-    volume_flow_m3_h: float
 
 
 def server_gauges(plant: Plant, state: SiteState) -> ServerGauges:
@@ -52,9 +49,6 @@ def server_gauges(plant: Plant, state: SiteState) -> ServerGauges:
         cold_air_c=cold_air_c,
         hot_air_c=cold_air_c + _EXHAUST_RISE_K * load_frac / fan_frac(load_frac),
         fan_frac=fan_frac(load_frac),
-        hot_c=state.loop.hot_c + 0.2 * normal(f"{seed}/hot", at_ns),
-        cold_c=state.loop.cold_c + 0.2 * normal(f"{seed}/cold", at_ns),
-        volume_flow_m3_h=state.loop.volume_flow_m3_h,
     )
 
 
