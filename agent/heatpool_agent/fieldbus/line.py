@@ -8,6 +8,7 @@ answer must not meet the next request.
 import asyncio
 import os
 import struct
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -220,7 +221,14 @@ class Line:
             return self._client
         self.close()
         client = self._new_client()
-        if not await client.connect():
+        try:
+            is_connected = await client.connect()
+        except termios.error as error:
+            reason = f"{self._name}: the port refuses baud, parity or stop bits ({error.args[-1]})"
+            raise SensorGone(
+                reason, fix="check them in the url, or take another adapter"
+            ) from error
+        if not is_connected:
             raise SensorGone(f"{self._name}: cannot connect", fix=self._cure())
         self._client = client
         return client
