@@ -92,6 +92,8 @@ class Answers:
         return _unauthorized(_error("NoValidSession"))
 
     def _act(self, ask: Ask, path: str, faults: frozenset[str]) -> Reply:
+        if ask.body and not _is_json(ask.headers.get("Content-Type", "")):
+            return _error("GeneralError", "a body must be application/json", status=415)
         if ask.method == "POST" and path in _LOGIN:
             return self._log_in(ask, faults)
         if ask.method == "DELETE" and self._is_session(path):
@@ -219,9 +221,6 @@ def _with_sessions(told: Resource, open_ones: list[dict[str, str]]) -> Resource:
 
 
 def _object(ask: Ask) -> dict[str, Any]:
-    kind = ask.headers.get("Content-Type", JSON_TYPE).partition(";")[0].strip().lower()
-    if kind not in ("application/json", "application/octet-stream"):
-        raise ChangeRefused("UnrecognizedRequestBody")
     try:
         tree = json.loads(ask.body)
     except (ValueError, RecursionError) as error:
@@ -229,6 +228,12 @@ def _object(ask: Ask) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ChangeRefused("UnrecognizedRequestBody")
     return tree
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether a body is called JSON, or nothing: small clients leave the name out."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in ("", "application/json", "application/octet-stream")
 
 
 def _headers(content_type: str | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -72,7 +73,10 @@ class RedfishService:
             try:
                 await web.TCPSite(runner, host, port, ssl_context=self._tls).start()
             except OSError as error:
-                text = f"port {port} on {host}: {error.strerror}; free it or give 0"
+                # asyncio words it at length; a name that does not resolve has no number of the OS.
+                number = error.errno or 0
+                reason = os.strerror(number) if number > 0 else error.strerror
+                text = f"port {port} on {host}: {reason}; free it or give 0"
                 raise HeatpoolError(text) from error
             yield Address(host=host, port=runner.addresses[0][1])
         finally:
