@@ -4,7 +4,7 @@ from heatpool_agent.core.reading import Node
 from heatpool_agent.core.redfish import flags
 from heatpool_agent.core.redfish.figures import AMBIENT, ENERGY_J, ENERGY_KWH, POWER
 from heatpool_agent.core.redfish.findings import Findings, Place
-from heatpool_agent.core.redfish.service import Resource, Service, linked_paths
+from heatpool_agent.core.redfish.service import Resource
 from heatpool_agent.core.redfish.shapes import nested, text
 
 METRICS, SENSORS, LEGACY = 0, 10, 20
@@ -39,22 +39,15 @@ CONTEXTS = {
 _AIR = frozenset({"Intake", "Room", "Ambient"})
 
 
-def cooling_chassis(service: Service) -> frozenset[str]:
-    """Chassis that are cooling units: their power is no server's."""
-    units = service.of_kind("CoolingUnit", "HeatExchanger")
-    return frozenset(path for unit in units for path in linked_paths(unit.body, "Chassis"))
-
-
 def environment(found: Findings) -> None:
     """`EnvironmentMetrics` of chassis, processors, cooling units; the parts first.
 
     A Sensor that both a processor and its carrier point to is the processor's.
     """
-    cooling = cooling_chassis(found.service)
     placed = [
         (resource, place)
         for resource in found.service.of_kind("EnvironmentMetrics")
-        if (place := _environment_place(resource, found, cooling))
+        if (place := _environment_place(resource, found))
     ]
     for resource, place in sorted(placed, key=lambda pair: pair[1].node is Node.CHASSIS):
         found.excerpt(resource, "PowerWatts", POWER, place)
@@ -64,9 +57,7 @@ def environment(found: Findings) -> None:
             _ambient(resource, place, found)
 
 
-def _environment_place(
-    resource: Resource, found: Findings, cooling: frozenset[str]
-) -> Place | None:
+def _environment_place(resource: Resource, found: Findings) -> Place | None:
     service, path = found.service, resource.path
     owner = next((above for above, _ in service.ancestry(path)), None)
     kind = owner.kind if owner else ""
@@ -80,12 +71,12 @@ def _environment_place(
     if node_found is not Node.CHASSIS:
         return Place(node=node_found, group=path) if node_found else None
     chassis = service.chassis_of(path)
-    return chassis_place(chassis, is_cooling=chassis in cooling, rank=METRICS)
+    return chassis_place(chassis, found, rank=METRICS)
 
 
-def chassis_place(chassis: str, *, is_cooling: bool, rank: int) -> Place:
+def chassis_place(chassis: str, found: Findings, *, rank: int) -> Place:
     """Where the input of a chassis belongs."""
-    node = Node.CDU if is_cooling else Node.CHASSIS
+    node = Node.CDU if chassis in found.service.cooling else Node.CHASSIS
     return Place(node=node, group=chassis, rank=rank)
 
 
@@ -106,13 +97,12 @@ def _table(resource: Resource, name: str) -> dict[str, object]:
 
 def legacy_input(found: Findings) -> None:
     """`PowerControl` of the older `Power`: the whole first, named parts by their context."""
-    cooling = cooling_chassis(found.service)
     for resource in found.service.of_kind("Power"):
         chassis = found.service.chassis_of(resource.path) or resource.path
         wholes = 0
         for pointer, row in nested(resource.body, "PowerControl"):
             node = CONTEXTS.get(text(row, "PhysicalContext"))
-            place = chassis_place(chassis, is_cooling=chassis in cooling, rank=LEGACY + wholes)
+            place = chassis_place(chassis, found, rank=LEGACY + wholes)
             if node:
                 place = Place(node=node, group=node.value, rank=LEGACY)
             wholes += node is None

@@ -21,7 +21,7 @@ from heatpool_agent.core.redfish.figures import (
     number,
 )
 from heatpool_agent.core.redfish.findings import Finding, Findings, Place
-from heatpool_agent.core.redfish.service import Resource
+from heatpool_agent.core.redfish.service import COOLING, Resource
 from heatpool_agent.core.redfish.shapes import inside, nested, table, text
 
 _FIGURES = (
@@ -33,7 +33,6 @@ _FIGURES = (
     ("ReturnPressurekPa", HOT_PRESSURE),
 )
 _PRIMARY = "PrimaryCoolantConnectors"
-_UNITS = ("CoolingUnit", "HeatExchanger", "ImmersionUnit")
 # Reported against computed heat: the worst pair of honest sensors stays within this.
 _HEAT_FRAC = 0.10
 # States of a pump that stands because it is spare, or is not there.
@@ -45,7 +44,7 @@ _UNKNOWN_STATES = frozenset({"unavailable", "absent"})
 def connectors(found: Findings, *, primary_loop: str) -> None:
     """Each connector's circuit: its secondary side is the sensor's loop, its primary another."""
     for resource in found.service.of_kind("CoolantConnector"):
-        unit = found.service.owner(resource.path, *_UNITS)
+        unit = found.service.owner(resource.path, *COOLING)
         marks = () if _agree(unit, resource.body) else (flags.COOLANT_DIFFERS,)
         place = Place(
             node=Node.CDU,

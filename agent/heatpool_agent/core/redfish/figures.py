@@ -75,18 +75,26 @@ def in_unit(value: float, measure: Measure, unit: str = "") -> float | None:
     name = _unit_name(measure, unit)
     if name is None:
         return None
-    # Joules are told in Wh by the table; the raw joule has no row of its own.
-    factor = J_PER_WH if measure.quantity == "energy_j" else 1
-    return float(scaled(value, name)) * factor
+    if measure.kind is ReadingKind.COUNTER:
+        return float(_exact(value, measure, name))
+    return float(scaled(value, name))
 
 
 def whole_count(value: Any, measure: Measure, unit: str = "") -> int | None:
     """The counter in whole units of its quantity, rounded down so that it never steps back."""
-    name = _unit_name(measure, unit)
-    if name is None:
+    name, told = _unit_name(measure, unit), number(value)
+    if name is None or told is None:
         return None
-    told = exact(Decimal(str(value)), name)
-    return int((told * J_PER_WH if measure.quantity == "energy_j" else Fraction(told)) // 1)
+    # A float of 18 digits is not the whole number that was written.
+    written = value if isinstance(value, int) else told
+    return int(_exact(written, measure, name) // 1)
+
+
+def _exact(value: float | int, measure: Measure, name: str) -> Fraction:
+    """The decimal as written, in the quantity's unit: 65.51 kWh are 65510 Wh, not nearly."""
+    told = exact(Decimal(repr(value)), name)
+    # Joules are told in Wh by the table of units.
+    return told * J_PER_WH if measure.quantity == "energy_j" else told
 
 
 def _unit_name(measure: Measure, unit: str) -> str | None:

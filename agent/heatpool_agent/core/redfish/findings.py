@@ -1,7 +1,8 @@
 """What was found in one pass: figures with their rank, until the last word on each is spoken.
 
 An excerpt and the Sensor at its `DataSourceUri` are one thing and one finding. Its channel is the
-Sensor's path, whether the Sensor was read or not, so that a document that fails once moves nothing.
+Sensor's path, whether the Sensor was read or not, so that a document that fails once moves nothing;
+a coolant circuit's channels are all its connector's.
 """
 
 from dataclasses import dataclass, field
@@ -116,13 +117,15 @@ class Findings:
         inner = table(body, name)
         path = inside(inner.get("DataSourceUri"))
         own_channel = f"{resource.path}{'' if '#' in resource.path else '#'}{pointer}/{name}"
-        channel = path or own_channel
-        if not self._claim(channel, measure):
+        if not self._claim(path or own_channel, measure):
             return None
+        channels = (path or own_channel, own_channel)
         own = _own_word(inner.get("Reading") if inner else body[name], measure)
         sensor = self.service.resources.get(path)
         theirs = self._sensor_word(sensor, measure) if sensor else None
-        return self._settled(own, theirs, channel, own_channel, measure=measure, place=place)
+        # The figures of a coolant circuit belong to one moment and so to one document.
+        ordered = channels[::-1] if place.node is Node.CDU else channels
+        return self._settled(own, theirs, ordered, measure=measure, place=place)
 
     def sensor(self, resource: Resource, measure: Measure, place: Place) -> Finding | None:
         """The figure of a Sensor that no excerpt told."""
@@ -143,7 +146,7 @@ class Findings:
                 event_ns=self.stamp.event_ns,
                 boot_ns=self.stamp.boot_ns,
                 node=place.node,
-                loop=place.loop,
+                loop=loop_of(place, self.stamp),
                 label=place.label,
                 flags=place.flags,
             )
@@ -182,12 +185,12 @@ class Findings:
         self,
         own: _Told | None,
         theirs: _Told | None,
-        channel: str,
-        own_channel: str,
+        channels: tuple[str, str],
         *,
         measure: Measure,
         place: Place,
     ) -> Finding | None:
+        channel, second_channel = channels
         first, second = _order(own, theirs, place.node)
         if first is None:
             return None
@@ -195,8 +198,8 @@ class Findings:
         if second is None or _apart(first, second) <= _SAME_FRAC:
             return kept
         kept.flag(flags.EXCERPT_DIFFERS)
-        if _apart(first, second) > _QUARREL_FRAC and channel != own_channel:
-            self._kept(second, own_channel, measure=measure, place=place).flag(
+        if _apart(first, second) > _QUARREL_FRAC and channel != second_channel:
+            self._kept(second, second_channel, measure=measure, place=place).flag(
                 flags.EXCERPT_DIFFERS, flags.METRICS_CONTRADICTED
             )
         return kept
@@ -219,6 +222,11 @@ class Findings:
         return finding
 
 
+def loop_of(place: Place, stamp: Stamp) -> str:
+    """A circuit is of its own loop or none; power and all else warm the sensor's loop."""
+    return place.loop if place.loop or place.node is Node.CDU else stamp.loop
+
+
 def _at(body: Document, pointer: str) -> Document:
     """The object at a pointer of ours, `/PowerSupplies/0`."""
     for step in pointer.split("/")[1:]:
@@ -236,8 +244,7 @@ def _own_word(written: Any, measure: Measure) -> _Told | None:
 def _order(
     own: _Told | None, theirs: _Told | None, node: Node
 ) -> tuple[_Told | None, _Told | None]:
-    """Who is believed first. The figures of a coolant circuit belong to one moment, so there the
-    Sensor must know its own time to win."""
+    """Who is believed first: the Sensor; of a coolant circuit only if it knows its own time."""
     if own is None or theirs is None:
         return own or theirs, None
     if node is Node.CDU and not theirs.is_dated:

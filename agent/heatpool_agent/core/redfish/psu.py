@@ -41,6 +41,8 @@ def _by_metrics(found: Findings, metrics: Resource, plate: Resource | None) -> N
     if text(table(body, "Status"), "State") in GONE:
         return
     chassis = found.service.chassis_of(part)
+    if chassis in found.service.cooling:
+        return
     marks = (flags.COUNT_DIFFERS,) if found.service.is_miscounted(part) else ()
     into, out = (
         Place(
@@ -63,6 +65,8 @@ def _legacy(found: Findings, resource: Resource, pointer: str, row: Document) ->
     if text(table(row, "Status"), "State") in GONE:
         return
     chassis = found.service.chassis_of(resource.path) or resource.path
+    if chassis in found.service.cooling:
+        return
     part = f"{resource.path}#{pointer}"
     into, out = (
         Place(

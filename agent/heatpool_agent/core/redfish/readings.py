@@ -6,7 +6,7 @@ from heatpool_agent.core.decode import Stamp
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.redfish import chassis, coolant, flags, psu, sensors
 from heatpool_agent.core.redfish.document import Document
-from heatpool_agent.core.redfish.findings import Finding, Findings
+from heatpool_agent.core.redfish.findings import Finding, Findings, loop_of
 from heatpool_agent.core.redfish.service import Service, linked_paths, service_of
 from heatpool_agent.core.redfish.shapes import duration_s
 
@@ -109,8 +109,7 @@ def _reading(finding: Finding, stamp: Stamp) -> Reading:
         node=place.node,
         u=finding.u,
         label=place.label,
-        # Only a circuit's figures are of one loop for certain; power warms the sensor's own.
-        loop=place.loop if place.loop or place.node is Node.CDU else stamp.loop,
+        loop=loop_of(place, stamp),
         flags=tuple(finding.flags),
         raw=finding.raw,
         generation=finding.generation,

@@ -2,12 +2,7 @@
 
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.redfish import flags
-from heatpool_agent.core.redfish.chassis import (
-    CONTEXTS,
-    SENSORS,
-    chassis_place,
-    cooling_chassis,
-)
+from heatpool_agent.core.redfish.chassis import CONTEXTS, SENSORS, chassis_place
 from heatpool_agent.core.redfish.figures import AMBIENT, ENERGY_J, ENERGY_KWH, POWER, Measure
 from heatpool_agent.core.redfish.findings import Findings, Place
 from heatpool_agent.core.redfish.service import Resource
@@ -34,13 +29,12 @@ def by_context(found: Findings) -> None:
     """Power and energy of chassis, supplies and parts, each by its context."""
     service = found.service
     pointed = _controlled(found)
-    cooling = cooling_chassis(service)
     sets = {words_of(text(sensor.body, "Id")) for sensor in service.of_kind("Sensor")}
     for sensor in service.of_kind("Sensor"):
         measure = _MEASURES.get(text(sensor.body, "ReadingType"))
         if measure is None or found.is_claimed(sensor):
             continue
-        place = _place(sensor, measure, found, pointed, is_cooling=cooling)
+        place = _place(sensor, measure, found, pointed)
         if place and _is_twin(sensor, sets):
             place = _flagged(place, flags.SET_COPY)
         if place:
@@ -74,21 +68,20 @@ def _place(
     measure: Measure,
     found: Findings,
     pointed: frozenset[tuple[str, ...]],
-    *,
-    is_cooling: frozenset[str],
 ) -> Place | None:
     context = text(sensor.body, "PhysicalContext")
     chassis = found.service.chassis_of(sensor.path)
     if measure is AMBIENT:
-        is_air = context == "Intake" and chassis not in is_cooling
+        is_air = context == "Intake" and chassis not in found.service.cooling
         return Place(node=Node.CHASSIS, group=chassis) if is_air else None
     rank = SENSORS + (_JOULE if measure is ENERGY_J else 0)
     if _thing(sensor, found) in pointed:
-        return chassis_place(chassis, is_cooling=chassis in is_cooling, rank=rank)
+        return chassis_place(chassis, found, rank=rank)
     if context == "Chassis":
-        return _whole(sensor, chassis, rank, is_cooling=chassis in is_cooling)
+        return _whole(sensor, chassis, rank, found)
     if context == "PowerSupply":
-        return _psu(sensor, chassis, rank)
+        # What a cooling unit's own supplies take in warms no loop of ours.
+        return None if chassis in found.service.cooling else _psu(sensor, chassis, rank)
     if node := CONTEXTS.get(context):
         rank += 2 * _SUB_RANK.get(text(sensor.body, "PhysicalSubContext"), 1)
         label = text(sensor.body, "Name")
@@ -96,7 +89,7 @@ def _place(
     return None
 
 
-def _whole(sensor: Resource, chassis: str, rank: int, *, is_cooling: bool) -> Place:
+def _whole(sensor: Resource, chassis: str, rank: int, found: Findings) -> Place:
     words = set(words_of(text(sensor.body, "Id")))
     if _direction(sensor) == "Output":
         # What a shelf gives out is what its supplies give out.
@@ -104,7 +97,7 @@ def _whole(sensor: Resource, chassis: str, rank: int, *, is_cooling: bool) -> Pl
         return Place(node=Node.PSU_OUT, group=group, rank=rank + _OTHER)
     is_part = not words & {"total", "system", "chassis"} and bool(words - _QUALIFIERS)
     rank += _OTHER if is_part else _WHOLE
-    return chassis_place(chassis, is_cooling=is_cooling, rank=rank)
+    return chassis_place(chassis, found, rank=rank)
 
 
 def _psu(sensor: Resource, chassis: str, rank: int) -> Place | None:

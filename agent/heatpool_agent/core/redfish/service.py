@@ -9,6 +9,7 @@ from heatpool_agent.core.redfish.links import followed, resources_in
 from heatpool_agent.core.redfish.shapes import inside, kind_of, nested, plain, rows, table
 
 _MAX_STEPS = 8
+COOLING = ("CoolingUnit", "HeatExchanger", "ImmersionUnit")
 _LISTS = ("Members", "LeakDetectors")
 
 
@@ -31,6 +32,8 @@ class Service:
     owners: Mapping[str, tuple[str, str]]
     # Collections that say another number of members than they hold.
     miscounted: frozenset[str]
+    # Chassis that are cooling units: their power is no server's.
+    cooling: frozenset[str]
 
     def of_kind(self, *kinds: str) -> Iterable[Resource]:
         """The resources of these kinds, in the order of the documents."""
@@ -82,6 +85,12 @@ def service_of(documents: Mapping[str, Document]) -> Service:
         by_kind={kind: tuple(found) for kind, found in by_kind.items()},
         owners=_owners(resources),
         miscounted=frozenset(path for path, held in resources.items() if _miscounts(held.body)),
+        cooling=frozenset(
+            path
+            for unit in resources.values()
+            if unit.kind in COOLING
+            for path in linked_paths(unit.body, "Chassis")
+        ),
     )
 
 

@@ -26,7 +26,7 @@ _DURATION = re.compile(
 )
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 # Dots may hide behind their escapes; a backslash is a slash to some servers.
-_CLIMBS = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_CLIMBS = re.compile(r"(/|%2f)(\.|%2e){1,2}(/|%2f|$)", re.IGNORECASE)
 _ROOT = "/redfish/"
 
 
@@ -65,9 +65,9 @@ def inside(link: Any) -> str:
     if not isinstance(link, str) or not f"{link}/".startswith(_ROOT):
         return ""
     path = link.partition("#")[0]
-    if "\\" in path or "//" in path or _CLIMBS.search(path.partition("?")[0]):
+    if "\\" in path or _CLIMBS.search(path.partition("?")[0]):
         return ""
-    if any(character <= " " for character in path):
+    if not path.isascii() or any(character <= " " for character in path):
         return ""
     return path.rstrip("/") if "?" not in path else path
 
