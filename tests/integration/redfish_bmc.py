@@ -1,5 +1,6 @@
 """A small tree behind the simulator's Redfish service, and a client that asks it."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -124,10 +125,7 @@ class Client:
         url = URL(self.base + path, encoded=True)
         async with self._web.request(method, url, headers=headers, **more) as answer:
             body = await answer.read()
-            is_json = answer.content_type == "application/json" and body
-            tree = None
-            if is_json:
-                tree = await answer.json() if _is_whole(body) else None
+            tree = _tree(body)
             return Answer(status=answer.status, headers=answer.headers, body=body, tree=tree)
 
     async def get(self, path: str, **more: Any) -> Answer:
@@ -143,8 +141,12 @@ class Client:
         return answer
 
 
-def _is_whole(body: bytes) -> bool:
-    return body.rstrip().endswith((b"}", b"]"))
+def _tree(body: bytes) -> Any:
+    """What the body says as JSON; None when it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 @asynccontextmanager

@@ -168,6 +168,7 @@ async def test_a_collection_comes_in_pages(
         ("/Chassis?only&$top=1", 400, "QueryCombinationInvalid"),
         ("/Chassis?$expand=x", 400, "QueryParameterValueTypeError"),
         ("/Chassis?$expand=.($levels=9)", 400, "QueryParameterOutOfRange"),
+        ("/Chassis?$skiptoken=2", 404, "ResourceMissingAtURI"),
         ("/Chassis?$filter=x", 501, "QueryNotSupported"),
         ("/Chassis?$select=Id", 501, "QueryNotSupported"),
     ],

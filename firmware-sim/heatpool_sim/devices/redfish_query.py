@@ -16,6 +16,9 @@ def answered(resource: Resource, query: Mapping[str, str], find: Find) -> Resour
     Raises:
         ChangeRefused: the query cannot be answered here.
     """
+    if "$skiptoken" in query:
+        # A page that a capture's own nextLink promises; had it been caught, the tree would hold it.
+        raise ChangeRefused("ResourceMissingAtURI", f"$skiptoken={query['$skiptoken']}")
     known = {"$skip", "$top", "$expand", "only"}
     if any(name.startswith("$") and name not in known for name in query):
         raise ChangeRefused("QueryNotSupported")

@@ -6,7 +6,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -49,6 +49,7 @@ class RedfishService:
         self._tls = tls
         self._faults = faults
         self._slow_s = slow_s
+        self._ending = asyncio.Event()
         self._in_flight = 0
         self.requests = 0
         self.most_in_flight = 0
@@ -69,6 +70,7 @@ class RedfishService:
         host, port = self._at
         runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=_GOODBYE_S)
         await runner.setup()
+        self._ending.clear()
         try:
             try:
                 await web.TCPSite(runner, host, port, ssl_context=self._tls).start()
@@ -80,14 +82,21 @@ class RedfishService:
                 raise HeatpoolError(text) from error
             yield Address(host=host, port=runner.addresses[0][1])
         finally:
+            self._ending.set()
             await runner.cleanup()
+
+    async def _dawdle(self) -> None:
+        """Waits as long as a slow BMC does, or until this one ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._slow_s):
+                await self._ending.wait()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         with self._counted():
             faults = self._faults()
             if garble.SLOW in faults:
-                await asyncio.sleep(self._slow_s)
-            if garble.SILENT in faults:
+                await self._dawdle()
+            if garble.SILENT in faults or self._ending.is_set():
                 _hang_up(request)
                 return web.Response()
             return await self._answer(request, faults)
