@@ -1,22 +1,23 @@
-"""Heat meters on M-Bus behind a TCP gateway, read by primary address.
+"""Heat meters on M-Bus, behind a TCP gateway or at a serial port, by primary or secondary address.
 
-What the bytes mean is `core.mbus`; what they mean to us `core.decode`. Meters that share a
-gateway share its one connection, and a bus carries one talk at a time.
+What the bytes mean is `core.mbus`; what they mean to us `core.decode`. Meters that share a bus
+share its line (`mbus_line`), and a bus carries one talk at a time.
 """
 
 import asyncio
+import math
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
-from weakref import WeakValueDictionary
 
 import msgspec
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone, WireError
 from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.decode import Stamp, heat_readings
-from heatpool_agent.core.endpoint import TcpUrl, endpoint
 from heatpool_agent.core.mbus import (
     HeatView,
     Telegram,
@@ -24,113 +25,100 @@ from heatpool_agent.core.mbus import (
     heat_view,
     request_frame,
     reset_frame,
-    split_frame,
 )
-from heatpool_agent.core.mbus_frames import ACK
+from heatpool_agent.core.mbus_frames import ACK, SELECTED, select_frame
+from heatpool_agent.core.mbus_hide import hidden
+from heatpool_agent.core.mbus_link import Secondary, secondary_of
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.ports import Clock, Roots, Sensor
+from heatpool_agent.ports import Clock, Roots, Sensor, Tape
+from heatpool_agent.sensors.mbus_line import Line, leave, line_to
 
+# A meter on a battery lives for years if it is asked rarely; billing has its own pace.
+PERIOD_S = 900.0
 # Meters with load profiles send a few; one that never stops would hold the bus for good.
 MAX_TELEGRAMS = 16
-# A gateway that holds more than a long frame (261 bytes) sends it in several pieces anyway.
-READ_BYTES = 512
+# Not every meter says that it was let go.
+GOODBYE_S = 0.5
+NS_PER_S = 1_000_000_000
+# Numbers of meters become others in a recording, the same for one meter while this program runs.
+_HIDING_KEY = os.urandom(16)
+
+Url = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=(
+            r"^(tcp://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]@ ]+):[0-9]{1,5}|serial:/[^? ]+(\?baud=[0-9]+)?)$"
+        )
+    ),
+]
 
 
 class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Gateway and primary address of one meter."""
+    """Where the bus is, and which of its meters: by `address` or by `secondary`.
 
-    url: TcpUrl
-    address: Annotated[int, msgspec.Meta(ge=0, le=250)]
+    `meter_id`, where given, is the meter that is expected: readings of another are marked.
+    """
+
+    url: Url
+    address: Annotated[int, msgspec.Meta(ge=0, le=250)] | None = None
+    secondary: str = ""
+    meter_id: str = ""
 
 
 def open(config: Config, roots: Roots, clock: Clock) -> AbstractAsyncContextManager[Sensor]:
     """The sensor, not yet connected.
 
     Raises:
-        ConfigError: on entering, if the url cannot be used.
+        ConfigError: on entering, if the meter is not named as it must be.
     """
-    return _opened(config, clock)
+    return _opened(config, roots.tape, clock)
 
 
 @asynccontextmanager
-async def _opened(config: Config, clock: Clock) -> AsyncIterator[Sensor]:
-    try:
-        line = _line_to(*endpoint(config.url))
-    except ValueError as error:
-        raise ConfigError([str(error)]) from error
-    sensor = MbusSensor(config, line, clock)
+async def _opened(config: Config, tape: Tape, clock: Clock) -> AsyncIterator[Sensor]:
+    target = _target(config)
+    sensor = MbusSensor(config, target, line_to(config.url), tape=tape, clock=clock)
     try:
         yield sensor
     finally:
         await sensor.close()
 
 
-class _Line:
-    """The connection to one gateway; `session` counts how often it was opened."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.lock = asyncio.Lock()
-        self.session = 0
-        self.users = 0
-        self._host = host
-        self._port = port
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def ask(self, frame: bytes) -> bytes:
-        """The next frame after `frame` was sent; WireError if what comes can be none."""
-        reader, writer = await self.connected()
-        writer.write(frame)
-        await writer.drain()
-        data = b""
-        while True:
-            if not (piece := await reader.read(READ_BYTES)):
-                raise ConnectionResetError("the gateway closed the connection")
-            answer, rest = split_frame(data := data + piece)
-            if rest and answer is not None:
-                raise WireError(f"{len(rest)} bytes after the answer", offset=len(answer))
-            if answer is not None:
-                return answer
-
-    async def connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Both ends of the connection, opened anew if it was lost."""
-        # Gateways close idle lines; that is no fault of the meter.
-        if self._reader is not None and self._reader.at_eof():
-            self.hang_up()
-        if self._reader is None or self._writer is None:
-            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-            self.session += 1
-        return self._reader, self._writer
-
-    def hang_up(self) -> None:
-        """Drops the connection and whatever may still come on it."""
-        if self._writer is not None:
-            self._writer.close()
-        self._reader = self._writer = None
-
-
-# Lines in use by (host, port); a line goes when its last sensor does.
-_LINES: WeakValueDictionary[tuple[str, int], _Line] = WeakValueDictionary()
-
-
-def _line_to(host: str, port: int) -> _Line:
-    line = _LINES.get((host, port)) or _Line(host, port)
-    _LINES[host, port] = line
-    line.users += 1
-    return line
+def _target(config: Config) -> int | Secondary:
+    if (config.address is None) == (not config.secondary):
+        raise ConfigError(["address, secondary: exactly one of the two must name the meter"])
+    if config.address is not None:
+        return config.address
+    try:
+        return secondary_of(config.secondary)
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
 
 
 class MbusSensor:
     """One meter on a bus."""
 
-    def __init__(self, config: Config, line: _Line, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, target: int | Secondary, line: Line, *, tape: Tape, clock: Clock
+    ) -> None:
         self._config = config
+        self._secondary = None if isinstance(target, int) else target
+        # Where its requests go: a selected meter answers at an address of its own.
+        self._address = target if isinstance(target, int) else SELECTED
         self._line = line
+        self._tape = tape
         self._clock = clock
-        self._session = 0
+        self._session = -1
         self._fcb = True
         self._is_closed = False
-        self._where = f"{config.url} address {config.address}"
+        self._rests_until_ns = 0
+        self._deadline_s = 0.0
+        self._name = (
+            f"address {self._address}"
+            if self._secondary is None
+            else f"secondary address {config.secondary}"
+        )
+        self._where = f"{config.url} {self._name}"
 
     async def probe(self) -> Sequence[str]:
         """Channels that the meter shows now."""
@@ -141,9 +129,10 @@ class MbusSensor:
 
         Raises:
             SensorBusy: the meter asks for patience.
-            SensorGone: no connection, no answer in time, a broken one, or no heat meter.
+            SensorGone: no line, no answer in time, a broken one, or no heat meter.
         """
-        async with self._line.lock:
+        self._check_rest()
+        async with self._bus():
             telegram = await self._exchange()
         stamp = Stamp(
             sensor=self._config.id,
@@ -157,30 +146,53 @@ class MbusSensor:
         """Leaves the line; the last meter on it hangs up."""
         if not self._is_closed:
             self._is_closed = True
-            self._line.users -= 1
-        if self._line.users == 0:
-            self._line.hang_up()
+            leave(self._line)
+
+    @asynccontextmanager
+    async def _bus(self) -> AsyncIterator[None]:
+        """The bus for this meter alone; who waits for others too long comes again later."""
+        most_s = self._config.timeout_s / 2
+        try:
+            async with asyncio.timeout(most_s):
+                await self._line.lock.acquire()
+        except TimeoutError as error:
+            raise SensorBusy(
+                f"{self._where}: other meters kept the bus for {most_s:g} s; "
+                "read them less often, or raise timeout_s"
+            ) from error
+        try:
+            yield
+        finally:
+            self._line.lock.release()
+
+    def _check_rest(self) -> None:
+        """A meter that counts its readouts is not asked again before its time, whoever wants to."""
+        left_ns = self._rests_until_ns - self._clock.boot_ns()
+        if left_ns > 0:
+            raise SensorBusy(
+                f"{self._where}: the meter gives no more readouts for now",
+                wait_s=left_ns / NS_PER_S,
+            )
 
     async def _exchange(self) -> Telegram:
-        # After any failure the connection goes: what still comes must not meet the next request.
+        # After any failure the line goes: what still comes must not meet the next request.
         is_clean = False
+        self._deadline_s = asyncio.get_running_loop().time() + self._config.timeout_s
         try:
-            async with asyncio.timeout(self._config.timeout_s):
-                telegram = await self._telegram()
+            telegram = await self._telegram()
             is_clean = True
-        except SensorBusy:
+        except SensorBusy as busy:
             # The line is well, but where in its telegrams the meter stands is not known.
-            is_clean, self._session = True, 0
+            is_clean, self._session = True, -1
+            if busy.wait_s:
+                self._rests_until_ns = self._clock.boot_ns() + round(busy.wait_s * NS_PER_S)
             raise
         except TimeoutError as error:
-            raise SensorGone(
-                f"{self._where}: no whole answer in {self._config.timeout_s:g} s",
-                fix="check address, bus voltage and baud rate of the gateway, or raise timeout_s",
-            ) from error
+            silence = self._line.silence or f"no whole answer in {self._config.timeout_s:g} s"
+            raise SensorGone(f"{self._where}: {silence}", fix=self._line.silent_fix) from error
         except OSError as error:
             raise SensorGone(
-                f"{self._where}: {error.strerror or error}",
-                fix="check power and network of the gateway, and that nobody else is connected",
+                f"{self._where}: {error.strerror or error}", fix=self._line.lost_fix
             ) from error
         except WireError as error:
             raise SensorGone(f"{self._where}: {error}", fix=self._broken_fix()) from error
@@ -190,44 +202,99 @@ class MbusSensor:
         return telegram
 
     def _broken_fix(self) -> str:
-        return f"check the wiring, and that only one meter has address {self._config.address}"
+        if self._secondary is None:
+            return f"check the wiring, and that only one meter has {self._name}"
+        return (
+            f"check the wiring, and that only one meter fits {self._name}: "
+            "fewer F, or manufacturer, version and medium too"
+        )
 
     async def _telegram(self) -> Telegram:
         """All telegrams of one readout as one."""
-        await self._reset_link()
-        first = telegram = await self._next_telegram()
+        await self._begin()
+        first = telegram = await self._next_telegram(1)
         records = list(first.records)
-        for _ in range(MAX_TELEGRAMS - 1):
+        for number in range(2, MAX_TELEGRAMS + 1):
             if not telegram.more_follows:
-                return replace(first, records=tuple(records), more_follows=False)
-            telegram = await self._next_telegram()
+                break
+            telegram = await self._next_telegram(number)
             records += telegram.records
-        raise WireError(f"more than {MAX_TELEGRAMS} telegrams in one readout")
+        if telegram.more_follows:
+            raise WireError(f"more than {MAX_TELEGRAMS} telegrams in one readout")
+        if self._secondary is not None:
+            await self._let_go()
+        return replace(first, records=tuple(records), more_follows=False)
 
-    async def _reset_link(self) -> None:
-        """Sets the meter's link to its start, once per connection."""
-        await self._line.connected()
-        if self._session == self._line.session:
+    async def _begin(self) -> None:
+        """Selects the meter for this readout, or resets its link once per opened line."""
+        if self._secondary is not None:
+            frame = select_frame(self._secondary.to_bytes())
+            await self._acknowledged("select", frame)
+        elif not self._is_linked():
+            await self._acknowledged(f"reset {self._name}", reset_frame(self._address))
+        else:
             return
-        answer = await self._line.ask(reset_frame(self._config.address))
-        if answer != ACK:
-            raise WireError(f"{answer[:8].hex(' ').upper()} came where E5 should acknowledge")
         self._session, self._fcb = self._line.session, True
 
-    async def _next_telegram(self) -> Telegram:
-        answer = await self._line.ask(request_frame(self._config.address, fcb=self._fcb))
+    def _is_linked(self) -> bool:
+        is_open = self._tape.is_playing or self._line.is_open
+        return is_open and self._session == self._line.session
+
+    async def _acknowledged(self, request: str, frame: bytes) -> None:
+        answer = await self._ask(request, frame)
+        if answer != ACK:
+            shown = answer[:8].hex(" ").upper()
+            raise WireError(f"{shown} came where E5 should acknowledge")
+
+    async def _let_go(self) -> None:
+        """Deselects the meter, so that it stays out of the next talk."""
+        frame = reset_frame(SELECTED)
+        try:
+            await self._ask("deselect", frame, most_s=GOODBYE_S)
+        except (TimeoutError, WireError):
+            # It answered already; a late E5 must not meet the next request, though.
+            self._line.hang_up()
+
+    async def _next_telegram(self, number: int) -> Telegram:
+        request = f"telegram {number} of {self._name}"
+        if self._secondary is not None:
+            request = f"telegram {number} of the selected meter"
+        answer = await self._ask(request, request_frame(self._address, fcb=self._fcb))
         # Only what arrived whole is ticked off; else the meter would skip a telegram.
         self._fcb = not self._fcb
         telegram = decode(answer)
-        if telegram.address != self._config.address:
-            raise WireError(f"address {telegram.address} answered", offset=5)
+        self._check_sender(telegram)
         return telegram
+
+    def _check_sender(self, telegram: Telegram) -> None:
+        if self._secondary is None:
+            if telegram.address != self._address:
+                raise WireError(f"address {telegram.address} answered", offset=5)
+        elif telegram.header is not None and not self._tape.is_playing:
+            # A recording holds other numbers than the meter's own.
+            if not self._secondary.fits(telegram.header):
+                raise WireError(f"meter {telegram.header.id} answered", offset=7)
+
+    async def _ask(self, request: str, frame: bytes, *, most_s: float = math.inf) -> bytes:
+        """One exchange, by tape or line; `request` names no number of the meter."""
+
+        async def ask() -> bytes:
+            limit_s = asyncio.get_running_loop().time() + most_s
+            async with asyncio.timeout_at(min(self._deadline_s, limit_s)):
+                return await self._line.ask(frame)
+
+        return await self._tape.exchange(request, ask, hide=partial(hidden, key=_HIDING_KEY))
 
     def _heat_view(self, telegram: Telegram) -> HeatView:
         view = heat_view(telegram)
-        if "not_heat" in view.flags and telegram.header is not None:
+        header = telegram.header
+        if "not_heat" in view.flags and header is not None:
             raise SensorGone(
-                f"{self._where}: is a meter of {telegram.header.medium_name}, not of heat",
+                f"{self._where}: is a meter of {header.medium_name}, not of heat",
                 fix="name the address of the heat meter",
             )
+        expected = self._config.meter_id
+        names = (view.meter_id, header.id if header is not None else None)
+        if expected and expected not in names and not self._tape.is_playing:
+            return replace(view, flags=(*view.flags, "other_meter"))
         return view

@@ -10,6 +10,7 @@ from heatpool_sim.plant.meter import Meter, MeterState
 from heatpool_sim.ports import Address, Twin
 
 _SILENT = frozenset({"offline", "meter_offline"})
+_MOST_NUMBER = 99_999_999
 _FRAME_COUNT, _IS_COUNTED = 0x20, 0x10  # the frame count bit, and the one that says it counts
 
 
@@ -45,8 +46,8 @@ class MbusMeter:
         meter, state = self._shown(plant)
         frame = self._frame(plant, meter, state)
         if "meter_collision" in plant.faults:
-            # A second meter of the same address, one number further, speaks in the same moment.
-            twin = replace(meter, number=meter.number + 1)
+            # A second meter of the same address speaks in the same moment.
+            twin = replace(meter, number=_MOST_NUMBER - meter.number)
             frame = telegram.together([frame, self._frame(plant, twin, state)])
         return telegram.with_wrong_checksum(frame) if "checksum_wrong" in plant.faults else frame
 
