@@ -1,24 +1,24 @@
 """Electric power of one host at the wall: the best cover of one tree, no node counted twice.
 
-site_meter > pdu > psu_in > psu_out > components > model of the host. Overlapping nodes are never
-added: core lies in package, a twin or mirrored zone repeats one, psys repeats both. What no node
-covers is a named remainder with its own doubt. Constants equal `data/priors.toml` (tested).
+site_meter > pdu > chassis > psu_in > psu_out > components > model of the host. Overlapping nodes
+are never added: core lies in package, package and GPU lie in a module, a twin or mirrored zone
+repeats one, psys repeats packages and board. What no node covers is a named remainder with its
+own doubt. Constants equal `data/priors.toml` (tested).
 """
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
-from heatpool_agent.core.plausible import is_admitted
-from heatpool_agent.core.reading import Node, Reading, ReadingKind
-from heatpool_agent.core.totals import Step
-
-TWIN = "twin"
+from heatpool_agent.core.levels import HostLoad as HostLoad
+from heatpool_agent.core.levels import Levels, Seen, levels
+from heatpool_agent.core.levels import NodePower as NodePower
+from heatpool_agent.core.reading import Node
 
 # Standard, relative to the reading: physics.md 5.3 and 5.4.
 INPUT_U_FRAC = 0.03
+CHASSIS_U_FRAC = 0.05
 COMPONENTS_U_FRAC = 0.15
 HOST_U_FRAC = 0.40
 CPU_U_FRAC = 0.06
@@ -33,9 +33,15 @@ DRAM_PER_PACKAGE_W = 15.0
 DRAM_PER_PACKAGE_W_U = 10.0
 BOARD_PER_PACKAGE_W = 40.0
 BOARD_PER_PACKAGE_W_U = 20.0
+# The same without its drives, where these are measured.
+BARE_BOARD_PER_PACKAGE_W = 30.0
+BARE_BOARD_PER_PACKAGE_W_U = 15.0
 # Fans and the losses of the regulators rise with what they serve.
 FANS_FRAC = 0.15
 FANS_FRAC_U = 0.08
+# The regulators alone, where fans are measured.
+REGULATORS_FRAC = 0.075
+REGULATORS_FRAC_U = 0.015
 # At the wall, per logical CPU.
 IDLE_PER_CPU_W = 0.63
 FULL_PER_CPU_W = 3.35
@@ -44,73 +50,47 @@ LOAD_UNKNOWN_U_FRAC = 0.40
 # Power meters of boards and supplies resolve 1 W: no doubt is smaller.
 LEAST_U_W = 1.0
 
-_INPUTS = (Node.SITE_METER, Node.PDU, Node.PSU_IN)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodePower:
-    """Mean electric power of one node, W, over the span that the estimate is for."""
-
-    node: Node
-    channel: str
-    power_w: float
-    power_w_u: float | None = None
-    flags: tuple[str, ...] = ()
-    sensor: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostLoad:
-    """What is known of a host without any power sensor; absent share of busy time is None."""
-
-    busy_frac: float | None
-    logical_cpu_count: int
+INPUTS = (Node.SITE_METER, Node.PDU, Node.CHASSIS, Node.PSU_IN)
+# Behind the supply, outermost first; what lies in a module or in psys is left out with it.
+_BEHIND = {
+    Node.MODULE: GPU_U_FRAC,
+    Node.PSYS: CPU_U_FRAC,
+    Node.PACKAGE: CPU_U_FRAC,
+    Node.DRAM: CPU_U_FRAC,
+    Node.GPU: GPU_U_FRAC,
+    Node.CHIP: RAIL_U_FRAC,
+    Node.BOARD: RAIL_U_FRAC,
+    Node.FAN: RAIL_U_FRAC,
+    Node.DRIVE: RAIL_U_FRAC,
+}
+_INSIDE = {
+    Node.MODULE: (Node.PSYS, Node.PACKAGE, Node.GPU),
+    Node.PSYS: (Node.PACKAGE, Node.DRAM, Node.BOARD),
+}
+# Without one of these that is known to exist the sum of components would under-report.
+_NEEDED = frozenset({Node.MODULE, Node.PACKAGE, Node.DRAM, Node.GPU, Node.CHIP, Node.BOARD})
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One covered or assumed share behind the power supply, W."""
+class Part:
+    """One share of a whole, W: measured where it lies, assumed, or what is left over."""
 
     name: str
     power_w: float
     power_w_u: float
+    is_measured: bool = True
 
 
-def node_powers(
-    readings: Sequence[Reading], steps: Mapping[tuple[str, str], Step]
-) -> tuple[NodePower, ...]:
-    """Power of each channel, W: from its counter's step where there is one, else its gauge.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """A host's power at the wall, the level that it was taken from, and what it consists of.
 
-    `steps` are those of `totals`, by sensor and channel. Refused readings are left out.
+    The parts add up to the whole.
     """
-    found: dict[tuple[str, str], NodePower] = {}
-    for reading in readings:
-        key = (reading.sensor, reading.channel)
-        step = steps.get(key)
-        is_counter = reading.kind is ReadingKind.COUNTER and step is not None
-        power_w = step.power_w if is_counter and step else _gauge_w(reading)
-        if power_w is None or not is_admitted(reading):
-            continue
-        if is_counter or key not in found:
-            found[key] = NodePower(
-                sensor=reading.sensor,
-                node=reading.node,
-                channel=reading.channel,
-                power_w=power_w,
-                power_w_u=None if is_counter else reading.u,
-                flags=reading.flags,
-            )
-    return tuple(found.values())
 
-
-def host_load(readings: Sequence[Reading]) -> HostLoad | None:
-    """What the readings of `host` say; None without the number of logical CPUs."""
-    told = {r.quantity: r.value for r in readings if r.node is Node.HOST and is_admitted(r)}
-    if "logical_cpu_count" not in told:
-        return None
-    return HostLoad(
-        busy_frac=told.get("busy_frac"), logical_cpu_count=int(told["logical_cpu_count"])
-    )
+    level: str
+    whole: Estimate
+    parts: tuple[Part, ...] = ()
 
 
 def electric_power(
@@ -118,27 +98,51 @@ def electric_power(
     *,
     load: HostLoad | None = None,
     mirrored: Collection[tuple[str, str]] = (),
-    known: Mapping[Node, int] | None = None,
+    known: Collection[Seen] = (),
 ) -> Estimate | None:
-    """Electric power at the wall, W, with its doubt, class and the nodes used; None: no idea.
+    """Electric power of one host at the wall, W; None: no idea. For all of it, see `cover`."""
+    found = levels(powers, mirrored=mirrored, known=known)
+    # What psys counts differs from board to board: it takes proof, and time (`tree`).
+    found[Node.PSYS] = ()
+    best = cover(found, load=load)
+    return best.whole if best else None
 
-    `mirrored` are pairs of channels that show one thing (`mirrors`); `known` is how many channels
-    each node has: a level of which one is silent is passed over instead of under-reporting.
-    Source: physics.md 5.1, 5.3, 5.4; agent.md 6 B.
+
+def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:
+    """The best cover of one host, W, with its parts; None: no idea.
+
+    `levels` are empty where a channel is silent. Source: physics.md 5.1, 5.3, 5.4.
     """
-    counted = _without_mirrors(_without_repeats(powers), mirrored)
-    at = {node: [p for p in counted if p.node is node] for node in Node}
-    speaking = Counter(p.node for p in powers)
-    whole = {node for node in Node if speaking[node] >= (known or {}).get(node, 0)}
-    for node in _INPUTS:
-        if at[node] and node in whole:
-            return _input(node, at[node])
-    if at[Node.PSU_OUT] and Node.PSU_OUT in whole:
-        return _output(at[Node.PSU_OUT])
-    parts = (Node.PACKAGE, Node.DRAM, Node.GPU, Node.CHIP, Node.BOARD)
-    if any(at[node] for node in parts) and whole.issuperset(parts):
-        return _components(at, load)
-    return _host(load)
+    for node in INPUTS:
+        if levels.get(node):
+            whole = input_power(node, levels[node])
+            return Cover(level=node.value, whole=whole, parts=_inside(levels, whole))
+    if levels.get(Node.PSU_OUT):
+        return _output(levels)
+    return _components(levels, load) or _host(load)
+
+
+def input_power(node: Node, powers: Sequence[NodePower]) -> Estimate:
+    """Power that meters before the supplies show together, W, class B."""
+    u_frac = CHASSIS_U_FRAC if node is Node.CHASSIS else INPUT_U_FRAC
+    power_w = sum(p.power_w for p in powers)
+    # Meters of one make err alike: their doubts add up, they do not average out.
+    power_w_u = sum(p.power_w_u or u_frac * abs(p.power_w) for p in powers)
+    return _estimate(power_w, power_w_u, QualityClass.B, (f"nodes:{node.value}",))
+
+
+def covered_parts(levels: Levels) -> tuple[Part, ...]:
+    """What is measured behind the supply, W, each thing once: modules before what lies in them."""
+    open_levels = dict(_open(levels))
+    return tuple(
+        Part(
+            node.value,
+            sum(p.power_w for p in open_levels[node]),
+            sum(p.power_w_u or u_frac * abs(p.power_w) for p in open_levels[node]),
+        )
+        for node, u_frac in _BEHIND.items()
+        if open_levels.get(node)
+    )
 
 
 def host_power_w(load: HostLoad) -> float:
@@ -148,56 +152,54 @@ def host_power_w(load: HostLoad) -> float:
     return load.logical_cpu_count * per_cpu_w
 
 
-def _gauge_w(reading: Reading) -> float | None:
-    is_power = reading.quantity == "power_w" and reading.kind is ReadingKind.GAUGE
-    return reading.value if is_power else None
+def _open(levels: Levels) -> list[tuple[Node, Sequence[NodePower]]]:
+    """The levels that do not lie inside another one that speaks."""
+    hidden = {inner for outer, within in _INSIDE.items() if levels.get(outer) for inner in within}
+    return [(node, level) for node, level in levels.items() if node not in hidden]
 
 
-def _without_repeats(powers: Sequence[NodePower]) -> list[NodePower]:
-    """Without twins, and with the packages of one witness: powercap, or else the board's chips."""
-    counted = [p for p in powers if TWIN not in p.flags]
-    packages = [p for p in counted if p.node is Node.PACKAGE]
-    if not any(p.channel.startswith("powercap/") for p in packages):
-        return counted
-    return [
-        p for p in counted if p.node is not Node.PACKAGE or p.channel.startswith("powercap/")
-    ]  # fmt: skip
+def _inside(levels: Levels, whole: Estimate) -> tuple[Part, ...]:
+    """The parts of what comes in: the supply's loss, what is measured behind it, and the rest."""
+    if out := levels.get(Node.PSU_OUT):
+        out_w = sum(p.power_w for p in out)
+        loss_w_u = hypot(whole.u, PSU_OUT_U_FRAC * out_w)
+        loss = Part("psu_loss", whole.value - out_w, loss_w_u, is_measured=False)
+    else:
+        loss = _assumed_loss(whole.value)
+    return _with_rest(whole, (*covered_parts(levels), loss))
 
 
-def _without_mirrors(
-    powers: Sequence[NodePower], mirrored: Collection[tuple[str, str]]
-) -> list[NodePower]:
-    # A channel is dropped for one that counts, never for one that was itself left out.
-    counted = {p.channel for p in powers}
-    dropped = {repeat for kept, repeat in mirrored if kept in counted}
-    return [p for p in powers if p.channel not in dropped]
+def _assumed_loss(input_w: float) -> Part:
+    loss_w, loss_w_u = (1 - PSU_EFFICIENCY) * input_w, PSU_EFFICIENCY_U * input_w
+    return Part("psu_loss", loss_w, loss_w_u, is_measured=False)
 
 
-def _input(node: Node, powers: Sequence[NodePower]) -> Estimate:
-    power_w = sum(p.power_w for p in powers)
-    # Meters of one make err alike: their doubts add up, they do not average out.
-    power_w_u = sum(p.power_w_u or INPUT_U_FRAC * abs(p.power_w) for p in powers)
-    return _estimate(power_w, power_w_u, QualityClass.B, (f"nodes:{node.value}",))
+def _with_rest(whole: Estimate, parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts and what they leave of the whole; its doubt is that of all of them."""
+    rest_w = whole.value - sum(part.power_w for part in parts)
+    rest_w_u = hypot(whole.u, *(part.power_w_u for part in parts))
+    return (*parts, Part("rest", rest_w, rest_w_u, is_measured=False))
 
 
-def _output(powers: Sequence[NodePower]) -> Estimate:
-    power_w = sum(p.power_w for p in powers) / PSU_EFFICIENCY
-    return _estimate(power_w, PSU_OUT_U_FRAC * power_w, QualityClass.C, ("nodes:psu_out",))
+def _output(levels: Levels) -> Cover:
+    power_w = sum(p.power_w for p in levels[Node.PSU_OUT]) / PSU_EFFICIENCY
+    u_w = PSU_OUT_U_FRAC * power_w
+    whole = _estimate(power_w, u_w, QualityClass.C, ("nodes:psu_out",))
+    parts = _with_rest(whole, (*covered_parts(levels), _assumed_loss(power_w)))
+    return Cover(level=Node.PSU_OUT.value, whole=whole, parts=parts)
 
 
-def _components(at: Mapping[Node, Sequence[NodePower]], load: HostLoad | None) -> Estimate | None:
-    cpu_is_seen = bool(at[Node.PACKAGE] or at[Node.CHIP])
-    covered = [
-        *_covered(at, Node.PACKAGE, CPU_U_FRAC),
-        *_covered(at, Node.DRAM, CPU_U_FRAC),
-        *_covered(at, Node.GPU, GPU_U_FRAC),
-        *_covered(at, Node.CHIP, RAIL_U_FRAC),
-        *_covered(at, Node.BOARD, RAIL_U_FRAC),
-    ]
+def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
+    covered = covered_parts(levels)
+    names = {part.name for part in covered}
+    if any(node in _NEEDED and not level for node, level in _open(levels)):
+        return None
+    cpu_is_seen = not names.isdisjoint({"module", "psys", "package", "chip"})
+    is_worth = not names.isdisjoint({"module", "psys", "package", "chip", "gpu", "dram", "board"})
     dc_w = sum(part.power_w for part in covered)
-    if dc_w <= 0 or not (cpu_is_seen or load):
-        return _host(load)
-    rest = _rest(at, covered) if cpu_is_seen else _unseen_cpu(load)
+    if dc_w <= 0 or not is_worth or not (cpu_is_seen or load):
+        return None
+    rest = _rest(levels, covered) if cpu_is_seen else _unseen_cpu(load)
     dc_w += sum(part.power_w for part in rest)
     dc_w_u = hypot(*(part.power_w_u for part in (*covered, *rest)))
     power_w = dc_w / PSU_EFFICIENCY
@@ -209,45 +211,56 @@ def _components(at: Mapping[Node, Sequence[NodePower]], load: HostLoad | None) -
         for what, parts in (("nodes", covered), ("remainder", rest))
         if parts
     ]
-    return _estimate(power_w, power_w_u, QualityClass.D if is_d else QualityClass.E, tuple(flags))
+    quality = QualityClass.D if is_d else QualityClass.E
+    whole = _estimate(power_w, power_w_u, quality, tuple(flags))
+    loss = Part("psu_loss", power_w - dc_w, PSU_EFFICIENCY_U * power_w, is_measured=False)
+    return Cover(level="components", whole=whole, parts=(*covered, *rest, loss))
 
 
-def _covered(at: Mapping[Node, Sequence[NodePower]], node: Node, u_frac: float) -> list[_Part]:
-    if not at[node]:
-        return []
-    power_w = sum(p.power_w for p in at[node])
-    return [_Part(node.value, power_w, sum(p.power_w_u or u_frac * p.power_w for p in at[node]))]
-
-
-def _rest(at: Mapping[Node, Sequence[NodePower]], covered: Sequence[_Part]) -> list[_Part]:
+def _rest(levels: Levels, covered: Sequence[Part]) -> list[Part]:
+    """What no counter shows, from priors; it grows with the number of sockets or modules."""
+    names = {part.name for part in covered}
+    count = len(levels.get(Node.MODULE) or levels.get(Node.PACKAGE) or ())
     # A board measured by its own rails has no second board around it.
-    if not at[Node.PACKAGE]:
+    if not count and "psys" not in names:
         return []
-    count = len(at[Node.PACKAGE])
-    served_w = sum(part.power_w for part in covered)
-    dram = _Part("dram", count * DRAM_PER_PACKAGE_W, count * DRAM_PER_PACKAGE_W_U)
-    return [
-        *([] if at[Node.DRAM] else [dram]),
-        _Part("board", count * BOARD_PER_PACKAGE_W, count * BOARD_PER_PACKAGE_W_U),
-        _Part("fans", FANS_FRAC * served_w, FANS_FRAC_U * served_w),
-    ]
+    served_w = sum(part.power_w for part in covered if part.name not in ("fan", "drive"))
+    rest = []
+    if names.isdisjoint({"dram", "module", "psys"}):
+        rest.append(_prior("dram", count * DRAM_PER_PACKAGE_W, count * DRAM_PER_PACKAGE_W_U))
+    if "psys" not in names:
+        is_bare = "drive" in names
+        each_w = BARE_BOARD_PER_PACKAGE_W if is_bare else BOARD_PER_PACKAGE_W
+        each_w_u = BARE_BOARD_PER_PACKAGE_W_U if is_bare else BOARD_PER_PACKAGE_W_U
+        rest.append(_prior("board", count * each_w, count * each_w_u))
+    if "fan" in names:
+        regulators_w_u = REGULATORS_FRAC_U * served_w
+        rest.append(_prior("regulators", REGULATORS_FRAC * served_w, regulators_w_u))
+    else:
+        rest.append(_prior("fans", FANS_FRAC * served_w, FANS_FRAC_U * served_w))
+    return rest
 
 
-def _unseen_cpu(load: HostLoad | None) -> list[_Part]:
+def _prior(name: str, power_w: float, power_w_u: float) -> Part:
+    return Part(name, power_w, power_w_u, is_measured=False)
+
+
+def _unseen_cpu(load: HostLoad | None) -> list[Part]:
     if load is None:
         return []
     power_w = host_power_w(load) * PSU_EFFICIENCY
-    return [_Part("host", power_w, HOST_U_FRAC * power_w)]
+    return [_prior("host", power_w, HOST_U_FRAC * power_w)]
 
 
-def _host(load: HostLoad | None) -> Estimate | None:
+def _host(load: HostLoad | None) -> Cover | None:
     if load is None:
         return None
     power_w = host_power_w(load)
     is_known = load.busy_frac is not None
     u_frac = HOST_U_FRAC if is_known else hypot(HOST_U_FRAC, LOAD_UNKNOWN_U_FRAC)
     flags = ("nodes:host",) if is_known else ("nodes:host", "load:unknown")
-    return _estimate(power_w, u_frac * power_w, QualityClass.E, flags)
+    whole = _estimate(power_w, u_frac * power_w, QualityClass.E, flags)
+    return Cover(level="host", whole=whole, parts=(_prior("host", power_w, whole.u),))
 
 
 def _estimate(

@@ -11,19 +11,14 @@ from hypothesis import strategies as st
 
 from heatpool.sample import Provenance, QualityClass
 from heatpool_agent.core import attribution
-from heatpool_agent.core.attribution import (
-    HostLoad,
-    NodePower,
-    electric_power,
-    host_load,
-    node_powers,
-)
+from heatpool_agent.core.attribution import electric_power
+from heatpool_agent.core.levels import HostLoad, NodePower, Seen, host_load, node_powers
 from heatpool_agent.core.mirrors import Mirrors, mirrored, observe
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step, StepKind
 
 LOAD = HostLoad(busy_frac=0.5, logical_cpu_count=64)
-ORDER = (Node.SITE_METER, Node.PDU, Node.PSU_IN, Node.PSU_OUT, Node.PACKAGE)
+ORDER = (Node.SITE_METER, Node.PDU, Node.CHASSIS, Node.PSU_IN, Node.PSU_OUT, Node.PACKAGE)
 
 
 def power(node: Node, power_w: float, channel: str = "", *, flags: str = "") -> NodePower:
@@ -37,6 +32,13 @@ def power(node: Node, power_w: float, channel: str = "", *, flags: str = "") -> 
 
 def package(number: int, power_w: float = 100.0, *, flags: str = "") -> NodePower:
     return power(Node.PACKAGE, power_w, f"powercap/intel-rapl:{number}", flags=flags)
+
+
+def known(node: Node, *channels: str) -> set[Seen]:
+    return {(node, "", channel) for channel in channels}
+
+
+PACKAGES = known(Node.PACKAGE, "powercap/intel-rapl:0", "powercap/intel-rapl:1")
 
 
 def value_w(*powers: NodePower, **more: object) -> float:
@@ -56,6 +58,7 @@ def test_the_node_nearer_to_the_wall_wins_alone(better: Node, worse: Node) -> No
     [
         (Node.SITE_METER, QualityClass.B, 0.03, 500.0),
         (Node.PDU, QualityClass.B, 0.03, 500.0),
+        (Node.CHASSIS, QualityClass.B, 0.05, 500.0),
         (Node.PSU_IN, QualityClass.B, 0.03, 500.0),
         (Node.PSU_OUT, QualityClass.C, 0.08, 500.0 / 0.93),
     ],
@@ -85,12 +88,12 @@ def test_two_supplies_of_one_host_add_up_and_so_do_their_doubts() -> None:
 
 def test_a_level_with_a_silent_channel_is_passed_over() -> None:
     one = power(Node.PSU_IN, 300.0, "a")
-    estimate = electric_power([one], load=LOAD, known={Node.PSU_IN: 2})
+    estimate = electric_power([one], load=LOAD, known=known(Node.PSU_IN, "a", "b"))
     assert estimate is not None and estimate.flags == ("nodes:host",)
 
 
 def test_a_silent_package_makes_the_components_incomplete() -> None:
-    assert electric_power([package(0)], known={Node.PACKAGE: 2}) is None
+    assert electric_power([package(0)], known=PACKAGES) is None
 
 
 def test_components_are_scaled_to_the_wall_with_a_named_remainder() -> None:
@@ -143,7 +146,7 @@ def test_equal_packages_are_two_until_they_are_seen_to_be_mirrors() -> None:
         state = observe(state, {p.channel: 68.0 + number for p in both})
     assert value_w(*both, mirrored=mirrored(state)) > 1.5 * value_w(package(0))
     state = observe(state, {p.channel: 68.0 for p in both})
-    assert value_w(*both, mirrored=mirrored(state), known={Node.PACKAGE: 2}) == value_w(package(0))
+    assert value_w(*both, mirrored=mirrored(state), known=PACKAGES) == value_w(package(0))
 
 
 @pytest.mark.parametrize(

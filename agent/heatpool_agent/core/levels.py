@@ -1,0 +1,194 @@
+"""Which channels stand for each level of a host: one witness of each thing, none silent.
+
+A level of which one channel fell silent would under-report, so it is no level until that channel
+speaks again. Two feeds are two meters; two ways to one chassis are one.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from heatpool.units import J_PER_WH
+from heatpool_agent.core.plausible import is_admitted
+from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.core.totals import Step
+
+TWIN = "twin"
+# Another reading says the same better, or this one is the sum of others.
+NOT_ADDED = frozenset({TWIN, "lower_rank", "set_copy"})
+# Refused for what they say; another reading of the same thing is there.
+SAID_ELSEWHERE = frozenset({"metrics_contradicted", "counter_contradicted"}) | NOT_ADDED
+# A counter of coarser steps shows no power from one pass to the next.
+FINE_COUNT_J = 1.0
+
+_COUNT_J = {"energy_j": 1.0, "energy_wh": float(J_PER_WH)}
+# Feeds A and B, rows and racks: each meter of these measures something else.
+_ADDED = frozenset({Node.SITE_METER, Node.PDU})
+# Of these there is one set per host: two sensors, or two doors of one, see the same.
+_ONE_WITNESS = frozenset(
+    {Node.CHASSIS, Node.PSU_IN, Node.PSU_OUT, Node.PSYS, Node.PACKAGE, Node.DRAM}
+)
+# Doors of the machine itself, best first. Cards of two makers are two drivers' cards, while a
+# BMC that also lists them repeats both.
+_LOCAL = ("powercap", "perf", "perf_event", "nvml", "hwmon")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePower:
+    """Mean electric power of one node, W, over the span that the estimate is for."""
+
+    node: Node
+    channel: str
+    power_w: float
+    power_w_u: float | None = None
+    flags: tuple[str, ...] = ()
+    sensor: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLoad:
+    """What is known of a host without any power sensor; absent share of busy time is None."""
+
+    busy_frac: float | None
+    logical_cpu_count: int
+
+
+Levels = Mapping[Node, Sequence[NodePower]]
+# A channel that has carried power, with its node.
+Seen = tuple[Node, str, str]
+# A sensor, and the door of the machine that it looks through, if it is one.
+Source = tuple[str, str]
+
+
+def node_powers(
+    readings: Sequence[Reading],
+    steps: Mapping[tuple[str, str], Step],
+    hosts: Mapping[str, str] | None = None,
+) -> tuple[NodePower, ...]:
+    """Power of each channel, W: from its counter's step where that is fine enough, else its gauge.
+
+    `steps` are those of `totals`, by sensor and channel; `hosts` says which server each sensor
+    measures. Refused readings, and those that another one says better, are left out.
+    """
+    found: dict[tuple[str, str], NodePower] = {}
+    for reading in readings:
+        is_counter = reading.kind is ReadingKind.COUNTER
+        key = (reading.sensor, reading.channel)
+        power_w = _counter_w(reading, steps.get(key)) if is_counter else gauge_w(reading)
+        if power_w is None or not is_admitted(reading) or not NOT_ADDED.isdisjoint(reading.flags):
+            continue
+        if is_counter or key not in found:
+            found[key] = NodePower(
+                sensor=reading.sensor,
+                host=hosts.get(reading.sensor, "") if hosts else "",
+                node=reading.node,
+                channel=reading.channel,
+                power_w=power_w,
+                power_w_u=None if is_counter else reading.u,
+                flags=reading.flags,
+            )
+    return tuple(found.values())
+
+
+def host_load(readings: Sequence[Reading]) -> HostLoad | None:
+    """What the readings of `host` say; None without the number of logical CPUs."""
+    told = {r.quantity: r.value for r in readings if r.node is Node.HOST and is_admitted(r)}
+    if "logical_cpu_count" not in told:
+        return None
+    return HostLoad(
+        busy_frac=told.get("busy_frac"), logical_cpu_count=int(told["logical_cpu_count"])
+    )
+
+
+def gauge_w(reading: Reading) -> float | None:
+    """The power that a gauge shows, W; None for any other reading."""
+    is_power = reading.quantity == "power_w" and reading.kind is ReadingKind.GAUGE
+    return reading.value if is_power else None
+
+
+def _counter_w(reading: Reading, step: Step | None) -> float | None:
+    unit_j = _COUNT_J.get(reading.quantity)
+    if step is None or unit_j is None or unit_j * 10.0**reading.exponent > FINE_COUNT_J:
+        return None
+    return step.power_w
+
+
+def seen(powers: Iterable[NodePower], readings: Iterable[Reading] = ()) -> set[Seen]:
+    """Channels that carry power now, and those of `readings` whose power is refused."""
+    refused = {
+        (r.node, r.sensor, r.channel)
+        for r in readings
+        if gauge_w(r) is not None and not is_admitted(r) and SAID_ELSEWHERE.isdisjoint(r.flags)
+    }
+    return {_seen(p) for p in powers if NOT_ADDED.isdisjoint(p.flags)} | refused
+
+
+def levels(
+    powers: Sequence[NodePower],
+    *,
+    mirrored: Collection[tuple[str, str]] = (),
+    known: Collection[Seen] = (),
+) -> dict[Node, tuple[NodePower, ...]]:
+    """The channels of each level of one host that is whole; none of them shows another's watts.
+
+    `mirrored` are pairs of channels that show one thing (`mirrors`); `known` are the channels
+    that ever carried power: a level without one of them is empty.
+    """
+    counted = [p for p in powers if NOT_ADDED.isdisjoint(p.flags)]
+    speaking = {_seen(p) for p in counted}
+    silent = {(at[0], _source(*at[1:])) for at in known if at not in speaking}
+    grouped: dict[Node, dict[Source, list[NodePower]]] = {node: {} for node, _ in silent}
+    for power in counted:
+        sources = grouped.setdefault(power.node, {})
+        sources.setdefault(_source(power.sensor, power.channel), []).append(power)
+    return {
+        node: _without_mirrors(_chosen(node, sources, silent), mirrored)
+        for node, sources in grouped.items()
+    }
+
+
+def _seen(power: NodePower) -> Seen:
+    return power.node, power.sensor, power.channel
+
+
+def _source(sensor: str, channel: str) -> Source:
+    door = channel.partition("/")[0]
+    return sensor, door if door in _LOCAL else ""
+
+
+def _chosen(
+    node: Node, sources: Mapping[Source, list[NodePower]], silent: Collection[tuple[Node, Source]]
+) -> tuple[NodePower, ...]:
+    mute = {source for at, source in silent if at is node}
+    if node in _ADDED:
+        return () if mute else _joined(sources.values())
+    whole = {source: powers for source, powers in sources.items() if source not in mute}
+    if node not in _ONE_WITNESS:
+        local = [powers for (_, door), powers in whole.items() if door]
+        if local and not any(door for _, door in mute):
+            return _joined(local)
+        whole = {source: powers for source, powers in whole.items() if not source[1]}
+    if not whole:
+        return ()
+    return tuple(whole[min(whole, key=lambda source: _rank(source, whole[source]))])
+
+
+def _joined(sources: Iterable[Sequence[NodePower]]) -> tuple[NodePower, ...]:
+    return tuple(power for powers in sources for power in powers)
+
+
+def _rank(source: Source, powers: Sequence[NodePower]) -> tuple[int, int, float, Source]:
+    place = _LOCAL.index(source[1]) if source[1] else len(_LOCAL)
+    doubt = max(p.power_w_u / p.power_w if p.power_w_u and p.power_w > 0 else 1.0 for p in powers)
+    return place, -len(powers), doubt, source
+
+
+def _without_mirrors(
+    powers: tuple[NodePower, ...], mirrored: Collection[tuple[str, str]]
+) -> tuple[NodePower, ...]:
+    if not mirrored:
+        return powers
+    # A channel is dropped for one that counts, never for one that was itself left out.
+    counted = {p.channel for p in powers}
+    dropped = {repeat for kept, repeat in mirrored if kept in counted}
+    return tuple(p for p in powers if p.channel not in dropped)
