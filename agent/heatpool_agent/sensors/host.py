@@ -28,6 +28,7 @@ _SLOW_NS = 10 * NS_PER_S
 _CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 # user nice system idle iowait irq softirq steal; guest time is contained in user and nice.
 _FIELDS = 8
+_FIX = "set [roots].proc to where the machine's /proc is mounted"
 _IDLE = slice(3, 5)
 _CPUS = Path("devices/system/cpu")
 _THROTTLED = "thermal_throttle/package_throttle_total_time_ms"
@@ -112,9 +113,7 @@ class Host:
             try:
                 self._stat = self._tree.file(path)
             except OSError as error:
-                raise SensorGone(
-                    f"{path}: {error.strerror}", fix="set [roots].proc to where it is mounted"
-                ) from error
+                raise SensorGone(f"{path}: {error.strerror}", fix=_FIX) from error
             self._model, self._cpu_count = _cpu(self._tree)
             self._places = _places(self._tree)
             return (CPU, SELF) if self._is_own() else (CPU,)
@@ -123,7 +122,11 @@ class Host:
         if self._stat is None:
             self._probe()
         with self._lock:
-            return list(self._readings())
+            try:
+                return list(self._readings())
+            except SensorGone:
+                self._shut()
+                raise
 
     def _readings(self) -> Iterator[Reading]:
         busy_frac = self._busy_frac()
@@ -142,7 +145,9 @@ class Host:
 
     def _busy_frac(self) -> float | None:
         before, self._jiffies = self._jiffies, _jiffies(self._stat)
-        if not before or not self._jiffies:
+        if not self._jiffies:
+            raise SensorGone(f"{self._roots.proc / 'stat'}: no line of CPU time", fix=_FIX)
+        if not before:
             return None
         spent = [now - was for now, was in zip(self._jiffies, before, strict=True)]
         # Idle time of a CPU that was switched off can step back: no share is made of that.

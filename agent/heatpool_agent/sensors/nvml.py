@@ -12,6 +12,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -165,23 +166,24 @@ class Nvml:
             self._shut()
             return readings
         try:
-            for address in listed or self._addresses():
-                readings += [] if address in asleep else self._awake(address)
+            awake = [name for name in listed or self._addresses() if name not in asleep]
+            answers = [(address, self._awake(address)) for address in awake]
+            if awake and not any(told for _, told in answers):
+                raise SensorGone(f"nvml: no card answers any more: {' '.join(awake)}", fix=_FIX)
         except SensorGone:
             self._shut()
             raise
-        return readings
+        found = (self._readings(address, told) for address, told in answers if told)
+        return [*readings, *chain.from_iterable(found)]
 
-    def _awake(self, address: str) -> list[Reading]:
+    def _awake(self, address: str) -> Card | None:
+        """What a card tells; None if it fell off its bus, as the others go on."""
         try:
-            answer = self._tape_look(
-                f"nvml card {address}", lambda: self._started().answer(address)
-            )  # fmt: skip
+            return card(
+                self._tape_look(f"nvml card {address}", lambda: self._started().answer(address))
+            )
         except OSError:
-            # This card fell off its bus; the others go on.
-            return []
-        try:
-            return list(self._readings(address, card(answer)))
+            return None
         except WireError as error:
             raise SensorGone(str(error), fix=_FIX) from error
 

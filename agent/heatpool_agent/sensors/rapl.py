@@ -31,6 +31,7 @@ _LONGEST_S = 30.0
 _LOOKS_PER_WRAP = 4
 # No package is rated above this today: agent.md 5.1 counts with it.
 _MOST_W = 500.0
+_MUTE_FIX = "read an energy_uj by hand as root; a virtual machine may show zones that never count"
 _EVENTS = Path("bus/event_source/devices/power/events")
 _PERF_ROOM = "heatpool_agent.sensors.perf_event"
 _PERF_FIX = (
@@ -200,6 +201,9 @@ class Rapl:
             except OSError as error:
                 self._shut()
                 raise SensorGone(f"{self._folder}: a power zone was removed") from error
+            if self._counters and not any(r.kind is ReadingKind.COUNTER for r in found):
+                self._shut()
+                raise SensorGone(f"{self._folder}: no zone shows a number any more", fix=_MUTE_FIX)
             return found
 
     def _readings(self, counter: _Counter) -> Iterator[Reading]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from heatpool.errors import SensorGone
-from heatpool_agent.core.attribution import host_load
+from heatpool_agent.core.levels import host_load
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import host

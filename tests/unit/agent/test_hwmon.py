@@ -36,7 +36,7 @@ def values(readings: list[Reading]) -> list[float]:
         ({"in1_input": 12_000, "in1_enable": 0, "curr1_input": 5_000}, []),
         ({"in1_input": 12_000}, []),
         ({"temp1_input": 45_000}, []),
-        ({"power1_input": "nonsense"}, []),
+        ({"power1_input": "nonsense", "power2_input": 4_000_000}, [4.0]),
     ],
 )
 async def test_one_tier_answers_per_chip(
@@ -66,6 +66,62 @@ async def test_a_known_chip_pairs_by_rule_and_is_not_doubted(
     readings = await machine.sense(hwmon, "hwmon")
     assert values(readings) == expected
     assert {r.flags for r in readings} <= {("volts_amperes",)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        # What goes in contains what comes out.
+        (("vin", "vout1", "iin", "iout1"), [12.0]),
+        (("vin", "vout1", "iout2", "iout1"), [3.0]),
+        (("vout2", "vout1", "iout1", "iout2"), [24.0, 1.5]),
+    ],
+)
+async def test_labels_of_regulators_pair_volts_with_their_amperes(
+    machine: Any, labels: tuple[str, ...], expected: list[float]
+) -> None:
+    values_of = {"in1_input": 12_000, "in2_input": 1_500, "curr1_input": 1_000,
+                 "curr2_input": 2_000}  # fmt: skip
+    stems = ("in1", "in2", "curr1", "curr2")
+    told = {f"{stem}_label": label for stem, label in zip(stems, labels, strict=True)}
+    machine.write(CHIP, {"name": "some_pmbus"} | values_of | told)
+    readings = await machine.sense(hwmon, "hwmon")
+    assert values(readings) == expected
+    assert {r.flags for r in readings} == {("volts_amperes",)}
+
+
+async def test_chips_that_fall_silent_are_gone_until_they_speak_again(machine: Any) -> None:
+    chip = machine.write(CHIP, {"name": "x", "power1_input": 3_000_000})
+    config = hwmon.Config(id="b", kind="hwmon")
+    async with hwmon.open(config, machine.roots(), machine) as sensor:
+        await sensor.probe()
+        (chip / "power1_input").write_text("garbage\n", encoding="ascii")
+        with pytest.raises(SensorGone, match="no chip shows") as caught:
+            await sensor.read()
+        assert caught.value.fix
+        (chip / "power1_input").write_text("3000000\n", encoding="ascii")
+        assert values(list(await sensor.read())) == [3.0]
+
+
+async def test_masked_chips_are_not_called_absent(machine: Any) -> None:
+    machine.write("sys/class/hwmon", {})
+    (machine.folder / CHIP).symlink_to("../../devices/virtual/hwmon/hwmon0")
+    with pytest.raises(SensorGone, match="lead nowhere") as caught:
+        await machine.sense(hwmon, "hwmon")
+    assert "bind-mount" in caught.value.fix
+
+
+@pytest.mark.parametrize("status", ["suspended", "suspending", "resuming"])
+async def test_a_sleeping_gpu_is_not_asked_for_its_power(machine: Any, status: str) -> None:
+    device = machine.write("sys/devices/pci0000:00/0000:03:00.0", {"vendor": "0x1002"})
+    chip = machine.write(CHIP, {"name": "amdgpu", "power1_average": 6_000_000})
+    (chip / "device").symlink_to(device)
+    machine.write("sys/devices/pci0000:00/0000:03:00.0/power", {"runtime_status": status})
+    config = hwmon.Config(id="b", kind="hwmon")
+    async with hwmon.open(config, machine.roots(), machine) as sensor:
+        assert [(r.quantity, r.value) for r in await sensor.read()] == [("is_suspended", 1.0)]
+        machine.write("sys/devices/pci0000:00/0000:03:00.0/power", {"runtime_status": "active"})
+        assert [(r.quantity, r.value) for r in await sensor.read()] == [("power_w", 6.0)]
 
 
 async def test_an_unknown_chip_pairs_by_number_and_says_so(machine: Any) -> None:
@@ -229,6 +285,17 @@ async def test_kepler_chip(
     assert values([r for r in readings if r.node not in inner]) == counted
     unknown = [r for r in readings if SAME_INDEX == r.flags]
     assert bool(unknown) == (chip == "hwmon_same_index")
+
+
+@pytest.mark.realdata
+async def test_node_exporter_tree_measures_no_power_by_its_chips(
+    machine: Any, realdata: Any, unpack_ttar: Any
+) -> None:
+    archive = realdata / "01_sysfs/node_exporter/sys.ttar"
+    for place in ("sys/class/hwmon", "sys/devices"):
+        unpack_ttar(archive, machine.folder, under=place)
+    found = {r.channel: (r.quantity, r.value) for r in await machine.sense(hwmon, "hwmon")}
+    assert found == {}
 
 
 @pytest.mark.realdata

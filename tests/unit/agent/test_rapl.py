@@ -156,7 +156,43 @@ async def test_a_zone_that_fails_to_read_gives_no_reading_and_stops_no_other(mac
 
 async def test_half_a_number_gives_no_reading(machine: Any) -> None:
     machine.zone("intel-rapl:0", "package-0", "12x")
-    assert await machine.sense(rapl, "rapl") == []
+    machine.zone("intel-rapl:1", "package-1", 5)
+    assert list(counters(await machine.sense(rapl, "rapl"))) == ["powercap/intel-rapl:1"]
+
+
+async def test_zones_that_all_fall_silent_are_gone_until_they_count_again(machine: Any) -> None:
+    energy = machine.zone("intel-rapl:0", "package-0", 5) / "energy_uj"
+    config = rapl.Config(id="cpu", kind="rapl")
+    async with rapl.open(config, machine.roots(), machine) as sensor:
+        await sensor.probe()
+        energy.write_text("\n", encoding="ascii")
+        with pytest.raises(SensorGone, match="no zone shows") as caught:
+            await sensor.read()
+        assert caught.value.fix
+        energy.write_text("7\n", encoding="ascii")
+        assert [r.raw for r in await sensor.read()] == [7]
+
+
+@pytest.mark.parametrize(
+    ("range_uj", "rated_w", "longest_s"),
+    [
+        (262_143_328_850, 205, 30.0),
+        # 65.5 kJ at a kilowatt: a wrap takes 65.5 s.
+        (65_500_000_000, 1_000, 16.375),
+        # No rating: as if it were the largest package of today.
+        (10_000_000_000, 0, 5.0),
+        (0, 0, 30.0),
+    ],
+)
+async def test_the_sensor_says_how_often_it_must_be_read(
+    machine: Any, range_uj: int, rated_w: int, longest_s: float
+) -> None:
+    machine.zone("intel-rapl:0", "package-0", 1, max_energy_range_uj=range_uj,
+                 constraint_0_max_power_uw=rated_w * 10**6)  # fmt: skip
+    config = rapl.Config(id="cpu", kind="rapl")
+    async with rapl.open(config, machine.roots(), machine) as sensor:
+        await sensor.probe()
+        assert sensor.longest_period_s == pytest.approx(longest_s)
 
 
 async def test_descriptors_stay_open_over_a_pass(machine: Any) -> None:
