@@ -18,11 +18,12 @@ from heatpool_agent.core.device_map import (
     absent_marks,
     counter_exponent,
     is_meter_number,
+    span,
     wire_address,
 )
 from heatpool_agent.core.mbus import HeatView
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
-from heatpool_agent.core.words import bits_of, number_of, width
+from heatpool_agent.core.words import bits_of, number_of, text_of, width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +53,17 @@ def map_readings(
 ) -> tuple[Reading, ...]:
     """One reading per point that was answered and is not marked absent; bits come after them.
 
-    `meter_id` names the meter where it does not tell its own number; `primary_loop` is the loop
+    `meter_id` names the meter where it does not tell its own number; a meter that should tell it
+    and did not has no counters this time: nobody knows whose they are. `primary_loop` is the loop
     of the points on an exchanger's primary side.
     """
     seen = _seen(device, answers)
     number = _meter_number(device, seen) or meter_id
+    is_nameless = not number and any(is_meter_number(point) for point in device.point)
     readings: list[Reading] = []
     for point, words in seen:
-        if not is_meter_number(point):
+        is_figure = not is_meter_number(point)
+        if is_figure and not (is_nameless and point.kind is ReadingKind.COUNTER):
             readings += _point_readings(point, device, words, stamp, primary_loop=primary_loop)
     if not number:
         return tuple(readings)
@@ -77,8 +81,8 @@ def _seen(
     }
     seen: list[tuple[Point, Sequence[int]]] = []
     for point in device.point:
-        start = wire_address(point, device)
-        cells = [(point.function, start + offset) for offset in range(width(point.type))]
+        own = span(point, device)
+        cells = [(own.function, address) for address in range(own.address, own.end)]
         if all(cell in words for cell in cells):
             seen.append((point, [words[cell] for cell in cells]))
     return seen
@@ -87,8 +91,12 @@ def _seen(
 def _meter_number(device: DeviceMap, seen: Sequence[tuple[Point, Sequence[int]]]) -> str:
     """The number that the device tells of itself; empty if it tells none, or 0."""
     for point, words in seen:
+        if not is_meter_number(point):
+            continue
         order = point.word_order or device.word_order
-        if is_meter_number(point) and bits_of(words, order) not in absent_marks(point, device):
+        if point.text_words:
+            return text_of(words, order)
+        if bits_of(words, order) not in absent_marks(point, device):
             number = number_of(words, point.type, order)
             return str(number) if number > 0 else ""
     return ""

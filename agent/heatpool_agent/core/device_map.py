@@ -36,7 +36,8 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `absent` lists what the device sends for "no value", as unsigned words joined in order ABCD.
     `u` is the standard uncertainty in `unit`. `circuit` names the side of an exchanger that the
     point belongs to, `loop` a loop of the site by its id (in a map of one's own only).
-    The quantity `meter_number` is the number on the plate; it names the counters beside it.
+    The quantity `meter_number` is the number on the plate; it names the counters beside it. Where
+    it is text, `text_words` words of type uint16 hold two characters each.
     """
 
     quantity: Stem
@@ -57,6 +58,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     circuit: Literal["primary", "secondary"] | None = None
     loop: str = ""
     sensor_side: Literal["hot", "cold"] | None = None
+    text_words: Annotated[int, msgspec.Meta(ge=1, le=32)] | None = None
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,7 +128,8 @@ def absent_marks(point: Point, device: DeviceMap) -> tuple[int, ...]:
 
 def span(point: Point, device: DeviceMap) -> Block:
     """The words of one point."""
-    return Block(point.function, wire_address(point, device), width(point.type))
+    count = point.text_words or width(point.type)
+    return Block(point.function, wire_address(point, device), count)
 
 
 def holds(block: Block, point: Point, device: DeviceMap) -> bool:
@@ -199,8 +202,8 @@ def mistakes(device: DeviceMap) -> tuple[str, ...]:
 
 
 def _flaws(point: Point, device: DeviceMap) -> Iterator[str]:
-    start, count = wire_address(point, device), width(point.type)
-    if not 0 <= start <= 0x10000 - count:
+    count = width(point.type)
+    if not 0 <= wire_address(point, device) <= 0x10000 - span(point, device).count:
         yield f"address {point.address} is outside the device; check address_base"
     if point.unit and point.unit not in UNITS:
         yield f"unit {point.unit!r} is not known; known: {', '.join(UNITS)}"
@@ -219,7 +222,7 @@ def _flaws(point: Point, device: DeviceMap) -> Iterator[str]:
     if point.circuit and point.loop:
         yield "circuit and loop both say where the point belongs; take one"
     yield from _digit_flaws(point)
-    yield from _number_flaws(point)
+    yield from _number_flaws(point, device)
 
 
 def _digit_flaws(point: Point) -> Iterator[str]:
@@ -231,9 +234,15 @@ def _digit_flaws(point: Point) -> Iterator[str]:
         yield f"{point.digits} digits do not fit {point.type}"
 
 
-def _number_flaws(point: Point) -> Iterator[str]:
+def _number_flaws(point: Point, device: DeviceMap) -> Iterator[str]:
     if not is_meter_number(point):
+        if point.text_words:
+            yield "text_words is for a meter_number; every other point is a number"
         return
+    if point.text_words and point.text_words > device.max_words:
+        yield f"{point.text_words} words of text are more than max_words, {device.max_words}"
+    if point.text_words and point.type != "uint16":
+        yield f"text comes in uint16, not in {point.type}"
     is_plain = (point.scale, point.offset, point.unit) == (1.0, 0.0, "") and not point.bits
     if not is_plain or point.type.startswith("float") or point.kind is not ReadingKind.GAUGE:
         yield "a meter number is a whole number without unit, scale, offset, bits or kind"

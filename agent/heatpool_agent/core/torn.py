@@ -1,7 +1,7 @@
 """Numbers of several words that a device changes while it answers: which readings fit together.
 
 A device may fill the upper word before and the lower word after a step of the number, so that one
-answer holds halves of two. The number is asked for again; two readings that fit settle it.
+answer holds halves of two. The number is asked for again; two looks that fit settle it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,23 +34,22 @@ def guarded(device: DeviceMap) -> tuple[Point, ...]:
 def is_settled(point: Point, device: DeviceMap, looks: Sequence[Sequence[int]]) -> bool:
     """Whether the last look, words as they came, may be taken for whole.
 
-    A counter fits if it stands still or rises by less than half a word, or, being a quick one,
-    rises evenly over three looks. A gauge fits if all but its lowest word stays the same.
+    A counter fits an earlier look if it stands still or rises by less than half a word, or, being
+    a quick one, if it rises evenly. A gauge fits if all but its lowest word is the same.
     """
     order = point.word_order or device.word_order
-    if len(looks) < 2:
-        return False
     if point.kind is ReadingKind.COUNTER:
-        return _rises([number_of(words, point.type, order) for words in looks[-MOST_LOOKS:]])
-    before, last = (bits_of(words, order) >> 16 for words in looks[-2:])
-    return before == last
+        return _rises([number_of(words, point.type, order) for words in looks])
+    *before, last = (bits_of(words, order) >> 16 for words in looks)
+    return last in before
 
 
 def _rises(counts: Sequence[float]) -> bool:
-    steps = [after - before for before, after in pairwise(counts)]
-    if 0 <= steps[-1] < _STEP_COUNT:
+    *before, last = counts
+    if any(0 <= last - count < _STEP_COUNT for count in before):
         return True
-    return len(steps) == 2 and steps[0] > 0 and 0 <= steps[1] <= _PACE * steps[0]
+    steps = [after - count for count, after in pairwise(counts)]
+    return len(steps) > 1 and steps[-2] > 0 and 0 <= steps[-1] <= _PACE * steps[-2]
 
 
 def words_at(

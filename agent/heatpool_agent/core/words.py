@@ -46,6 +46,14 @@ def number_of(words: Sequence[int], kind: WordType, order: WordOrder) -> int | f
     return number
 
 
+def text_of(words: Sequence[int], order: WordOrder) -> str:
+    """The letters, digits, dots and dashes that words hold, two characters each, in order."""
+    is_swapped = order in ("BADC", "DCBA")
+    data = b"".join(word.to_bytes(2, "little" if is_swapped else "big") for word in words)
+    signs = data.decode("ascii", errors="ignore")
+    return "".join(sign for sign in signs if sign.isalnum() or sign in ".-_")
+
+
 def words_of(number: int | float, kind: WordType, order: WordOrder) -> tuple[int, ...]:
     """The words that say `number`.
 

@@ -205,7 +205,7 @@ class ModbusSensor:
         def blanked(data: bytes) -> bytes:
             for plate in plates if len(data) == 2 * block.count else ():
                 start, length = 2 * (plate.address - block.address), 2 * plate.count
-                data = data[:start] + bytes(length) + data[start + length :]
+                data = data[:start] + b"0" * length + data[start + length :]
             return data
 
         return blanked if plates else None
