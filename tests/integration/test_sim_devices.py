@@ -14,6 +14,7 @@ from pymodbus.client import AsyncModbusTcpClient
 
 from heatpool.errors import ConfigError
 from heatpool_agent.core import mbus
+from heatpool_agent.core.mbus_frames import SELECTED, select_frame
 from heatpool_sim import app, scenario
 from heatpool_sim.app import Fleet, SiteDoor
 from heatpool_sim.plant.control import Mode
@@ -146,6 +147,37 @@ async def test_the_agent_reads_the_same_figures_from_the_frame(fleet: Fleet) -> 
     assert seen.hot_c == pytest.approx(state.hot_c, abs=0.1)
     assert seen.cold_c == pytest.approx(state.cold_c, abs=0.1)
     assert (seen.modulus_wh, seen.sensor_side, seen.flags) == (10**8, "cold", ())
+
+
+async def test_a_meter_repeats_its_telegram_until_the_frame_count_bit_turns(fleet: Fleet) -> None:
+    where = fleet.doors[SITE].meter
+    reader, writer = await asyncio.open_connection(where.host, where.port)
+    accesses = []
+    for is_set in (True, True, False, True):
+        writer.write(mbus.request_frame(1, fcb=is_set))
+        async with asyncio.timeout(2):
+            header = mbus.decode(await reader.read(300)).header
+        assert header is not None
+        accesses.append(header.access)
+    writer.close()
+    assert [access - accesses[0] for access in accesses] == [0, 0, 1, 2]
+
+
+async def test_a_meter_answers_to_its_number_when_it_is_selected(fleet: Fleet) -> None:
+    door = fleet.doors[SITE]
+    number = bytes.fromhex(f"{door.running.meter()[0].number:08d}")[::-1]
+    reader, writer = await asyncio.open_connection(door.meter.host, door.meter.port)
+    said = []
+    for frame in (
+        select_frame(number + b"\xff" * 4),
+        mbus.request_frame(SELECTED, fcb=True),
+        mbus.reset_frame(SELECTED),
+    ):
+        writer.write(frame)
+        async with asyncio.timeout(2):
+            said.append(await reader.read(300))
+    writer.close()
+    assert (said[0], said[1][7:11], said[2]) == (b"\xe5", number, b"\xe5")
 
 
 @pytest.mark.parametrize("request_", [b"\x10\x5b\x02\x5d\x16", b"\x10\x5b\x01\x5d\x16", b"hello"])

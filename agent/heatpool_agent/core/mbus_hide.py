@@ -38,7 +38,7 @@ def hidden(data: bytes, *, key: bytes) -> bytes:
         return data
     body = bytearray(frame)
     if frame[6] in _FIXED or _HEADS.get(frame[6], 0) == 12:
-        _replace(body, _ID_AT, _ID_AT + _ID_BYTES, key=key)
+        _replace(body, _ID_AT, min(_ID_AT + _ID_BYTES, len(frame) - 2), key=key)
     if frame[6] in _HEADS:
         _hide_records(body, frame, key=key)
     return long_frame(body[4], body[5], bytes(body[6:-2]))

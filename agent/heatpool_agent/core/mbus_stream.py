@@ -81,7 +81,9 @@ def _broken(data: bytes, at: int, refusal: WireError) -> Piece:
     """What cannot be read: a frame with a wrong checksum whole, else up to the next frame."""
     end = _framed_end(data, at) or _next_frame(data, at + 1)
     offset = at + (refusal.offset or 0)
-    if data[at] in (SHORT_START, LONG_START):
+    if end < len(data) and end <= offset:
+        offset, reason = end, f"frame is cut short after {end - at} bytes: another begins there"
+    elif data[at] in (SHORT_START, LONG_START):
         reason = refusal.reason
     else:
         shown = data[at : min(end, at + _SHOWN_BYTES)].hex(" ").upper()

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from heatpool.errors import SensorBusy, WireError
 from heatpool_agent.core import mbus
+from heatpool_agent.core.mbus_frames import long_frame, select_frame
 from heatpool_sim.devices import mbus_telegram
 from heatpool_sim.plant.meter import Meter, MeterState
 
@@ -55,3 +58,50 @@ def test_a_temperature_may_be_below_zero(hot_c: float) -> None:
 )
 def test_what_does_not_fit_is_no_value(place: int, field: str, value: float) -> None:
     assert shown(place, **{field: value}) is None
+
+
+def test_an_old_meter_sends_two_counters() -> None:
+    state = replace(STATE, register_wh=98_765_432, register_l=561_081)
+    frame = mbus_telegram.fixed_answer(METER, state, address=3, access=7)
+    telegram = mbus.decode(frame)
+    view = mbus.heat_view(telegram)
+    assert (telegram.ci, telegram.address, len(telegram.records)) == (0x73, 3, 2)
+    assert (view.energy_wh, view.volume_m3, view.meter_id) == (
+        *(98_765_432, 561.081, "-.12345678.-.4"),
+    )
+
+
+@pytest.mark.parametrize("answer", [mbus_telegram.answer, mbus_telegram.fixed_answer])
+def test_a_status_stands_in_the_header(answer: Any) -> None:
+    frame = answer(METER, STATE, address=1, access=0, status=mbus_telegram.STATUS_FROZEN)
+    assert mbus.heat_view(mbus.decode(frame)).status == 0x18
+
+
+@pytest.mark.parametrize(
+    ("frame", "wait_s"),
+    [(mbus_telegram.busy(address=1), 0), (mbus_telegram.too_many_readouts(address=1), 86_400)],
+)
+def test_patience_is_asked_for_by_an_application_error(frame: bytes, wait_s: float) -> None:
+    with pytest.raises(SensorBusy) as caught:
+        mbus.decode(frame)
+    assert caught.value.wait_s == wait_s
+
+
+def test_meters_that_speak_at_once_are_not_understood() -> None:
+    one = mbus_telegram.answer(METER, STATE, address=1, access=0)
+    other = mbus_telegram.answer(replace(METER, number=87654321), STATE, address=1, access=0)
+    assert mbus_telegram.together([one, b"", other]) not in (one, other)
+    with pytest.raises(WireError, match="two meters answered at once"):
+        mbus.decode(mbus_telegram.together([one, other]))
+    assert mbus_telegram.together([b"", one]) == one
+    assert mbus_telegram.together([mbus_telegram.ACK] * 2) == mbus_telegram.ACK
+    assert mbus_telegram.together([]) == b""
+
+
+def test_a_selection_is_read_from_its_frame() -> None:
+    request, rest = mbus_telegram.next_request(select_frame(bytes(range(8))))
+    assert request is not None
+    assert (request.selection, rest) == (bytes(range(8)), b"")
+    other, _ = mbus_telegram.next_request(long_frame(0x53, 1, b"\x52" + bytes(8)))
+    assert other is not None
+    assert other.selection is None
