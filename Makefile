@@ -12,12 +12,14 @@ LINT_STAMP := $(VENV)/.stamp-lint
 ORACLE_STAMP := $(ORACLE_VENV)/.stamp
 PROTO_VENV := .venv-protos
 PROTO_STAMP := $(PROTO_VENV)/.stamp
+REDFISH_VENV := .venv-redfish
+REDFISH_STAMP := $(REDFISH_VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos docs bench oracles clean
+.PHONY: help demo test lint protos docs bench oracles redfish-conformance clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
 
 demo: $(RUN_STAMP) ## one real and twelve simulated sites, with a page (ARGS="--fresh", "--seconds 30 --json")
 	@exec $(BIN)/heatpool-sim demo $(ARGS)
@@ -46,8 +48,11 @@ bench: $(TEST_STAMP) ## budgets: memory, processor, batches per second
 oracles: $(ORACLE_STAMP) ## rewrites the fixtures that other people's tools make
 	$(ORACLE_VENV)/bin/python tests/data/make_fluids.py
 
+redfish-conformance: $(TEST_STAMP) $(REDFISH_STAMP) ## DMTF's validators against the simulated devices (ARGS=--mockup)
+	@$(BIN)/python tests/tools/redfish_conformance.py $(ARGS)
+
 clean: ## removes the environments and every cache
-	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp is older than what it was made of: the next call installs again.
@@ -82,4 +87,11 @@ $(PROTO_STAMP): Makefile
 $(ORACLE_STAMP): Makefile
 	@$(PYTHON) -m venv $(ORACLE_VENV)
 	@$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check CoolProp iapws
+	@touch $@
+
+# DMTF's validators stand apart: they bring a Redfish client of their own, which nothing here uses.
+$(REDFISH_STAMP): Makefile
+	@$(PYTHON) -m venv $(REDFISH_VENV)
+	@$(REDFISH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  redfish_service_validator==3.1.8 redfish_interop_validator==3.0.4
 	@touch $@
