@@ -165,6 +165,8 @@ async def test_a_collection_comes_in_pages(
         ("/Chassis?$skip=-1", 400, "QueryParameterOutOfRange"),
         ("/Chassis/1?$top=1", 400, "QueryNotSupportedOnResource"),
         ("/Chassis/1?only", 400, "QueryNotSupportedOnResource"),
+        ("/Chassis?only=x", 400, "QueryParameterValueTypeError"),
+        ("/Chassis/1?excerpt=x", 400, "QueryParameterValueTypeError"),
         ("/Chassis?only&$top=1", 400, "QueryCombinationInvalid"),
         ("/Chassis?$expand=x", 400, "QueryParameterValueTypeError"),
         ("/Chassis?$expand=.($levels=9)", 400, "QueryParameterOutOfRange"),

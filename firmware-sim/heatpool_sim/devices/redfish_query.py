@@ -19,6 +19,9 @@ def answered(resource: Resource, query: Mapping[str, str], find: Find) -> Resour
     if "$skiptoken" in query:
         # A page that a capture's own nextLink promises; had it been caught, the tree would hold it.
         raise ChangeRefused("ResourceMissingAtURI", f"$skiptoken={query['$skiptoken']}")
+    for name in ("only", "excerpt"):
+        if query.get(name):
+            raise ChangeRefused("QueryParameterValueTypeError", query[name], name)
     known = {"$skip", "$top", "$expand", "only"}
     if any(name.startswith("$") and name not in known for name in query):
         raise ChangeRefused("QueryNotSupported")
