@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from heatpool.sample import Estimate, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
+from heatpool_agent.core.crosscheck import Disagreement
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import LoopState
+from heatpool_agent.core.tree import Contradiction, LoopPower
 from heatpool_agent.ports import SpoolMark
 
 # More wishes or reports than this between two ticks are a flood; the newest ones count.
@@ -48,6 +50,10 @@ class LoopView:
     leak: bool | None = None
     pump_runs: bool | None = None
     safety: LoopState = field(default_factory=LoopState)
+    # Heats that disagree now, each with its size, and power with its parts.
+    disagreements: tuple[Disagreement, ...] = ()
+    power: LoopPower | None = None
+    contradictions: tuple[Contradiction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +87,8 @@ class Board:
     loops: tuple[LoopView, ...] = ()
     sensors: Mapping[str, SensorView] = field(default_factory=dict)
     latest: dict[str, tuple[Reading, ...]] = field(default_factory=dict)
+    # The same at the last tick, with the marks of admission.
+    judged: tuple[Reading, ...] = ()
     # Measured energy, J, of each counter by (sensor, channel), since the agent began to count it.
     energies_j: Mapping[tuple[str, str], float] = field(default_factory=dict)
     marks: Mapping[SpoolKind, SpoolMark] = field(default_factory=dict)

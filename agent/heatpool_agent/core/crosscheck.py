@@ -1,4 +1,8 @@
-"""Reported, computed and electric heat side by side: all stay visible, their quarrel is flagged."""
+"""Reported, computed and electric heat side by side: all stay visible, their quarrel is flagged.
+
+A flag says who quarrels and by how much: `mismatch:reported_vs_computed:+18%`, the first against
+the second. A factor between two units of one thing is named as such.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -8,12 +12,29 @@ from heatpool_agent.core.estimate import LoopHeat, differs
 _NS = 1_000_000_000
 PERSISTS_S = 600.0  # physics.md 3.6: ten minutes, longer than any loop's transient
 
+# kJ and Wh or m/s and km/h; L/min and m3/h; minutes and hours; kilo and milli.
+SLIPS = (3.6, 1000 / 60, 60.0, 1000.0)
+# Wide enough for the doubts of both figures, narrow enough to keep 16.7 and 60 apart.
+SLIP_FRAC = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """Two heats further apart than their doubts allow: the first's excess over the second."""
+
+    pair: str
+    size_frac: float
+    since_boot_ns: int
+    is_lasting: bool
+    slip: float | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarrels:
     """Pairs that disagree, each with the boot time at which it began, ns."""
 
     since_boot_ns: tuple[tuple[str, int], ...] = ()
+    sizes: tuple[Disagreement, ...] = ()
 
 
 def compare(
@@ -31,26 +52,56 @@ def compare(
         "computed": heat.computed and (heat.computed.value, heat.computed.u),
         "electric": heat.electric and (heat.electric.value, heat.electric.u),
     }
+    found = _disagreeing({name: value for name, value in named.items() if value})
+    if not found:
+        return heat, Quarrels()
     known = dict(quarrels.since_boot_ns)
-    began = {
-        pair: known.get(pair, boot_ns)
-        for pair in _disagreeing({name: value for name, value in named.items() if value})
-    }
-    lasting = [pair for pair, at_ns in began.items() if boot_ns - at_ns >= PERSISTS_S * _NS]
-    fused = _downgraded(heat.fused, lasting) if lasting and heat.fused else heat.fused
-    return replace(heat, fused=fused), Quarrels(since_boot_ns=tuple(began.items()))
+    sizes = tuple(
+        Disagreement(
+            pair=pair,
+            size_frac=size_frac,
+            since_boot_ns=known.get(pair, boot_ns),
+            is_lasting=boot_ns - known.get(pair, boot_ns) >= PERSISTS_S * _NS,
+            slip=unit_slip(size_frac + 1),
+        )
+        for pair, size_frac in found.items()
+    )
+    fused = heat.fused and _marked(heat.fused, sizes)
+    since_boot_ns = tuple((one.pair, one.since_boot_ns) for one in sizes)
+    return replace(heat, fused=fused), Quarrels(since_boot_ns=since_boot_ns, sizes=sizes)
 
 
-def _disagreeing(named: dict[str, tuple[float, float]]) -> list[str]:
+def unit_slip(ratio: float) -> float | None:
+    """The factor between two units that a ratio of two figures comes close to; None: none."""
+    if ratio <= 0:
+        return None
+    above = max(ratio, 1 / ratio)
+    return next((slip for slip in SLIPS if abs(above / slip - 1) <= SLIP_FRAC), None)
+
+
+def _disagreeing(named: dict[str, tuple[float, float]]) -> dict[str, float]:
     names = list(named)
-    return [
-        f"{first}_vs_{second}"
+    return {
+        f"{first}_vs_{second}": _size_frac(named[first][0], named[second][0])
         for i, first in enumerate(names)
         for second in names[i + 1 :]
         if differs(*named[first], *named[second])
-    ]
+    }
 
 
-def _downgraded(fused: Estimate, pairs: list[str]) -> Estimate:
-    flags = tuple(dict.fromkeys((*fused.flags, *(f"mismatch:{pair}" for pair in pairs))))
-    return replace(fused, quality=max(fused.quality, QualityClass.C), flags=flags)
+def _size_frac(value_w: float, other_w: float) -> float:
+    # One watt is below every meter's resolution, and no ratio can be made with nothing.
+    return (value_w - other_w) / max(abs(other_w), 1.0)
+
+
+def _marked(fused: Estimate, found: tuple[Disagreement, ...]) -> Estimate:
+    is_lasting = any(one.is_lasting for one in found)
+    quality = max(fused.quality, QualityClass.C) if is_lasting else fused.quality
+    flags = (*fused.flags, *(flag for one in found for flag in _flags(one)))
+    return replace(fused, quality=quality, flags=tuple(dict.fromkeys(flags)))
+
+
+def _flags(one: Disagreement) -> list[str]:
+    named = "mismatch" if one.is_lasting else "differs"
+    flags = [f"{named}:{one.pair}:{one.size_frac:+.0%}"]
+    return [*flags, f"unit_slip:{one.pair}:x{one.slip:.3g}"] if one.slip else flags

@@ -100,6 +100,16 @@ def host_load(readings: Sequence[Reading]) -> HostLoad | None:
     )
 
 
+def host_loads(readings: Sequence[Reading], hosts: Mapping[str, str]) -> dict[str, HostLoad]:
+    """What is known of each host's load, by host."""
+    told: dict[str, list[Reading]] = {}
+    for reading in readings:
+        if reading.node is Node.HOST:
+            told.setdefault(hosts.get(reading.sensor, ""), []).append(reading)
+    loads = {host: host_load(own) for host, own in told.items()}
+    return {host: load for host, load in loads.items() if load is not None}
+
+
 def gauge_w(reading: Reading) -> float | None:
     """The power that a gauge shows, W; None for any other reading."""
     is_power = reading.quantity == "power_w" and reading.kind is ReadingKind.GAUGE

@@ -121,6 +121,11 @@ def grow(
     return tree, TreeState(since_ns=since_ns, psys_ns=psys_ns)
 
 
+def level_of(node: Node) -> str:
+    """The level that a node's power belongs to; components are one level."""
+    return node.value if node.value in _PLACE else COMPONENTS
+
+
 def summed(hosts: Sequence[HostPower]) -> Estimate | None:
     """Power of several hosts, W; doubts of one kind of meter or prior add up, kinds do not."""
     wholes = [host.cover.whole for host in hosts]

@@ -12,6 +12,9 @@ _UNWELL = frozenset({"gone", "busy"})
 # What makes a figure doubtful; other flags only say what it was made from.
 _WRONG = {
     "mismatch": "{pair}: two heats have disagreed for ten minutes; all stay shown",
+    "unit_slip": "{pair}: the factor between two units; check scale and unit of both",
+    "heat_above_electricity": "more heat than electricity, {pair}; a meter is wrong or missing",
+    "no_flow_frozen": "no flow and frozen temperatures while power is drawn; sensors dead",
     "swapped_sensors": "hot pipe colder than the cold one; sensors swapped, or heat flows back",
 }
 _UNDONE = frozenset({SetpointState.REFUSED, SetpointState.OVERRIDDEN, SetpointState.EXPIRED})
@@ -43,7 +46,8 @@ def _loop_alarms(view: LoopView) -> Iterator[str]:
     for flag in view.fused.flags if view.fused else ():
         kind, _, pair = flag.partition(":")
         if kind in _WRONG:
-            yield f"Loop {view.loop_id}: {_WRONG[kind].format(pair=pair.replace('_', ' '))}"
+            told = pair.replace("_", " ").replace(":", " by ")
+            yield f"Loop {view.loop_id}: {_WRONG[kind].format(pair=told)}"
 
 
 def _setpoint_alarms(seen: Seen) -> Iterator[str]:

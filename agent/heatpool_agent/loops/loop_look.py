@@ -1,0 +1,203 @@
+"""One loop at one tick: its readings become power, three heats and what they say of each other."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from heatpool_agent.board import LoopView
+from heatpool_agent.core import (
+    crosscheck,
+    estimate,
+    heat_checks,
+    heat_tree,
+    levels,
+    plausible,
+    tree,
+)
+from heatpool_agent.core.reading import Node, Reading
+from heatpool_agent.core.safety import LoopState, SafetyReading, safety_reading
+from heatpool_agent.core.totals import Step
+
+Key = tuple[str, str]
+# A sensor's channel and quantity, and the mark it earned from the whole loop.
+Marks = dict[tuple[str, str, str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """What is known of a loop beforehand."""
+
+    loop_id: str
+    fluid: str
+    sensor_side: str
+    priors: estimate.LoopPriors
+    reported_u_frac: float
+    rejection_capacity_w: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """All that one tick gives to every loop."""
+
+    judged: Sequence[Reading]
+    usable: Sequence[Reading]
+    steps: Mapping[Key, Step]
+    hosts: Mapping[str, str]
+    mirrored: Collection[Key]
+    boot_ns: int
+
+
+class LoopLook:
+    """One loop with what it remembers from tick to tick.
+
+    The first loop (`is_first`) is warmed by what names none.
+    """
+
+    def __init__(self, loop: LoopSettings, *, is_first: bool) -> None:
+        self.loop = loop
+        self._is_first = is_first
+        self._heat = estimate.LoopState()
+        self._quarrels = crosscheck.Quarrels()
+        self._checks = heat_checks.ChecksState()
+        self._tree = tree.TreeState()
+        self._known: set[levels.Seen] = set()
+        self._branches: frozenset[heat_tree.Branch] = frozenset()
+        self._meters: set[str] = set()
+        self._told: set[str] = set()
+
+    def power(self, tick: Pass) -> tree.Tree:
+        """Power that warms this loop, W, by host."""
+        own = [r for r in tick.usable if self._warms(r)]
+        powers = levels.node_powers(own, tick.steps, tick.hosts)
+        self._known |= levels.seen(powers, (r for r in tick.judged if self._warms(r)))
+        found, self._tree = tree.grow(
+            powers,
+            self._tree,
+            loads=levels.host_loads(own, tick.hosts),
+            known=self._known,
+            hosts=tick.hosts,
+            mirrored=tick.mirrored,
+            boot_ns=tick.boot_ns,
+        )
+        return found
+
+    def view(self, tick: Pass, power: tree.Tree) -> LoopView:
+        """Heat of this loop, W, three ways and fused, with every quarrel among them."""
+        own = [r for r in tick.usable if self._is_coolant(r)]
+        found = heat_tree.branches(own, tick.hosts)
+        self._branches = heat_tree.remembered(self._branches, found)
+        circuit = heat_tree.joined(found, self._branches)
+        inputs = self._inputs(circuit, power)
+        heat = self._compared(inputs, circuit, tick.boot_ns)
+        return LoopView(
+            loop_id=self.loop.loop_id,
+            electric=heat.electric,
+            computed=heat.computed,
+            fused=heat.fused,
+            reported_heat_w=circuit.reported_heat_w,
+            delivered_heat_w=self._delivered_w(tick),
+            hot_c=circuit.hot_c,
+            cold_c=circuit.cold_c,
+            volume_flow_m3_h=circuit.volume_flow_m3_h,
+            rejection_capacity_w=self.loop.rejection_capacity_w,
+            leak=_worst(own, "leak", max),
+            pump_runs=_worst(own, "pump_runs", min),
+            safety=self._safety(tick.judged),
+            disagreements=self._quarrels.sizes,
+            power=power.power,
+            contradictions=power.contradictions,
+        )
+
+    def marks(self, tick: Pass, power: tree.Tree) -> Marks:
+        """What readings earn that nothing but the whole loop can tell."""
+        found: Marks = {}
+        for flag in heat_checks.sensor_flags(self._checks, boot_ns=tick.boot_ns):
+            for r in tick.judged:
+                if self._is_coolant(r) and r.quantity in ("hot_c", "cold_c", "volume_flow_m3_h"):
+                    found[r.sensor, r.channel, r.quantity] = flag
+        for (host, level), is_below in power.refused.items():
+            flag = plausible.BELOW_CHILDREN if is_below else plausible.ABOVE_PARENTS
+            for r in tick.judged:
+                is_of = tick.hosts.get(r.sensor, "") == host and tree.level_of(r.node) == level
+                if is_of and self._warms(r) and r.quantity in ("power_w", "energy_j", "energy_wh"):
+                    found[r.sensor, r.channel, r.quantity] = flag
+        return found
+
+    def _warms(self, reading: Reading) -> bool:
+        return reading.loop == self.loop.loop_id or (self._is_first and not reading.loop)
+
+    def _is_coolant(self, reading: Reading) -> bool:
+        return reading.loop == self.loop.loop_id and reading.node is not Node.HEAT_METER
+
+    def _inputs(self, circuit: heat_tree.Circuit, power: tree.Tree) -> estimate.LoopInputs:
+        # The site's own word on where the flow sensor sits comes before the device map's.
+        told = self.loop.sensor_side
+        return estimate.LoopInputs(
+            electric=power.power.whole if power.power else None,
+            volume_flow_m3_h=circuit.volume_flow_m3_h,
+            hot_c=circuit.hot_c,
+            cold_c=circuit.cold_c,
+            fluid=self.loop.fluid,
+            sensor_side=circuit.sensor_side or told if told == "unknown" else told,
+        )
+
+    def _compared(
+        self, inputs: estimate.LoopInputs, circuit: heat_tree.Circuit, boot_ns: int
+    ) -> estimate.LoopHeat:
+        loop, reported_w = self.loop, circuit.reported_heat_w
+        self._checks = heat_checks.sensors_state(self._checks, inputs, loop.priors, boot_ns=boot_ns)
+        flags = heat_checks.sensor_flags(self._checks, boot_ns=boot_ns)
+        # What swapped or dead sensors compute is shown, and enters nothing.
+        trusted = replace(inputs, volume_flow_m3_h=None) if flags else inputs
+        heat, self._heat = estimate.loop_heat(trusted, loop.priors, self._heat, boot_ns=boot_ns)
+        if flags:
+            heat = heat_checks.with_flags(heat, estimate.computed_heat(inputs, loop.priors), flags)
+        heat, self._quarrels = crosscheck.compare(
+            heat, reported_w, loop.reported_u_frac, self._quarrels, boot_ns=boot_ns
+        )
+        reported = None if reported_w is None else (reported_w, loop.reported_u_frac * reported_w)
+        heat, self._checks = heat_checks.against_wall(
+            heat, self._checks, wall=inputs.electric, reported=reported, boot_ns=boot_ns
+        )
+        return heat
+
+    def _delivered_w(self, tick: Pass) -> float | None:
+        """Heat that the meters of this loop show together, W; None while one of them is silent."""
+        metered = [
+            r for r in tick.usable
+            if r.node is Node.HEAT_METER and r.loop == self.loop.loop_id
+        ]  # fmt: skip
+        told = heat_tree.per_unit(metered, "delivered_heat_w", tick.hosts)
+        self._meters |= told.keys()
+        return sum(told.values()) if told and told.keys() == self._meters else None
+
+    def _safety(self, judged: Sequence[Reading]) -> LoopState:
+        """What safety rests on, the worst of all devices; one that ever told must go on telling."""
+        return LoopState(
+            hot_c=self._safety_reading(judged, "hot_c", worst=1.0),
+            leak=self._safety_reading(judged, "leak", worst=1.0),
+            pump_runs=self._safety_reading(judged, "pump_runs", worst=-1.0),
+        )
+
+    def _safety_reading(
+        self, judged: Sequence[Reading], quantity: str, *, worst: float
+    ) -> SafetyReading | None:
+        found = [
+            SafetyReading(
+                value=r.value if plausible.is_admitted(r) else math.nan, boot_ns=r.boot_ns
+            )
+            for r in judged
+            if r.quantity == quantity and self._is_coolant(r)
+        ]
+        if not found and quantity in self._told:
+            return SafetyReading(value=math.nan, boot_ns=0)
+        if found:
+            self._told.add(quantity)
+        return safety_reading(found, worst=worst)
+
+
+def _worst(
+    own: Sequence[Reading], quantity: str, of: Callable[[Sequence[float]], float]
+) -> bool | None:
+    values = [r.value for r in own if r.quantity == quantity]
+    return bool(of(values)) if values else None
