@@ -14,6 +14,10 @@ _MEASURES = {
     "EnergyWh": ENERGY_KWH,
     "EnergyJoules": ENERGY_J,
     "Temperature": AMBIENT,
+    # Some Sensors tell their unit only.
+    "Cel": AMBIENT,
+    "kW.h": ENERGY_KWH,
+    "J": ENERGY_J,
 }
 _IN, _OUT = frozenset({"input", "in"}), frozenset({"output", "out"})
 # What a name says of direction and quantity; the rest names the thing.
@@ -31,7 +35,8 @@ def by_context(found: Findings) -> None:
     pointed = _controlled(found)
     sets = {words_of(text(sensor.body, "Id")) for sensor in service.of_kind("Sensor")}
     for sensor in service.of_kind("Sensor"):
-        measure = _MEASURES.get(text(sensor.body, "ReadingType"))
+        told = text(sensor.body, "ReadingType") or text(sensor.body, "ReadingUnits")
+        measure = _MEASURES.get(told)
         if measure is None or found.is_claimed(sensor):
             continue
         place = _place(sensor, measure, found, pointed)
