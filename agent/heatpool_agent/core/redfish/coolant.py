@@ -6,7 +6,6 @@ secondary alike. Source: vocabulary.md 2, DSP0268 CoolantConnector.
 
 from dataclasses import replace
 
-from heatpool.errors import HeatpoolError
 from heatpool.heat import heat_rate_w
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.redfish import flags
@@ -105,7 +104,7 @@ def circuit_heat_w(
         hot_w, cold_w = (
             heat_rate_w(volume_flow_m3_h, hot_c, cold_c, side) for side in ("hot", "cold")
         )
-    except (HeatpoolError, ValueError):
+    except ValueError:
         return None
     # Outside its range the water is NaN.
     return (hot_w, cold_w) if hot_w == hot_w and cold_w == cold_w else None
