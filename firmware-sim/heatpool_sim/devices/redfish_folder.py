@@ -16,6 +16,7 @@ from heatpool_sim.devices.redfish_tree import JSON_TYPE, ROOT, Page, Resource, n
 
 _LARGEST_BYTES = 16 * 1024 * 1024  # no page of a BMC comes near; a disk image may lie about
 _METADATA = "index.xml"  # the one page that is no JSON; other XML is schemas, which lie elsewhere
+_MOST_LEVELS = 64  # pages nest a dozen levels; what walks them would run out of stack far above
 # What mock-up tools lay beside the pages: headers as caught, times, the browser's settings.
 _COMPANIONS = frozenset({"headers.json", "time.json", "explorer_config.json"})
 
@@ -112,8 +113,18 @@ def _looked_at(file: Path, body: bytes) -> _Caught:
         return _Caught(file=file, body=body, fault="nested too deeply")
     except ValueError as error:
         return _Caught(file=file, body=body, fault=f"no JSON ({error})")
+    if _is_deep(value):
+        return _Caught(file=file, body=body, fault="nested too deeply")
     fault = "" if isinstance(value, dict) else "no JSON object"
     return _Caught(file=file, body=body, value=value, fault=fault)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_MOST_LEVELS):
+        within = [held.values() if isinstance(held, dict) else held for held in level]
+        level = [held for part in within for held in part if isinstance(held, dict | list)]
+    return bool(level)
 
 
 def _is_json(file: Path) -> bool:
