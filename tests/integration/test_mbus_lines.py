@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import os
+import tty as tty_module
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +150,49 @@ async def test_a_port_that_is_pulled_is_told_and_found_again(plant: Any, tmp_pat
         async with MbusMeter().serve_pty(plant) as path:
             port.symlink_to(path)
             assert await energy_wh(sensor) == 98_765_432
+
+
+async def test_a_port_may_be_named_in_two_ways(tty: str, tmp_path: Path) -> None:
+    other = tmp_path / "by-id"
+    other.symlink_to(tty)
+    async with open_(f"serial:{tty}") as one, open_(f"serial:{other}", id="two") as two_:
+        assert [await energy_wh(sensor) for sensor in (one, two_)] == [98_765_432] * 2
+
+
+async def test_an_answer_that_comes_late_meets_no_later_request(plant: Any) -> None:
+    """The meter speaks in two halves, and the reader was cancelled between them."""
+    master, slave = os.openpty()
+    tty_module.setraw(slave)
+    try:
+        async with open_(f"serial:{os.ttyname(slave)}") as sensor:
+            talk = MeterTalk(MbusMeter(), plant)
+            frame = talk.reply(Request(control=0x7B, address=1))
+            task = asyncio.create_task(sensor.read())
+            await _asked(master, 5)
+            os.write(master, b"\xe5")
+            await _asked(master, 5)
+            os.write(master, frame[:20])
+            await asyncio.sleep(0.05)  # the first half has to arrive
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            os.write(master, frame[20:])
+            task = asyncio.create_task(sensor.read())
+            assert (await _asked(master, 5))[1] == 0x40
+            os.write(master, b"\xe5")
+            await _asked(master, 5)
+            os.write(master, frame)
+            assert {r.quantity: r.value for r in await task}["energy_wh"] == 98_765_432
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+async def _asked(master: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += await asyncio.to_thread(os.read, master, size - len(data))
+    return data
 
 
 async def test_one_port_has_one_speed(tty: str) -> None:

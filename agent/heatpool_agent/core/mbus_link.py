@@ -14,6 +14,8 @@ BITS_PER_BYTE = 11
 BAUDS = (300, 600, 1200, 2400, 4800, 9600, 19200, 38400)
 # A meter answers 11 to 330 bit times and 50 ms after the request.
 IDLE_BITS, ANSWER_BITS, ANSWER_EXTRA_S = 11, 330, 0.05
+# After noise the line counts as free when it rested so long.
+QUIET_BITS = 33
 # What adapters and drivers of ports hold back before they pass a byte on.
 PORT_DELAY_S = 0.05
 
@@ -95,6 +97,10 @@ class SerialPort:
     def idle_s(self) -> float:
         """How long the line rests before the next request."""
         return IDLE_BITS / self.baud
+
+    def quiet_s(self) -> float:
+        """After how much silence nobody speaks any more."""
+        return QUIET_BITS / self.baud + PORT_DELAY_S
 
     def answer_s(self, request_bytes: int) -> float:
         """How long the first byte of an answer may take from when the request is handed over."""

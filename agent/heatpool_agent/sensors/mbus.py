@@ -77,7 +77,7 @@ def open(config: Config, roots: Roots, clock: Clock) -> AbstractAsyncContextMana
 @asynccontextmanager
 async def _opened(config: Config, tape: Tape, clock: Clock) -> AsyncIterator[Sensor]:
     target = _target(config)
-    sensor = MbusSensor(config, target, line_to(config.url), tape=tape, clock=clock)
+    sensor = MbusSensor(config, target, await line_to(config.url), tape=tape, clock=clock)
     try:
         yield sensor
     finally:
@@ -175,7 +175,7 @@ class MbusSensor:
             )
 
     async def _exchange(self) -> Telegram:
-        # After any failure the line goes: what still comes must not meet the next request.
+        # After any failure: what still comes must not meet the next request.
         is_clean = False
         self._deadline_s = asyncio.get_running_loop().time() + self._config.timeout_s
         try:
@@ -198,7 +198,7 @@ class MbusSensor:
             raise SensorGone(f"{self._where}: {error}", fix=self._broken_fix()) from error
         finally:
             if not is_clean:
-                self._line.hang_up()
+                self._line.break_off()
         return telegram
 
     def _broken_fix(self) -> str:
@@ -253,7 +253,7 @@ class MbusSensor:
             await self._ask("deselect", frame, most_s=GOODBYE_S)
         except (TimeoutError, WireError):
             # It answered already; a late E5 must not meet the next request, though.
-            self._line.hang_up()
+            self._line.break_off()
 
     async def _next_telegram(self, number: int) -> Telegram:
         request = f"telegram {number} of {self._name}"

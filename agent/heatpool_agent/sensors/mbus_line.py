@@ -4,13 +4,15 @@ Meters that share a bus share its line. What the frames say is `core.mbus`.
 """
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from heatpool.errors import ConfigError, WireError
 from heatpool_agent.core.endpoint import endpoint
 from heatpool_agent.core.mbus import split_frame
-from heatpool_agent.core.mbus_link import serial_port
+from heatpool_agent.core.mbus_link import SerialPort, serial_port
 from heatpool_agent.sensors.mbus_serial import OpenPort
 
 # A gateway that holds more than a long frame (261 bytes) sends it in several pieces anyway.
@@ -47,8 +49,12 @@ class Line(ABC):
         """
 
     @abstractmethod
+    def break_off(self) -> None:
+        """After a failure: what may still come must not meet the next request."""
+
+    @abstractmethod
     def hang_up(self) -> None:
-        """Drops the line and whatever may still come on it."""
+        """Frees the line."""
 
 
 async def answer_to(frame: bytes, piece: Callable[[], Awaitable[bytes]]) -> bytes:
@@ -102,6 +108,10 @@ class TcpLine(Line):
             self.session += 1
         return self._reader, self._writer
 
+    def break_off(self) -> None:
+        """Whatever still comes dies with the connection."""
+        self.hang_up()
+
     def hang_up(self) -> None:
         """Drops the connection."""
         if self._writer is not None:
@@ -116,10 +126,11 @@ class SerialLine(Line):
     silent_fix = "check address, bus voltage, wiring, and that the meter speaks this baud rate"
     lost_fix = "plug the converter in again; name it by its path under /dev/serial/by-id"
 
-    def __init__(self, path: str, baud: int) -> None:
+    def __init__(self, port: SerialPort) -> None:
         super().__init__()
-        self.port = serial_port(f"serial:{path}?baud={baud}")
+        self.port = port
         self._open: OpenPort | None = None
+        self._is_calm = True
 
     @property
     def is_open(self) -> bool:
@@ -131,47 +142,82 @@ class SerialLine(Line):
         if self._open is None:
             self._open = await OpenPort.of(self.port)
             self.session += 1
-        held = self._open
-        limit_s = self.port.answer_s(len(frame))
+        try:
+            for _ in range(SERIAL_TRIES - 1):
+                with suppress(TimeoutError, WireError):
+                    return await self._asked_once(self._open, frame)
+            return await self._asked_once(self._open, frame)
+        except TimeoutError:
+            raise
+        except OSError:
+            self.hang_up()
+            raise
 
+    async def _asked_once(self, held: OpenPort, frame: bytes) -> bytes:
         async def piece() -> bytes:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(self.port.answer_s(len(frame))):
                 return await held.read(READ_BYTES)
 
-        for tries_left in reversed(range(SERIAL_TRIES)):
-            await asyncio.sleep(self.port.idle_s())
-            held.send(frame)
-            try:
-                return await answer_to(frame, piece)
-            except (TimeoutError, WireError):
-                if not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        await self._calm(held)
+        self._is_calm = False
+        held.send(frame)
+        answer = await answer_to(frame, piece)
+        self._is_calm = True
+        return answer
+
+    async def _calm(self, held: OpenPort) -> None:
+        """Waits until nobody speaks; after a failure a meter may be in the middle of its answer."""
+        await asyncio.sleep(self.port.idle_s())
+        with suppress(TimeoutError):
+            while not self._is_calm:
+                async with asyncio.timeout(self.port.quiet_s()):
+                    await held.read(READ_BYTES)
+
+    def break_off(self) -> None:
+        """The port stays held: many converters and their meters live on its control lines."""
+        self.session += 1
 
     def hang_up(self) -> None:
         """Gives the port back."""
         if self._open is not None:
             self._open.close()
-        self._open = None
+        self._open, self._is_calm = None, True
 
 
 # Lines in use by what names them; a line goes when its last sensor does.
 _LINES: dict[str, Line] = {}
 
 
-def line_to(url: str) -> Line:
-    """The line of a url, shared by everybody who names the same bus.
+async def line_to(url: str) -> Line:
+    """The line of a url, shared by everybody who names the same bus; nothing is opened yet.
 
     Raises:
         ConfigError: the url names no line, or one port at two speeds.
     """
     try:
-        name, line = _known_or_new(url)
+        name, line = await _known_or_new(url)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
     _LINES[name] = line
     line.users += 1
     return line
+
+
+async def _known_or_new(url: str) -> tuple[str, Line]:
+    if not url.startswith("serial:"):
+        host, port = endpoint(url)
+        name = f"tcp://{host}:{port}"
+        return name, _LINES.get(name) or TcpLine(host, port)
+    wanted = serial_port(url)
+    # One port has many names, such as those in /dev/serial/by-id.
+    name = await asyncio.to_thread(os.path.realpath, wanted.path)
+    line = _LINES.get(name) or SerialLine(wanted)
+    if isinstance(line, SerialLine) and line.port.baud != wanted.baud:
+        raise ValueError(
+            f"url: {wanted.path} is used at {line.port.baud} baud by another sensor, "
+            f"not {wanted.baud}; give both the same"
+        )
+    return name, line
 
 
 def leave(line: Line) -> None:
@@ -181,18 +227,3 @@ def leave(line: Line) -> None:
         line.hang_up()
         for name in [name for name, known in _LINES.items() if known is line]:
             del _LINES[name]
-
-
-def _known_or_new(url: str) -> tuple[str, Line]:
-    if not url.startswith("serial:"):
-        host, port = endpoint(url)
-        name = f"tcp://{host}:{port}"
-        return name, _LINES.get(name) or TcpLine(host, port)
-    wanted = serial_port(url)
-    line = _LINES.get(wanted.path) or SerialLine(wanted.path, wanted.baud)
-    if isinstance(line, SerialLine) and line.port != wanted:
-        raise ValueError(
-            f"url: {wanted.path} is used at {line.port.baud} baud by another sensor, "
-            f"not {wanted.baud}; give both the same"
-        )
-    return wanted.path, line

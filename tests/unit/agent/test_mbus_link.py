@@ -112,4 +112,5 @@ def test_a_line_waits_as_long_as_the_standard_allows() -> None:
     port = SerialPort(path="/dev/ttyUSB0", baud=2400)
     # 55 bits of request, 330 bit times and 50 ms for the meter, 50 ms for the port.
     assert port.answer_s(5) == pytest.approx(385 / 2400 + 0.1)
+    assert port.quiet_s() == pytest.approx(33 / 2400 + 0.05)
     assert port.idle_s() == pytest.approx(11 / 2400)
