@@ -187,13 +187,13 @@ def test_values_move_with_the_plant(tree: Tree, site: RunningSite) -> None:
 def test_energies_count_what_the_powers_say(site: RunningSite) -> None:
     tree = BmcTree(site)
     metrics = f"{CHASSIS}/EnvironmentMetrics"
-    first_kwh, power_w = (reading(tree, metrics, name) for name in ("EnergykWh", "PowerWatts"))
+    first_count, power_w = (reading(tree, metrics, name) for name in ("EnergykWh", "PowerWatts"))
     site.advance(3600.0, boot_ns=0)
-    counted_kwh = reading(tree, metrics, "EnergykWh") - first_kwh
-    assert counted_kwh == pytest.approx(power_w / 1000.0, rel=0.02)
+    counted = reading(tree, metrics, "EnergykWh") - first_count
+    assert counted == pytest.approx(power_w / 1000.0, rel=0.02)
     supplies = f"{CHASSIS}/PowerSubsystem/PowerSupplies"
-    parts_kwh = [reading(tree, f"{supplies}/{n}/Metrics", "EnergykWh") for n in (1, 2)]
-    assert sum(parts_kwh) == pytest.approx(first_kwh + counted_kwh, rel=1e-6)
+    parts = [reading(tree, f"{supplies}/{n}/Metrics", "EnergykWh") for n in (1, 2)]
+    assert sum(parts) == pytest.approx(first_count + counted, rel=1e-6)
 
 
 def test_the_parts_of_a_server_stay_below_its_input(site: RunningSite) -> None:
