@@ -72,6 +72,7 @@ class RedfishSensor:
         self._documents: dict[str, Document] = {}
         self._polled: tuple[str, ...] = ()
         self._readings: tuple[Reading, ...] = ()
+        self._interval_s: float | None = None
         self._found_ns = 0
         self._has_lost = False
 
@@ -175,6 +176,7 @@ class RedfishSensor:
         if walk.follows:
             self._documents, self._found_ns = {}, walk.stamp.boot_ns
             self._polled = polled(walk.documents)
+            self._interval_s = sensing_interval_s(walk.documents)
         self._has_lost = walk.has_lost
         # What was to be read and could not be is absent, not as it was.
         still = {path: seen for path, seen in self._documents.items() if path not in self._polled}
@@ -185,7 +187,7 @@ class RedfishSensor:
         self._pace.passed(
             begun_ns=walk.stamp.boot_ns,
             slowest_s=self._transport.slowest_s,
-            interval_s=sensing_interval_s(self._documents),
+            interval_s=self._interval_s,
         )
 
     def _nothing(self) -> SensorGone:

@@ -16,11 +16,12 @@ _PRIVATE = (
     "MACAddress|PermanentMACAddress|AssociatedNetworkAddresses|DurableName|"
     "Password|Token|UserName|Address|Gateway|IPv4Address|IPv6Address|NodeGUID|PortGUID"
 )
-_PROPERTY = re.compile(rb'("(?:%s)"\s*:\s*)"(?:[^"\\]|\\.)*"' % _PRIVATE.encode())
-# Addresses in any other text; a path keeps its own, or the links of a recording would break.
+# A string may lack its end: half a document is kept, too.
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)'
+_PROPERTY = re.compile(rb'("(?:%s)"\s*:\s*)%s' % (_PRIVATE.encode(), _STRING), re.DOTALL)
+_ANY = re.compile(_STRING, re.DOTALL)
 _ADDRESS = re.compile(
-    rb'(?<=")(?!/)((?:[^"\\]|\\.)*?)'
-    rb"((?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}|\b\d{1,3}(?:\.\d{1,3}){3}\b)"
+    rb"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}|(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"
 )
 
 
@@ -73,7 +74,13 @@ def unpacked(data: bytes) -> Answer:
 def hidden(data: bytes) -> bytes:
     """A packed answer without serial numbers, names, secrets and addresses; numbers stay as is."""
     data = _PROPERTY.sub(rb'\1"hidden"', data)
-    return _ADDRESS.sub(rb"\1hidden", data)
+    return _ANY.sub(_without_address, data)
+
+
+def _without_address(found: re.Match[bytes]) -> bytes:
+    # A path keeps what looks like an address, or the links of a recording would break.
+    text = found[0]
+    return text if text.startswith(b'"/') else _ADDRESS.sub(b"hidden", text)
 
 
 def own_path(link: str) -> str | None:

@@ -5,6 +5,7 @@ The only file that imports aiohttp to read a sensor.
 
 import asyncio
 import email.utils
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,9 +146,16 @@ class Line:
                 fix="pin it with fingerprint, or name its authority in ca_file",
             )
         return SensorGone(
-            f"{where}: {error or type(error).__name__}",
+            f"{where}: {_words(error)}",
             fix="check power and network of the BMC, and that url names its HTTPS port",
         )
+
+
+def _words(error: aiohttp.ClientError) -> str:
+    """The system's own words for a connection that failed; aiohttp's name it twice."""
+    if isinstance(error, aiohttp.ClientConnectorError) and (error.os_error.errno or 0) > 0:
+        return f"cannot connect: {os.strerror(error.os_error.errno or 0)}"
+    return str(error) or type(error).__name__
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -1,0 +1,338 @@
+"""The Redfish driver's line: whom it trusts, what it refuses, and what a tape keeps of it."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+from aiohttp import web
+from integration.redfish_bench import METRICS, ROOT, Bmc, Clock, documents, powers
+
+from heatpool.errors import SensorBusy, SensorGone, WireError
+from heatpool.process import settings
+from heatpool_agent.ports import Roots
+from heatpool_agent.sensors import redfish
+from heatpool_agent.sensors.redfish import RedfishSensor
+from heatpool_agent.sensors.redfish_answer import Answer, hidden, own_path, unpacked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Certificate:
+    file: Path
+    server: ssl.SSLContext
+    pin: str
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> _Certificate:
+    """A certificate for loopback that signed itself, as BMCs have them."""
+    if which("openssl") is None:
+        pytest.skip("no openssl here to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    file, key = folder / "cert.pem", folder / "key.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    names = ["-subj", "/CN=bmc", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [*make.split(), *names, "-out", str(file), "-keyout", str(key)],
+        check=True,
+        capture_output=True,
+    )
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(file, key)
+    plain = ssl.PEM_cert_to_DER_cert(file.read_text())
+    return _Certificate(file=file, server=server, pin=sha256(plain).hexdigest())
+
+
+@asynccontextmanager
+async def guarded(folder: Path, certificate: _Certificate) -> AsyncIterator[Bmc]:
+    async with Bmc(folder, tls=certificate.server).serving() as bmc:
+        bmc.url = bmc.url.replace("http:", "https:")
+        yield bmc
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.upper, lambda pin: pin[:2] + ":" + pin[2:]])
+async def test_the_pinned_certificate_is_trusted(
+    tmp_path: Path, certificate: _Certificate, spelled: Callable[[str], str]
+) -> None:
+    async with guarded(tmp_path, certificate) as bmc:
+        async with bmc.sensor(fingerprint=spelled(certificate.pin)) as sensor:
+            assert powers(await sensor.read()) == [374.0]
+
+
+async def test_a_named_authority_is_trusted(tmp_path: Path, certificate: _Certificate) -> None:
+    async with guarded(tmp_path, certificate) as bmc:
+        async with bmc.sensor(ca_file=str(certificate.file)) as sensor:
+            assert powers(await sensor.read()) == [374.0]
+
+
+@pytest.mark.parametrize(
+    ("more", "reason", "fix"),
+    [
+        ({"fingerprint": "ab" * 32}, "another one, SHA-256", "fingerprint"),
+        ({}, "not trusted", "fingerprint"),
+        ({"ca_file": "/nowhere/ca.pem"}, "/nowhere/ca.pem", "PEM"),
+    ],
+)
+async def test_no_word_and_no_login_goes_to_whom_is_not_trusted(
+    tmp_path: Path, certificate: _Certificate, more: dict[str, str], reason: str, fix: str
+) -> None:
+    async with guarded(tmp_path, certificate) as bmc, bmc.sensor(**more) as sensor:
+        with pytest.raises(SensorGone, match=reason) as caught:
+            await sensor.read()
+        assert fix in caught.value.fix
+        assert bmc.service.requests == 0
+
+
+Say = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Odd:
+    """A service that answers most paths well and some as a test wishes."""
+
+    def __init__(self) -> None:
+        self.odd: dict[str, web.Response] = {}
+        self.asked: list[str] = []
+        self.clock = Clock()
+        self.url = ""
+
+    async def say(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path.rstrip("/")
+        self.asked.append(path)
+        if path in self.odd:
+            told = self.odd[path]
+            return web.Response(status=told.status, headers=told.headers, body=told.body)
+        found = documents("1", "2").get(path)
+        return web.json_response(found) if found else web.Response(status=404)
+
+    @asynccontextmanager
+    async def sensor(self, **more: Any) -> AsyncIterator[RedfishSensor]:
+        runner = web.ServerRunner(web.Server(self.say), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        block = {"id": "bmc", "kind": "redfish", "url": self.url} | more
+        try:
+            config = settings.convert(block, redfish.Config)
+            async with redfish.open(config, Roots(), self.clock) as sensor:
+                assert isinstance(sensor, RedfishSensor)
+                yield sensor
+        finally:
+            await runner.cleanup()
+
+
+def _moved(to: str) -> web.Response:
+    return web.Response(status=302, headers={"Location": to})
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "http://bmc.invalid/redfish/v1",
+        "//bmc.invalid/redfish/v1",
+        "https://127.0.0.1/redfish/v1",
+        "http://127.0.0.1:1/redfish/v1",
+        "http://[::1/",
+        "",
+    ],
+)
+async def test_no_redirect_leads_to_another_host(to: str) -> None:
+    service = _Odd()
+    service.odd[METRICS] = _moved(to)
+    async with service.sensor() as sensor:
+        assert powers(await sensor.read()) == [374.0]
+        assert METRICS in sensor.refused
+
+
+async def test_a_redirect_on_the_same_host_is_followed() -> None:
+    service = _Odd()
+    service.odd[METRICS] = _moved(METRICS.replace("/1/", "/2/"))
+    async with service.sensor() as sensor:
+        assert powers(await sensor.read()) == [374.0, 374.0]
+
+
+async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heatpool_agent.sensors.redfish_http.MAX_BODY_BYTES", 10_000)
+    service = _Odd()
+    service.odd[METRICS] = web.Response(body=b" " * 10_001)
+    async with service.sensor() as sensor:
+        assert powers(await sensor.read()) == [374.0]
+        assert "larger than 10000 bytes" in sensor.refused[METRICS]
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"Retry-After": "30"}, 30),
+        ({"Retry-After": "0"}, 1),
+        ({"Retry-After": "999999999999"}, 3600),
+        ({"Retry-After": "soon"}, 120),
+        ({}, 120),
+        # A date counts from the service's own clock, which may be years off.
+        (
+            {
+                "Date": "Tue, 01 Jan 2008 00:00:00 GMT",
+                "Retry-After": "Tue, 01 Jan 2008 00:05:00 GMT",
+            },
+            300,
+        ),
+    ],
+)
+async def test_a_busy_service_says_how_long(headers: dict[str, str], wait_s: float) -> None:
+    service = _Odd()
+    service.odd[ROOT] = web.Response(status=503, headers=headers)
+    async with service.sensor() as sensor:
+        with pytest.raises(SensorBusy) as caught:
+            await sensor.read()
+        assert caught.value.wait_s == wait_s
+
+
+async def test_one_resource_that_never_gets_ready_does_not_keep_the_others() -> None:
+    service = _Odd()
+    service.odd[METRICS] = web.Response(status=503)
+    async with service.sensor() as sensor:
+        with pytest.raises(SensorBusy):
+            await sensor.read()
+        service.clock.pass_s(120)
+        assert powers(await sensor.read()) == [374.0]
+        assert "503" in sensor.refused[METRICS]
+
+
+async def test_a_resource_of_another_privilege_is_missed_alone() -> None:
+    service = _Odd()
+    service.odd[METRICS] = web.Response(status=403)
+    async with service.sensor() as sensor:
+        assert powers(await sensor.read()) == [374.0]
+        assert "403" in sensor.refused[METRICS]
+
+
+class _Memory:
+    """A tape in memory: answers by request, in their order."""
+
+    def __init__(self, kept: list[tuple[str, bytes]] | None = None) -> None:
+        self.is_playing = kept is not None
+        self.kept = list(kept or [])
+
+    async def exchange(
+        self,
+        request: str,
+        ask: Callable[[], Awaitable[bytes]],
+        *,
+        hide: Callable[[bytes], bytes] | None = None,
+    ) -> bytes:
+        return (
+            self.look(request, lambda: b"", hide=hide)
+            if self.is_playing
+            else self._keep(request, await ask(), hide)
+        )
+
+    def look(
+        self,
+        request: str,
+        see: Callable[[], bytes],
+        *,
+        hide: Callable[[bytes], bytes] | None = None,
+    ) -> bytes:
+        if not self.is_playing:
+            return self._keep(request, see(), hide)
+        index = next(at for at, (asked, _) in enumerate(self.kept) if asked == request)
+        return self.kept.pop(index)[1]
+
+    def _keep(self, request: str, answer: bytes, hide: Callable[[bytes], bytes] | None) -> bytes:
+        self.kept.append((request, hide(answer) if hide else answer))
+        return answer
+
+
+@pytest.mark.parametrize("form", ["http", "file"])
+async def test_a_recording_plays_back_to_equal_readings_and_holds_no_secret(
+    tmp_path: Path, form: str
+) -> None:
+    async with Bmc(tmp_path).serving() as bmc:
+        more: dict[str, Any] = {}
+        if form == "file":
+            write_tree(tmp_path / "tree", bmc.tree.resources)
+            more = {"url": f"file:{tmp_path}/tree", "user": "", "password_file": ""}
+        live = _Memory()
+        async with bmc.sensor(roots=replace(bmc.roots, tape=live), **more) as sensor:
+            first, second = await sensor.read(), await sensor.read()
+    shown = b"".join(answer for _, answer in live.kept)
+    assert b"SN-1" not in shown and b"shelf 7" not in shown
+    assert not any(word in repr(live.kept) for word in ("wort", "Token", "Sessions/1"))
+    played = Roots(tape=_Memory(live.kept), state=tmp_path)
+    before = bmc.service.requests
+    async with bmc.sensor(roots=played, **more) as sensor:
+        assert [await sensor.read(), await sensor.read()] == [first, second]
+    assert bmc.service.requests == before
+
+
+def write_tree(folder: Path, resources: dict[str, dict[str, Any]]) -> None:
+    for path, resource in resources.items():
+        place = folder / path.removeprefix(ROOT).lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "index.json").write_bytes(web.json_response(resource).body)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (b'{"SerialNumber": "A\\"1"}', b'{"SerialNumber": "hidden"}'),
+        (b'{"UUID" :"1-2" , "Reading": 1e400}', b'{"UUID" :"hidden" , "Reading": 1e400}'),
+        (b'{"Text": "at 10.0.0.7 now"}', b'{"Text": "at hidden now"}'),
+        (b'["00:1b:21:aa:bb:cc"]', b'["hidden"]'),
+        (b'{"Model": "X 1.2.3"}', b'{"Model": "X 1.2.3"}'),
+        (b'{"@odata.id": "/redfish/v1/10.0.0.7"}', b'{"@odata.id": "/redfish/v1/10.0.0.7"}'),
+        (b'["10.0.0.7 or 10.0.0.8, 1.2.3.4.5"]', b'["hidden or hidden, 1.2.3.4.5"]'),
+        (b'{"HostName": "a', b'{"HostName": "hidden"'),
+    ],
+)
+def test_what_tells_who_and_where_is_hidden(told: bytes, kept: bytes) -> None:
+    assert hidden(told) == kept
+
+
+@pytest.mark.parametrize(
+    ("link", "path"),
+    [
+        ("/redfish/v1/Chassis", "/redfish/v1/Chassis"),
+        ("/redfish/v1/Sensors?$skip=50", "/redfish/v1/Sensors?$skip=50"),
+        ("/redfish/v1/Power#/PowerControl/0", "/redfish/v1/Power"),
+        ("http://elsewhere/redfish/v1", None),
+        ("//elsewhere/redfish/v1", None),
+        ("///elsewhere", None),
+        ("/redfish/../etc", None),
+        ("/redfish/v1\r\nX: y", None),
+        ("redfish/v1", None),
+        ("", None),
+    ],
+)
+def test_a_link_is_a_path_of_this_service_or_nothing(link: str, path: str | None) -> None:
+    assert own_path(link) == path
+
+
+def test_a_packed_answer_comes_back_as_it_was() -> None:
+    answer = Answer(status=404, body=b"200\n\n{")
+    assert unpacked(answer.packed()) == answer
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"20\n", b"abc\n", b"2000\n{}"])
+def test_a_tape_of_something_else_is_refused(data: bytes) -> None:
+    with pytest.raises(WireError):
+        unpacked(data)
+
+
+async def test_leaving_a_dead_service_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    async with Bmc(tmp_path, slow_s=0.6).serving() as bmc:
+        loop = asyncio.get_running_loop()
+        async with bmc.sensor() as sensor:
+            await sensor.read()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("heatpool_agent.sensors.redfish_bmc.LEAVE_S", 0.1)
+                bmc.faults, begun = frozenset({"redfish_slow"}), loop.time()
+                await sensor.close()
+        assert loop.time() - begun < 0.5
+        assert len(bmc.kept()) == 1
