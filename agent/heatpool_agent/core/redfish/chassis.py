@@ -2,7 +2,7 @@
 
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.redfish import flags
-from heatpool_agent.core.redfish.figures import AMBIENT, ENERGY_J, ENERGY_KWH, POWER
+from heatpool_agent.core.redfish.figures import AMBIENT, ENERGY_J, POWER, REGISTER
 from heatpool_agent.core.redfish.findings import Findings, Place
 from heatpool_agent.core.redfish.service import Resource
 from heatpool_agent.core.redfish.shapes import nested, text
@@ -51,7 +51,7 @@ def environment(found: Findings) -> None:
     ]
     for resource, place in sorted(placed, key=lambda pair: pair[1].node is Node.CHASSIS):
         found.excerpt(resource, "PowerWatts", POWER, place)
-        found.excerpt(resource, "EnergykWh", ENERGY_KWH, place)
+        found.excerpt(resource, "EnergykWh", REGISTER, place)
         found.excerpt(resource, "EnergyJoules", ENERGY_J, place)
         if place.node is Node.CHASSIS:
             _ambient(resource, place, found)
@@ -114,11 +114,11 @@ def distribution(found: Findings) -> None:
     for resource in found.service.of_kind("PowerDistributionMetrics"):
         place = Place(node=Node.PDU, group=resource.path)
         found.excerpt(resource, "PowerWatts", POWER, place)
-        found.excerpt(resource, "EnergykWh", ENERGY_KWH, place)
+        found.excerpt(resource, "EnergykWh", REGISTER, place)
     for resource in found.service.of_kind("Outlet", "OutletGroup", "Circuit"):
         part = Place(node=Node.PDU, group=resource.path, flags=(flags.LOWER_RANK,))
         found.excerpt(resource, "PowerWatts", POWER, part)
-        found.excerpt(resource, "EnergykWh", ENERGY_KWH, part)
+        found.excerpt(resource, "EnergykWh", REGISTER, part)
 
 
 def fans(found: Findings) -> None:

@@ -42,7 +42,7 @@ def _counter(quantity: str, unit: str, *types: str) -> Measure:
 
 
 POWER = Measure(quantity="power_w", unit="W", types=frozenset({"Power"}), family="power")
-ENERGY_KWH = _counter("energy_wh", "kWh", "EnergykWh", "EnergyWh")
+REGISTER = _counter("energy_wh", "kWh", "EnergykWh", "EnergyWh")
 ENERGY_J = _counter("energy_j", "J", "EnergyJoules")
 AMBIENT = _measure("ambient_c", "Cel", "Temperature")
 HOT = _measure("hot_c", "Cel", "Temperature")

@@ -34,7 +34,7 @@ NOT_ADDED = frozenset({LOWER_RANK, SET_COPY})
 
 EXCERPT_DIFFERS = "excerpt_differs"
 NUMBER_AS_TEXT = "number_as_text"
-FRACTION_AS_PERCENT = "fraction_as_percent"
+FRACTION_MISLABELLED = "fraction_mislabelled"
 COUNT_DIFFERS = "count_differs"
 OUTPUTS_BELOW_HALF = "outputs_below_half"
 STATE_NOT_LISTED = "state_not_listed"

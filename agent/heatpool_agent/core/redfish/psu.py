@@ -7,7 +7,7 @@ from heatpool_agent.core.reading import Node, ReadingKind
 from heatpool_agent.core.redfish import flags
 from heatpool_agent.core.redfish.chassis import LEGACY, METRICS
 from heatpool_agent.core.redfish.document import Document
-from heatpool_agent.core.redfish.figures import ENERGY_KWH, POWER, Measure, number
+from heatpool_agent.core.redfish.figures import POWER, REGISTER, Measure, number
 from heatpool_agent.core.redfish.findings import GONE, Finding, Findings, Place
 from heatpool_agent.core.redfish.service import Resource
 from heatpool_agent.core.redfish.shapes import inside, nested, rows, table, text
@@ -57,7 +57,7 @@ def _by_metrics(found: Findings, metrics: Resource, plate: Resource | None) -> N
     )
     put_in = found.excerpt(metrics, "InputPowerWatts", POWER, into)
     put_out = found.excerpt(metrics, "OutputPowerWatts", POWER, out)
-    found.excerpt(metrics, "EnergykWh", ENERGY_KWH, into)
+    found.excerpt(metrics, "EnergykWh", REGISTER, into)
     _judged(found, put_in, put_out, body)
 
 
@@ -99,7 +99,7 @@ def _efficiency(found: Findings, part: str, row: Document, place: Place) -> None
         place=place,
     )
     if is_fraction:
-        finding.flag(flags.FRACTION_AS_PERCENT)
+        finding.flag(flags.FRACTION_MISLABELLED)
     found.all.append(finding)
 
 

@@ -3,20 +3,20 @@
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.redfish import flags
 from heatpool_agent.core.redfish.chassis import CONTEXTS, SENSORS, chassis_place
-from heatpool_agent.core.redfish.figures import AMBIENT, ENERGY_J, ENERGY_KWH, POWER, Measure
+from heatpool_agent.core.redfish.figures import AMBIENT, ENERGY_J, POWER, REGISTER, Measure
 from heatpool_agent.core.redfish.findings import Findings, Place
 from heatpool_agent.core.redfish.service import Resource
 from heatpool_agent.core.redfish.shapes import inside, table, text, words_of
 
 _MEASURES = {
     "Power": POWER,
-    "EnergykWh": ENERGY_KWH,
-    "EnergyWh": ENERGY_KWH,
+    "EnergykWh": REGISTER,
+    "EnergyWh": REGISTER,
     "EnergyJoules": ENERGY_J,
     "Temperature": AMBIENT,
     # Some Sensors tell their unit only.
     "Cel": AMBIENT,
-    "kW.h": ENERGY_KWH,
+    "kW.h": REGISTER,
     "J": ENERGY_J,
 }
 _IN, _OUT = frozenset({"input", "in"}), frozenset({"output", "out"})

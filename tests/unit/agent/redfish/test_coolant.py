@@ -74,20 +74,22 @@ def test_a_connector_that_names_another_coolant_is_flagged(told: Any) -> None:
 
 
 def test_an_undated_sensor_does_not_tear_a_circuit(told: Any) -> None:
-    flow = "/redfish/v1/Chassis/CDU/Sensors/F"
-    documents = unit(FlowLitersPerMinute={"Reading": 60, "DataSourceUri": flow})
-    documents[flow] = typed("Sensor", ReadingType="LiquidFlowLPM", Reading=90)
+    volume_flow = "/redfish/v1/Chassis/CDU/Sensors/F"
+    documents = unit(FlowLitersPerMinute={"Reading": 60, "DataSourceUri": volume_flow})
+    documents[volume_flow] = typed("Sensor", ReadingType="LiquidFlowLPM", Reading=90)
     found = told(documents)
     assert found.used("cdu", "volume_flow_m3_h") == [pytest.approx(3.6)]
     assert "excerpt_differs" in found.of("cdu", "volume_flow_m3_h")[0].flags
-    assert "metrics_contradicted" in found.at(flow, "volume_flow_m3_h").flags
+    assert "metrics_contradicted" in found.at(volume_flow, "volume_flow_m3_h").flags
 
 
 def test_a_dated_sensor_wins_in_a_circuit_too(told: Any) -> None:
-    flow = "/redfish/v1/Chassis/CDU/Sensors/F"
-    documents = unit(FlowLitersPerMinute={"Reading": 60, "DataSourceUri": flow})
+    volume_flow = "/redfish/v1/Chassis/CDU/Sensors/F"
+    documents = unit(FlowLitersPerMinute={"Reading": 60, "DataSourceUri": volume_flow})
     when = "2026-01-01T00:00:00Z"
-    documents[flow] = typed("Sensor", ReadingType="LiquidFlowLPM", Reading=61, ReadingTime=when)
+    documents[volume_flow] = typed(
+        "Sensor", ReadingType="LiquidFlowLPM", Reading=61, ReadingTime=when
+    )
     (value,) = told(documents).used("cdu", "volume_flow_m3_h")
     assert value == pytest.approx(3.66)
 

@@ -193,7 +193,7 @@ def test_the_rating_stands_on_the_channel_that_it_rates(told: Any) -> None:
 def test_efficiency_below_one_is_a_fraction(told: Any) -> None:
     found = told(legacy({}, {"EfficiencyPercent": 0.91}, {"EfficiencyPercent": 94}))
     told_frac = [(r.value, r.flags) for r in found.of("psu_in", "efficiency_frac")]
-    assert told_frac == [(0.91, ("fraction_as_percent",)), (0.94, ())]
+    assert told_frac == [(0.91, ("fraction_mislabelled",)), (0.94, ())]
 
 
 def test_outputs_below_half_of_their_chassis_are_flagged(told: Any) -> None:

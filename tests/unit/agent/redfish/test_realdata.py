@@ -29,7 +29,7 @@ def test_a_rating_in_place_of_an_input_is_refused(flat: Walk) -> None:
     assert found.at(put_in.channel, "rated_w").value == 750.0
     (efficiency,) = found.of("psu_in", "efficiency_frac")
     assert efficiency.value == pytest.approx(0.91, abs=1e-6)
-    assert efficiency.flags == ("fraction_as_percent",)
+    assert efficiency.flags == ("fraction_mislabelled",)
 
 
 def test_outputs_far_below_the_chassis_do_not_replace_it(flat: Walk) -> None:
