@@ -9,7 +9,7 @@ import pytest
 from integration.mbus_rig import HandClock, energy_wh, open_
 from ports.benches.mbus import METER, STATE, Plant
 
-from heatpool.errors import SensorBusy, SensorGone
+from heatpool.errors import SensorBusy, SensorGone, WireError
 from heatpool_agent.core.mbus import decode, heat_view
 from heatpool_agent.ports import Roots
 from heatpool_sim.devices.mbus_meter import MbusMeter
@@ -128,7 +128,7 @@ class _Tape:
             return answer
         try:
             found = await ask()
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, WireError) as error:
             self.kept.setdefault(request, []).append(error)
             raise
         self.kept.setdefault(request, []).append(hide(found) if hide else found)
@@ -160,6 +160,32 @@ async def test_a_recording_plays_without_a_line_and_without_numbers(
         [(r.quantity, r.value, r.flags) for r in row] for row in told
     ]
     assert tape.kept.keys() and not any(tape.kept.values())
+
+
+async def test_a_recording_plays_its_failures_too(plant: Any) -> None:
+    tape: Any = _Tape()
+    roots = Roots(tape=tape)
+    faults = [frozenset[str](), frozenset({"meter_offline"}), frozenset({"checksum_wrong"})]
+    faults += [frozenset({"busy"}), frozenset()]
+
+    async def told(sensor: Any) -> list[str]:
+        rows = []
+        for fault in faults:
+            plant.faults = fault
+            try:
+                rows.append(str([(r.quantity, r.value) for r in await sensor.read()]))
+            except (SensorGone, SensorBusy) as error:
+                rows.append(str(error).partition("address 1: ")[2])
+        return rows
+
+    async with MbusMeter().serve(plant) as where:
+        async with open_(where.url, roots=roots, timeout_s=0.1) as sensor:
+            live = await told(sensor)
+    tape.is_playing = True
+    async with open_("tcp://127.0.0.1:1", roots=roots, timeout_s=0.1) as sensor:
+        assert await told(sensor) == live
+    assert "two meters answered at once" in live[2]
+    assert not any(tape.kept.values())
 
 
 async def test_silence_is_recorded_as_silence(plant: Any) -> None:

@@ -22,7 +22,7 @@ SERIAL_TRIES = 3
 
 
 class Line(ABC):
-    """A bus; `session` counts how often it was opened, `lock` is held for a whole readout."""
+    """A bus; `lock` is held for a whole readout, a new `session` means links to be reset."""
 
     silence = ""  # what is said when no answer comes, where the line itself knows the limit
     silent_fix = ""
@@ -48,9 +48,9 @@ class Line(ABC):
             SensorGone: it cannot be opened, and the cause is known.
         """
 
-    @abstractmethod
     def break_off(self) -> None:
-        """After a failure: what may still come must not meet the next request."""
+        """After a failure: the links are at an unknown place, and answers may still come."""
+        self.session += 1
 
     @abstractmethod
     def hang_up(self) -> None:
@@ -110,6 +110,7 @@ class TcpLine(Line):
 
     def break_off(self) -> None:
         """Whatever still comes dies with the connection."""
+        super().break_off()
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -120,7 +121,10 @@ class TcpLine(Line):
 
 
 class SerialLine(Line):
-    """A converter at a port of this machine; the standard's times hold."""
+    """A converter at a port of this machine; the standard's times hold.
+
+    The port stays held after a failure: many converters take their power from its control lines.
+    """
 
     silence = f"no whole answer in {SERIAL_TRIES} tries"
     silent_fix = "check address, bus voltage, wiring, and that the meter speaks this baud rate"
@@ -172,10 +176,6 @@ class SerialLine(Line):
             while not self._is_calm:
                 async with asyncio.timeout(self.port.quiet_s()):
                     await held.read(READ_BYTES)
-
-    def break_off(self) -> None:
-        """The port stays held: many converters and their meters live on its control lines."""
-        self.session += 1
 
     def hang_up(self) -> None:
         """Gives the port back."""
