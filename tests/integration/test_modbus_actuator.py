@@ -14,7 +14,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from heatpool.errors import ActuatorError, ConfigError
 from heatpool_agent.actuators import driver, dry_run, modbus
-from heatpool_agent.ports import Command, Roots
+from heatpool_agent.ports import Command, Live, Roots
 
 NS = 1_000_000_000
 RELEASED = [0, 0, 0, 0]
@@ -80,6 +80,25 @@ async def test_the_block_is_written_in_one_request_and_confirmed() -> None:
         assert await actuator.apply(_deliver(70_000.9)) == 70_000
     assert unit.writes == [[16, 1, 4464, 30, 1]]
     assert unit.words[:4] == [1, 4464, 30, 1]
+
+
+async def test_what_an_actuator_says_and_hears_goes_over_the_tape() -> None:
+    kept: list[tuple[str, bytes]] = []
+
+    class _Tape(Live):
+        async def exchange(self, request: str, ask: Any, *, hide: Any = None) -> bytes:
+            kept.append((request, await ask()))
+            return kept[-1][1]
+
+    async with _Unit().serving() as unit:
+        tree = {"id": "valve", "kind": "modbus", "map": "generic-cdu", "armed": True}
+        config = msgspec.convert(tree | {"url": f"tcp://127.0.0.1:{unit.port}"}, modbus.Config)
+        async with modbus.open(config, Roots(tape=_Tape()), _Clock()) as actuator:
+            await actuator.apply(_deliver(70_000))
+    assert kept == [
+        ("unit 1 fn 16 at 0 words 0001 1170 001e 0001", b""),
+        ("unit 1 fn 3 at 0 count 4", bytes.fromhex("0001 1170 001e 0001")),
+    ]
 
 
 async def test_the_same_wish_is_not_written_twice() -> None:

@@ -175,6 +175,13 @@ async def test_a_line_that_is_told_by_halves_is_a_mistake(url: str, told: str) -
             pass
 
 
+@pytest.mark.parametrize("url", [f"rtu:/dev/ttyUSB0?{KEYS}", "rtu+tcp://h:502"])
+async def test_nobody_answers_for_everybody_on_a_serial_line(url: str) -> None:
+    with pytest.raises(ConfigError, match="unit_id: is 0"):
+        async with _sensor(url, unit_id=0):
+            pass
+
+
 @pytest.mark.parametrize("url", ["udp://h:1", "rtu:ttyUSB0", "rtu:/dev/x?BAUD=1", "tcp://h"])
 def test_what_is_no_url_is_refused_with_the_settings(url: str) -> None:
     with pytest.raises(msgspec.ValidationError):

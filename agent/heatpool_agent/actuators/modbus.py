@@ -54,7 +54,7 @@ async def _opened(config: Config, roots: Roots, clock: Clock) -> AsyncIterator[A
     if device.setpoint is None:
         text = f"map: {config.map!r} has no setpoint: is missing; it can be read but not obeyed"
         raise ConfigError([text])
-    held = await line.hold(config.url)
+    held = await line.hold(config.url, unit_id=config.unit_id)
     armed = ModbusActuator(config, device, held=held, roots=roots, clock=clock)
     try:
         yield armed if config.armed else DryRunActuator(config.id)

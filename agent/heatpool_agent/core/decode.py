@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from heatpool.units import UNITS
@@ -154,13 +155,18 @@ def _bit_readings(word: Reading, point: Point) -> Iterator[Reading]:
 
 def _in_unit(number: int | float, point: Point) -> float:
     """The number in the unit of its suffix, rounded once: 235 x 0.1 % is 0.235, not nearly."""
-    factor = UNITS[point.unit].factor if point.unit else Fraction(1)
-    step = Fraction(repr(point.scale)) * factor
+    numerator, denominator, offset = _conversion(point.scale, point.offset, point.unit)
     try:
-        scaled = number * step.numerator / step.denominator
+        return number * numerator / denominator + offset
     except OverflowError:  # an absurd float times a large scale is beyond every float
         return math.inf
-    return scaled + float(Fraction(point.offset) * factor)
+
+
+@lru_cache(maxsize=1024)  # exact fractions cost more than all the rest of a reading
+def _conversion(scale: float, offset: float, unit: str) -> tuple[int, int, float]:
+    factor = UNITS[unit].factor if unit else Fraction(1)
+    step = Fraction(repr(scale)) * factor
+    return step.numerator, step.denominator, float(Fraction(offset) * factor)
 
 
 def _u_in_unit(point: Point) -> float | None:

@@ -54,16 +54,19 @@ class Hold:
             self.line.close()
 
 
-async def hold(url: str) -> Hold:
-    """A share of the line behind a url; nothing is opened yet.
+async def hold(url: str, *, unit_id: int) -> Hold:
+    """A share of the line behind a url, for one unit on it; nothing is opened yet.
 
     Raises:
-        ConfigError: the url is none, or another block gives the same line other settings.
+        ConfigError: the url is none, nobody answers to the unit id, or another block gives the
+            same line other settings.
     """
     try:
         address = line_address(url)
     except ValueError as error:
         raise ConfigError([str(error)]) from error
+    if address.is_rtu and not unit_id:
+        raise ConfigError(["unit_id: is 0, which is everybody on a serial line; must be 1 to 247"])
     if address.serial:
         # One port has many names, such as those in /dev/serial/by-id.
         place = await asyncio.to_thread(os.path.realpath, address.place)

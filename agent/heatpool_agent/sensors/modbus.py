@@ -75,9 +75,8 @@ async def _opened(config: Config, roots: Roots, clock: Clock) -> AsyncIterator[S
     device = await asyncio.to_thread(read_map, config.map)
     if config.role == "billing" and (flaws := billing_flaws(device, meter_id=config.meter_id)):
         raise ConfigError(flaws)
-    sensor = ModbusSensor(
-        config, device, held=await line.hold(config.url), roots=roots, clock=clock
-    )
+    held = await line.hold(config.url, unit_id=config.unit_id)
+    sensor = ModbusSensor(config, device, held=held, roots=roots, clock=clock)
     try:
         yield sensor
     finally:
