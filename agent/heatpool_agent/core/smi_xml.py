@@ -35,6 +35,8 @@ class _Found:
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self.path.append(tag)
+        if self.path[0] != _GPU[0]:
+            raise WireError(f"nvidia-smi: its text begins with <{tag[:40]}>")
         if len(self.path) > _MOST_DEPTH:
             raise WireError("nvidia-smi: its text is nested too deeply")
         if tuple(self.path) == _GPU:

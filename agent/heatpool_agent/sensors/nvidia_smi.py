@@ -5,6 +5,9 @@ when it may run at all is decided there.
 """
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 from heatpool.errors import SensorGone, WireError
@@ -53,6 +56,7 @@ class NvidiaSmi:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             text = await _text(process)
@@ -60,11 +64,19 @@ class NvidiaSmi:
         finally:
             # A pass that nobody waits for any more must not leave its child behind.
             if process.returncode is None:
-                process.kill()
-                await process.wait()
+                await _end(process)
         if code != 0:
             raise SensorGone(f"{self._command} ended with {code}", fix=_FIX)
         return text
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kills the command with all that it started, and lets its pipe run dry."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    while process.stdout is not None and await process.stdout.read(65_536):
+        pass
+    await process.wait()
 
 
 async def _text(process: asyncio.subprocess.Process) -> bytes:

@@ -82,8 +82,8 @@ class Session:
             SensorGone: the driver does not answer.
         """
         try:
-            handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-            return sorted(_address(pynvml.nvmlDeviceGetPciInfo(handle)) for handle in handles)
+            found = map(_address_at, range(pynvml.nvmlDeviceGetCount()))
+            return sorted(address for address in found if address is not None)
         except pynvml.NVMLError as error:
             raise SensorGone(f"nvml: {error} while listing cards", fix=FIX) from error
 
@@ -141,8 +141,12 @@ def _power_usage_mw(handle: Any) -> int | None:
         return None
 
 
-def _address(place: Any) -> str:
-    """`00000000:3B:00.0` -> `0000:3b:00.0`."""
+def _address_at(index: int) -> str | None:
+    """`00000000:3B:00.0` -> `0000:3b:00.0`; None for a card that fell off its bus."""
+    try:
+        place = pynvml.nvmlDeviceGetPciInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
+    except _LOST:
+        return None
     domain, _, rest = _text(place.busId).lower().partition(":")
     return f"{domain[-4:]}:{rest}"
 

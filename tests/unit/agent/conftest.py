@@ -1,7 +1,7 @@
 """A machine made of files: /sys and /proc below tmp_path, and a clock that tests move."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,55 @@ from typing import Any
 import pytest
 
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.ports import Roots, SensorModule
+from heatpool_agent.ports import LIVE, Roots, SensorModule, Tape
 
 NOBODY = 65534
+
+
+class Cassette:
+    """A tape of our own: keeps each answer under its request, plays them back in their order."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, list[bytes | Exception]] = {}
+        self.is_playing = False
+
+    def play(self) -> None:
+        self.is_playing = True
+
+    def look(
+        self,
+        request: str,
+        see: Callable[[], bytes],
+        *,
+        hide: Callable[[bytes], bytes] | None = None,
+    ) -> bytes:
+        if self.is_playing:
+            return self._played(request)
+        try:
+            answer = see()
+        except Exception as error:
+            self.kept.setdefault(request, []).append(error)
+            raise
+        self.kept.setdefault(request, []).append(hide(answer) if hide else answer)
+        return answer
+
+    async def exchange(
+        self,
+        request: str,
+        ask: Callable[[], Awaitable[bytes]],
+        *,
+        hide: Callable[[bytes], bytes] | None = None,
+    ) -> bytes:
+        if self.is_playing:
+            return self._played(request)
+        answer = await ask()
+        return self.look(request, lambda: answer, hide=hide)
+
+    def _played(self, request: str) -> bytes:
+        answer = self.kept[request].pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class Machine:
@@ -22,6 +68,7 @@ class Machine:
         self.at_ns = 1_750_000_000_000_000_000
         self.since_boot_ns = 1_000_000_000
         self.nvml = "auto"
+        self.tape: Tape = LIVE
         self.boot("11111111-2222")
 
     def event_ns(self) -> int:
@@ -39,7 +86,8 @@ class Machine:
 
     def roots(self) -> Roots:
         sys, proc = self.folder / "sys", self.folder / "proc"
-        return Roots(sys=sys, proc=proc, dev=self.folder / "dev", nvml=self.nvml)
+        dev = self.folder / "dev"
+        return Roots(sys=sys, proc=proc, dev=dev, nvml=self.nvml, tape=self.tape)
 
     def write(self, place: str, files: Mapping[str, object]) -> Path:
         """Files of one line each, as the kernel shows them."""
@@ -65,6 +113,13 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
+
+
+@pytest.fixture
+def cassette(machine: Machine) -> Cassette:
+    """A tape in the machine, recording from now on."""
+    machine.tape = cassette = Cassette()
+    return cassette
 
 
 @pytest.fixture
