@@ -176,11 +176,12 @@ async def test_an_answer_that_comes_late_meets_no_later_request(plant: Any) -> N
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            os.write(master, frame[20:])
             task = asyncio.create_task(sensor.read())
+            await asyncio.sleep(0.02)  # the rest comes once the next readout has begun
+            os.write(master, frame[20:])
             assert (await _asked(master, 5))[1] == 0x40
             os.write(master, b"\xe5")
-            await _asked(master, 5)
+            assert (await _asked(master, 5))[1] == 0x7B
             os.write(master, frame)
             assert {r.quantity: r.value for r in await task}["energy_wh"] == 98_765_432
     finally:
@@ -221,6 +222,48 @@ async def test_a_meter_is_found_by_what_it_is(plant: Any, secondary: str) -> Non
         async with open_(where.url, secondary=secondary) as sensor:
             rows = [await energy_wh(sensor) for _ in range(3)]
     assert rows == [98_765_432] * 3
+
+
+async def test_a_selected_meter_is_let_go_after_its_readout(plant: Any) -> None:
+    meter, asked = MbusMeter(), []
+
+    class Noting(MeterTalk):
+        def reply(self, request: Request) -> bytes:
+            asked.append((request.control, request.address))
+            return super().reply(request)
+
+    async with MbusBus([lambda: Noting(meter, plant)]).serve() as where:
+        async with open_(where.url, secondary="12345678") as sensor:
+            for _ in range(2):
+                await sensor.read()
+    assert asked == [(0x53, 0xFD), (0x7B, 0xFD), (0x40, 0xFD)] * 2
+
+
+async def test_a_meter_that_answers_to_a_number_of_another_is_refused(plant: Any) -> None:
+    meter = MbusMeter()
+
+    class Forward(MeterTalk):
+        def reply(self, request: Request) -> bytes:
+            if request.selection is not None:
+                return b"\xe5"
+            return super().reply(replace(request, address=meter.address))
+
+    async with MbusBus([lambda: Forward(meter, plant)]).serve() as where:
+        async with open_(where.url, secondary="12345679") as sensor:
+            with pytest.raises(SensorGone, match="meter 12345678 answered"):
+                await sensor.read()
+
+
+async def test_a_meter_that_says_no_goodbye_is_read_all_the_same(plant: Any) -> None:
+    meter = MbusMeter()
+
+    class Rude(MeterTalk):
+        def reply(self, request: Request) -> bytes:
+            return b"" if request.is_reset else super().reply(request)
+
+    async with MbusBus([lambda: Rude(meter, plant)]).serve_pty() as path:
+        async with open_(f"serial:{path}?baud=38400", secondary="12345678") as sensor:
+            assert [await energy_wh(sensor) for _ in range(2)] == [98_765_432] * 2
 
 
 async def test_each_of_two_meters_at_one_address_is_found_by_its_number(plant: Any) -> None:

@@ -149,6 +149,17 @@ def test_what_cannot_be_read_is_named_with_the_byte_in_the_file(
     assert (refused["start"], refused["offset"]) == (start, start + offset)
 
 
+def test_two_broken_telegrams_are_two() -> None:
+    assert [row["start"] for row in rows(BROKEN * 2)] == [0, len(BROKEN)]
+
+
+def test_what_looks_like_a_frame_in_a_broken_telegram_is_none() -> None:
+    broken = long_frame(0x08, 1, HEAT + request_frame(1, fcb=True))[:-2] + b"\x00\x16"
+    refused, whole = rows(broken + TELEGRAM)
+    assert "two meters answered at once" in refused["reason"]
+    assert whole["ok"]
+
+
 def test_a_telegram_that_was_cut_short_swallows_not_the_next() -> None:
     cut, whole = rows(TELEGRAM[:30] + TELEGRAM)
     assert (cut["ok"], whole["ok"], whole["offset"]) == (False, True, 30)
