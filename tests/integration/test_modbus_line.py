@@ -251,6 +251,28 @@ async def test_a_frame_with_a_wrong_checksum_is_refused_and_the_next_one_counts(
         assert (await _values(sensor))["hot_c"] == 45.12
 
 
+async def test_a_late_answer_on_a_serial_line_is_thrown_away() -> None:
+    answer_now, asked = asyncio.Event(), 0
+
+    async def slow_once(_unit_id: int, _address: int, _count: int) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await answer_now.wait()
+
+    units = [_unit(1, slow_once, hot=4000), _unit(2, hot=5000)]
+    async with (
+        _serial(units) as url,
+        _sensor(url, timeout_s=0.1) as slow,
+        _sensor(url, unit_id=2) as other,
+    ):
+        with pytest.raises(SensorGone, match=r"no answer in 0\.1 s"):
+            await slow.read()
+        answer_now.set()
+        assert (await _values(other))["hot_c"] == 50.0
+        assert (await _values(slow))["hot_c"] == 40.0
+
+
 async def test_the_answer_of_another_unit_on_the_line_is_refused() -> None:
     def heard(data: bytes) -> bytes:
         return bytes((7,)) + data[1:]

@@ -171,11 +171,11 @@ async def test_a_unit_that_tears_pairs_is_read_right_with_second_looks(
 ) -> None:
     plant: Any = Plant()
     plant.faults = frozenset({"torn_pair"})
-    flow = (
+    volume_flow = (
         '[[point]]\nquantity = "volume_flow"\nfunction = 4\naddress = 0\ntype = "uint32"\n'
         'scale = 0.001\nunit = "m3/h"\n'
     )
-    own = _map(tmp_path, flow, head=f'torn = "{torn}"')
+    own = _map(tmp_path, volume_flow, head=f'torn = "{torn}"')
     async with ModbusCdu().serve(plant) as address, _sensor(address.url, own) as sensor:
         rows = [await _seen(sensor) for _ in range(6)]
     values = [row["volume_flow_m3_h"].value for row in rows]
@@ -338,15 +338,16 @@ async def test_an_answer_on_the_tape_means_what_it_meant_live(
             await sensor.read()
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "rtu+tcp"])
 @given(answers=st.lists(st.binary(max_size=300), min_size=1, max_size=3), is_cut=st.booleans())
 @settings(max_examples=50, deadline=None)
 def test_any_bytes_on_the_socket_are_an_answer_or_refused(
-    *, answers: list[bytes], is_cut: bool
+    *, scheme: str, answers: list[bytes], is_cut: bool
 ) -> None:
-    asyncio.run(_read_from(answers, is_cut=is_cut))
+    asyncio.run(_read_from(scheme, answers, is_cut=is_cut))
 
 
-async def _read_from(answers: list[bytes], *, is_cut: bool) -> None:
+async def _read_from(scheme: str, answers: list[bytes], *, is_cut: bool) -> None:
     """Reads thrice from a peer that says these bytes, alone or behind the header of an answer."""
     over: list[asyncio.Future[None]] = []
 
@@ -363,7 +364,7 @@ async def _read_from(answers: list[bytes], *, is_cut: bool) -> None:
         over[-1].set_result(None)
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
-        url = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with _sensor(url, "generic-cdu", timeout_s=0.02) as sensor:
             for _ in range(3):
                 with suppress(SensorError):

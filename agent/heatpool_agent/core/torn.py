@@ -7,7 +7,14 @@ answer holds halves of two. The number is asked for again; two looks that fit se
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from heatpool_agent.core.device_map import Block, DeviceMap, Point, is_meter_number, span
+from heatpool_agent.core.device_map import (
+    Block,
+    DeviceMap,
+    Point,
+    is_meter_number,
+    span,
+    within,
+)
 from heatpool_agent.core.reading import ReadingKind
 from heatpool_agent.core.words import bits_of, number_of, width
 
@@ -62,3 +69,39 @@ def words_at(
         if block.function == own.function and is_inside:
             return words[own.address - block.address : own.end - block.address]
     return None
+
+
+class Looks:
+    """One pass over a device: the first answers, second looks, and what they leave."""
+
+    def __init__(
+        self, device: DeviceMap, watched: Sequence[Point], answers: Mapping[Block, Sequence[int]]
+    ) -> None:
+        self._device = device
+        self._seen = {
+            span(point, device): [words]
+            for point in device.point
+            if (words := words_at(point, device, answers)) is not None
+        }
+        self.unsettled = tuple(point for point in watched if span(point, device) in self._seen)
+
+    def blocks(self, plan: Sequence[Block]) -> tuple[Block, ...]:
+        """What to ask again: the unsettled points, inside blocks that the device answers."""
+        parts = (within(block, self.unsettled, self._device) for block in plan)
+        return tuple(part for part in parts if part is not None)
+
+    def look(self, answers: Mapping[Block, Sequence[int]]) -> None:
+        """Takes further answers in."""
+        left = []
+        for point in self.unsettled:
+            looks = self._seen[span(point, self._device)]
+            words = words_at(point, self._device, answers)
+            looks += [] if words is None else [words]
+            if len(looks) < 2 or not is_settled(point, self._device, looks):
+                left.append(point)
+        self.unsettled = tuple(left)
+
+    def answers(self) -> dict[Block, Sequence[int]]:
+        """The last words of every point that is settled or needs not be."""
+        left = {span(point, self._device) for point in self.unsettled}
+        return {own: looks[-1] for own, looks in self._seen.items() if own not in left}

@@ -25,14 +25,12 @@ from heatpool_agent.core.device_map import (
     billing_flaws,
     holds,
     is_meter_number,
-    pieces,
-    requests,
     span,
-    within,
 )
 from heatpool_agent.core.endpoint import LineUrl
+from heatpool_agent.core.read_plan import read_plan
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.core.torn import MOST_LOOKS, guarded, is_settled, words_at
+from heatpool_agent.core.torn import MOST_LOOKS, Looks, guarded
 from heatpool_agent.fieldbus import line
 from heatpool_agent.fieldbus.maps import read_map
 from heatpool_agent.ports import Clock, Roots, Sensor
@@ -94,7 +92,7 @@ class ModbusSensor:
         self._held = held
         self._tape = roots.tape
         self._clock = clock
-        self._plan = requests(device)
+        self._plan = read_plan(device)
         self._guarded = guarded(device)
         self._missing: tuple[str, ...] = ()
         self._torn: set[str] = set()
@@ -122,7 +120,9 @@ class ModbusSensor:
         async with self._lock:
             now_s = asyncio.get_running_loop().time()
             until_s = now_s + _OWN_SHARE_FRAC * self._config.timeout_s
-            answers = await self._second_looks(await self._answers(until_s), until_s)
+            answers = await self._answers(until_s)
+            if self._guarded:
+                answers = await self._second_looks(answers, until_s)
         stamp = Stamp(
             sensor=self._config.id,
             loop=self._config.loop,
@@ -144,16 +144,14 @@ class ModbusSensor:
     async def _answers(self, until_s: float) -> dict[Block, Sequence[int]]:
         """One answer per block of the plan; blocks that the device refuses are cut up for good."""
         answers: dict[Block, Sequence[int]] = {}
-        waiting = deque(self._plan)
+        waiting = deque(self._plan.blocks)
         while waiting:
             block = waiting.popleft()
             words = await self._ask(block, until_s)
             if words is not None:
                 answers[block] = words
                 continue
-            parts = pieces(block, self._device)
-            at = self._plan.index(block)
-            self._plan = (*self._plan[:at], *parts, *self._plan[at + 1 :])
+            self._plan, parts = self._plan.cut(block)
             waiting.extendleft(reversed(parts))
         self._note_missing()
         return answers
@@ -210,13 +208,8 @@ class ModbusSensor:
         return blanked if plates else None
 
     def _note_missing(self) -> None:
-        gone = [
-            point
-            for point in self._device.point
-            if not any(holds(block, point, self._device) for block in self._plan)
-        ]
-        missing = tuple(quantity_of(point) for point in gone)
-        if not self._plan:
+        missing = self._plan.missing()
+        if not self._plan.blocks:
             self._forget()
             raise SensorGone(
                 f"{self._where}: refused every word with exception {NO_SUCH_WORD}",
@@ -234,34 +227,21 @@ class ModbusSensor:
             )
 
     def _forget(self) -> None:
-        self._plan, self._missing = requests(self._device), ()
+        self._plan, self._missing = read_plan(self._device), ()
 
     async def _second_looks(
         self, answers: dict[Block, Sequence[int]], until_s: float
     ) -> dict[Block, Sequence[int]]:
-        """The answers by point, where torn numbers matter: those that two looks agree on."""
-        left = [point for point in self._guarded if words_at(point, self._device, answers)]
-        if not left:
-            return answers
-        looks = {
-            span(point, self._device): [words]
-            for point in self._device.point
-            if (words := words_at(point, self._device, answers))
-        }
+        """The answers, torn numbers among them looked at again and left out if they stay so."""
+        looks = Looks(self._device, self._guarded, answers)
         for _ in range(MOST_LOOKS - 1):
-            blocks = [b for own in self._plan if (b := within(own, left, self._device))]
-            again = {b: words for b in blocks if (words := await self._ask(b, until_s))}
-            for point in left:
-                if words := words_at(point, self._device, again):
-                    looks[span(point, self._device)].append(words)
-            left = [
-                p for p in left if not is_settled(p, self._device, looks[span(p, self._device)])
-            ]
-            if not left:
+            if not looks.unsettled:
                 break
-        self._note_torn(left)
-        unsettled = {span(point, self._device) for point in left}
-        return {own: words[-1] for own, words in looks.items() if own not in unsettled}
+            blocks = looks.blocks(self._plan.blocks)
+            asked = [(block, await self._ask(block, until_s)) for block in blocks]
+            looks.look({block: words for block, words in asked if words is not None})
+        self._note_torn(looks.unsettled)
+        return looks.answers()
 
     def _note_torn(self, points: Sequence[Point]) -> None:
         """A number that never settles gives no reading, and is named once."""
