@@ -104,6 +104,29 @@ def test_power_of_a_cooling_unit_is_no_servers(told: Any) -> None:
     assert reading.node.value == "cdu"
 
 
+def test_supplies_and_air_of_a_cooling_unit_are_no_servers(told: Any) -> None:
+    chassis = "/redfish/v1/Chassis/CDU"
+    put_in = {"Reading": 500}
+    air = {"ReadingType": "Temperature", "PhysicalContext": "Intake", "Reading": 25}
+    mains = {"ReadingType": "Power", "PhysicalContext": "PowerSupply", "Reading": 500}
+    documents = unit() | {
+        f"{chassis}/PowerSupplies/1": typed("PowerSupply", Metrics=link(f"{chassis}/M")),
+        f"{chassis}/M": typed("PowerSupplyMetrics", InputPowerWatts=put_in),
+        f"{chassis}/Power": typed("Power", PowerSupplies=[{"PowerInputWatts": 500}]),
+        f"{chassis}/Sensors/air": typed("Sensor", **air),
+        f"{chassis}/Sensors/in": typed("Sensor", PhysicalSubContext="Input", **mains),
+    }
+    assert {r.node.value for r in told(documents).all} == {"cdu"}
+    assert told(documents).state("power_w") == []
+
+
+def test_the_connectors_own_coolant_beats_the_units(told: Any) -> None:
+    odd = {"DensityKgPerCubicMeter": 500, "SpecificHeatkJoulesPerKgK": 2}
+    water = {"DensityKgPerCubicMeter": 994, "SpecificHeatkJoulesPerKgK": 4.18}
+    assert told(unit(coolant=odd)).of("cdu", "reported_heat_w")[0].flags == ("reported_differs",)
+    assert told(unit(coolant=odd, Coolant=water)).of("cdu", "reported_heat_w")[0].flags == ()
+
+
 def test_stated_heat_capacity_and_density_are_taken(told: Any) -> None:
     coolant = {"DensityKgPerCubicMeter": 1000, "SpecificHeatkJoulesPerKgK": 4}
     assert circuit_heat_w(3.6, 40.0, 30.0, coolant=coolant) == (40000.0, 40000.0)

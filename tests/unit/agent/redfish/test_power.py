@@ -214,6 +214,21 @@ def test_a_list_that_holds_fewer_than_it_says_is_flagged(told: Any) -> None:
     assert told(documents).of("psu_in")[0].flags == ("count_differs",)
 
 
+def test_a_page_of_a_longer_list_is_not_miscounted(told: Any) -> None:
+    path = f"{CHASSIS}/PowerSubsystem/PowerSupplies"
+    documents = supply({"InputPowerWatts": {"Reading": 100}})
+    page = {"Members": [link(f"{path}/1")], "Members@odata.count": 2}
+    documents[path] = {**page, "Members@odata.nextLink": f"{path}?$skip=1"}
+    assert told(documents).of("psu_in")[0].flags == ()
+
+
+def test_of_several_controls_the_first_is_the_whole(told: Any) -> None:
+    rows: list[dict[str, Any]] = [{"PowerConsumedWatts": 280}, {"PowerConsumedWatts": 100}]
+    rows.append({"PowerConsumedWatts": 60, "PhysicalContext": "CPU"})
+    found = told({f"{CHASSIS}/Power": typed("Power", PowerControl=rows)})
+    assert (found.used("chassis"), found.used("package")) == ([280.0], [60.0])
+
+
 def shelf(*readings: tuple[str, str, Any]) -> dict[str, Any]:
     documents: dict[str, Any] = {}
     for name, kind, value in readings:
@@ -252,7 +267,7 @@ def test_joules_that_agree_with_nothing_are_disabled_beside_kilowatt_hours(told:
     found = told(
         shelf(("ps1_energy_in", "EnergyJoules", 1e5), ("ps1_total_energy_in", "EnergykWh", 46.15))
     )
-    assert found.used("psu_in", "energy_j") == []
+    assert "counter_contradicted" in found.of("psu_in", "energy_j")[0].flags
     assert found.used("psu_in", "energy_wh") == [46150.0]
 
 
