@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Literal
 
 from heatpool.errors import SensorGone
@@ -17,7 +16,7 @@ from heatpool.process.journal import facts
 from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.reading import Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.hwmon_chips import Point, chips, points
+from heatpool_agent.sensors.hwmon_chips import Chip, Point, chips, points
 from heatpool_agent.sensors.kernel_file import KernelTree
 
 logger = logging.getLogger(__name__)
@@ -84,21 +83,27 @@ class Hwmon:
             self._generation = self._tree.boot()
             found = chips(self._tree)
             self._points = tuple(point for chip in found for point in points(chip))
-            self._refuse_silence([path for chip in found for path in chip.denied])
-            if not self._points and any(chip.is_masked for chip in found):
-                raise SensorGone("hwmon: chips are listed, and lead nowhere", fix=_MASK_FIX)
+            try:
+                self._refuse_silence(found)
+            except SensorGone:
+                self._shut()
+                raise
             return tuple(point.channel for point in self._points)
 
-    def _refuse_silence(self, denied: Sequence[Path]) -> None:
+    def _refuse_silence(self, found: Sequence[Chip]) -> None:
         """What may not be read is told: by itself while others answer, else by giving up."""
-        if not denied:
-            return
+        denied = [path for chip in found for path in chip.denied]
         names = " ".join(map(str, denied))
         fix = f"chgrp heatpool {names} && chmod 0440 {names}"
-        if not self._points:
+        if self._points:
+            if denied:
+                told = facts(sensor=self._config.id, files=names, fix=fix)
+                logger.warning("sensor.channels.denied", extra=told)
+            return
+        if denied:
             raise SensorGone(f"{denied[0]}: permission denied", fix=fix)
-        told = facts(sensor=self._config.id, files=names, fix=fix)
-        logger.warning("sensor.channels.denied", extra=told)
+        if any(chip.is_masked for chip in found):
+            raise SensorGone("hwmon: chips are listed, and lead nowhere", fix=_MASK_FIX)
 
     def _read(self) -> list[Reading]:
         if self._points is None:

@@ -9,7 +9,7 @@ asked, their parent is.
 import asyncio
 import ctypes
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from itertools import chain
@@ -37,6 +37,9 @@ _DISPLAY = "0x03"
 # On its way down or up, a call would hold the card up or wait for it.
 _ASLEEP = ("suspended", "suspending", "resuming")
 _FIX = f"install the NVIDIA driver, or set [roots].nvml to the path of its {LIBRARY}"
+_SLOW_FIX = "see `dmesg | grep NVRM`: a card or its firmware hangs; raise timeout_s if it is slow"
+# A call that is just ending is waited for.
+_GRACE_S = 0.1
 _BY_LIBRARY, _BY_COMMAND, _BY_NOTHING = b"library", b"smi", b"nothing"
 
 
@@ -86,7 +89,7 @@ class Nvml:
         found, self._smi = await self._on_thread(self._probe)
         if self._smi is None or found:
             return found
-        return _channels(await self._smi.cards())
+        return _channels(await self._in_time(self._smi.cards()))
 
     async def read(self) -> Sequence[Reading]:
         """Energy as a count of mJ and power, W, of each waking card; a state for sleeping ones.
@@ -106,14 +109,25 @@ class Nvml:
             await asyncio.to_thread(self._shut)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
-        if self._pass is not None and not self._pass.done():
-            raise SensorBusy("nvml: the driver has not answered the last call yet", wait_s=5.0)
+        if self._pass is not None:
+            await asyncio.wait([self._pass], timeout=_GRACE_S)
+            if not self._pass.done():
+                raise SensorBusy("nvml: the driver has not answered the last call yet", wait_s=5.0)
         job = asyncio.get_running_loop().run_in_executor(None, work)
         # A pass that nobody waits for any more may fail unheard.
         job.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._pass = job
         # Shielded: a cancelled wait must not forget that the thread is still in the driver.
-        return await asyncio.shield(job)
+        return await self._in_time(asyncio.shield(job))
+
+    async def _in_time(self, answer: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                return await answer
+        except TimeoutError as error:
+            raise SensorGone(
+                f"nvml: no answer within {self._config.timeout_s:g} s", fix=_SLOW_FIX
+            ) from error
 
     def _probe(self) -> tuple[tuple[str, ...], "NvidiaSmi | None"]:
         """Channels as far as they are known without the command, and the command if it is used."""
@@ -154,7 +168,7 @@ class Nvml:
         # The command attaches every card: it is not run while one of them sleeps.
         if asleep and not self._config.file:
             return [self._sleeping(address) for address in asleep]
-        cards = await smi.cards()
+        cards = await self._in_time(smi.cards())
         return [r for address, one in sorted(cards.items()) for r in self._readings(address, one)]
 
     def _read(self) -> list[Reading]:

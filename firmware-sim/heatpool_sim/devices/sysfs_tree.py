@@ -14,6 +14,7 @@ from heatpool_sim.devices.counting import EnergyCount
 RANGE_UJ = 262_143_328_850
 SHORT_RANGE_UJ = 65_532_610_987
 _HZ = 100
+_HIDDEN = ".hidden"
 FAULTS = frozenset({"unreadable", "masked", "frozen", "reset", "wrap_near", "asleep", "garbled"})
 
 
@@ -124,6 +125,11 @@ class SysfsTree:
             (self._place(folder) / "energy_uj").chmod(mode)
         for name in ("powercap", "hwmon"):
             self._mask(self.sys / "class" / name)
+        stat, hidden = self.proc / "stat", self._hidden(self.proc / "stat")
+        if "masked" in self._faults and stat.exists():
+            stat.rename(hidden)
+        elif "masked" not in self._faults and hidden.exists():
+            hidden.rename(stat)
         self._write()
 
     def _mask(self, tree: Path) -> None:
@@ -141,7 +147,7 @@ class SysfsTree:
             hidden.rename(tree)
 
     def _hidden(self, tree: Path) -> Path:
-        return tree.with_name(f"{tree.name}.hidden")
+        return tree.with_name(f"{tree.name}{_HIDDEN}")
 
     def _place(self, folder: Path) -> Path:
         """Where a folder of zones or chips lies now."""
@@ -264,7 +270,8 @@ class SysfsTree:
     def _write_load(self) -> None:
         busy, idle = (round(spent_s * _HZ) for spent_s in self._busy_s)
         line = f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0"
-        self._tell(self.proc / "stat", line)
+        hidden = self._hidden(self.proc / "stat")
+        self._tell(hidden if hidden.exists() else self.proc / "stat", line)
         share = busy / max(busy + idle, 1)
         for number in range(self.model.package_count * self.model.cpus_per_package):
             cpu = self.sys / f"devices/system/cpu/cpu{number}"
@@ -286,7 +293,7 @@ class SysfsTree:
     def _show(self, path: Path, told: object) -> None:
         """Puts a value into its file, where it differs from what stands there."""
         text = f"{told}\n"
-        place = Path(str(path).replace(".hidden/", "/"))
+        place = Path(str(path).replace(_HIDDEN, ""))
         if self._shown.get(place) == text:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -305,6 +312,11 @@ def amd_card(*, has_mean: bool = True) -> Chip:
         fixed={"power1_label": "PPT"},
         shows={name: ("gpu", 1e6)},
     )
+
+
+def core_sensor(cpu_c: float) -> Chip:
+    """The temperature sensor of an Intel CPU."""
+    return Chip(name="coretemp", fixed={"temp1_input": round(cpu_c * 1000)})
 
 
 def rail_monitor(part: str, *, volts: float = 12.0) -> Chip:
