@@ -98,7 +98,7 @@ class Tree:
 class Bmc:
     """The service, and the drivers that look at it."""
 
-    def __init__(self, folder: Path, **more: Any) -> None:
+    def __init__(self, folder: Path, *, tree: Any = None, **more: Any) -> None:
         self.clock = Clock()
         self.tree = Tree(self.clock)
         self.faults: frozenset[str] = frozenset()
@@ -112,7 +112,7 @@ class Bmc:
         self.secret = folder / "password"
         self.secret.write_text(f"{PASSWORD}\n")
         told = {"user": USER, "password": PASSWORD} | more
-        self.service = RedfishService(self.tree, faults=self._faults, **told)
+        self.service = RedfishService(tree or self.tree, faults=self._faults, **told)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Bmc"]:

@@ -65,6 +65,8 @@ async def test_the_next_life_ends_the_session_of_a_crashed_one(bmc: Bmc) -> None
     async with bmc.sensor() as sensor:
         await sensor.read()
         assert bmc.asked("DELETE") == [f"DELETE {SESSIONS}/1 204"]
+        (file,) = bmc.kept()
+        assert json.loads(file.read_text())["sessions"] == [f"{SESSIONS}/2"]
         assert bmc.service.open_sessions == 1
     assert bmc.service.open_sessions == 0
     assert bmc.kept() == []

@@ -11,6 +11,7 @@ from integration.redfish_bench import METRICS, NS, ROOT, Bmc, documents, link, p
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
 from heatpool_agent.sensors import redfish_bmc
+from heatpool_sim.devices import redfish_folder
 from heatpool_sim.devices import redfish_garble as garble
 from heatpool_sim.devices.redfish_tree import Page
 
@@ -46,6 +47,7 @@ async def test_one_request_is_in_flight_whoever_asks(bmc: Bmc) -> None:
         rows = await asyncio.gather(*(s.read() for s in (one, two, three)))
         assert [powers(row) for row in rows] == [[374.0] * 8] * 3
     assert bmc.service.most_in_flight == 1
+    assert len(bmc.asked("POST")) == 1
 
 
 async def test_what_has_not_changed_is_not_sent_again(bmc: Bmc) -> None:
@@ -237,6 +239,18 @@ async def test_a_busy_service_is_left_alone_as_long_as_it_says(bmc: Bmc) -> None
         assert powers(await sensor.read()) == [374.0]
 
 
+async def test_half_a_pass_does_not_mix_old_figures_with_new_ones(bmc: Bmc) -> None:
+    bmc.tree.resources = documents("1", "2")
+    async with bmc.sensor() as sensor:
+        await sensor.read()
+        bmc.next_faults.extend((frozenset(), frozenset({garble.BUSY})))
+        with pytest.raises(SensorBusy):
+            await sensor.read()
+        bmc.tree.resources = documents("1", "2", power_w=500.0)
+        bmc.clock.pass_s(120)
+        assert powers(await sensor.read()) == [500.0, 500.0]
+
+
 async def test_a_port_where_nobody_listens_is_told_with_a_cure(bmc: Bmc, tmp_path: Path) -> None:
     async with Bmc(tmp_path).serving() as away:
         pass
@@ -300,3 +314,25 @@ async def test_the_root_of_another_kind_of_service_is_no_bmc(bmc: Bmc) -> None:
     async with bmc.sensor() as sensor:
         with pytest.raises(SensorGone, match="no Redfish service root"):
             await sensor.read()
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "dmtf/public-rackmount1",
+        "dmtf_publications/public-cooling-unit",
+        "hpe_cray_ex235a_liquidcooled",
+        "lambda_gb300/powershelf_delta",
+    ],
+)
+async def test_a_capture_reads_the_same_from_disk_and_from_a_service(
+    tmp_path: Path, realdata: Path, folder: str
+) -> None:
+    place = realdata / "02_redfish" / folder
+    bmc = Bmc(tmp_path, tree=await asyncio.to_thread(redfish_folder.read, place))
+    nobody = {"url": f"file:{place}", "user": "", "password_file": ""}
+    async with bmc.serving(), bmc.sensor() as there, bmc.sensor(**nobody) as here:
+        for _ in range(2):
+            assert await there.read() == await here.read()
+    assert bmc.service.most_in_flight == 1

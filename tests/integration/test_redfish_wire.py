@@ -90,21 +90,18 @@ async def test_no_word_and_no_login_goes_to_whom_is_not_trusted(
         assert bmc.service.requests == 0
 
 
-Say = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
 class _Odd:
     """A service that answers most paths well and some as a test wishes."""
 
     def __init__(self) -> None:
         self.odd: dict[str, web.Response] = {}
-        self.asked: list[str] = []
+        self.logins: set[str | None] = set()
         self.clock = Clock()
         self.url = ""
 
     async def say(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.rstrip("/")
-        self.asked.append(path)
+        self.logins.add(request.headers.get("Authorization"))
         if path in self.odd:
             told = self.odd[path]
             return web.Response(status=told.status, headers=told.headers, body=told.body)
@@ -202,6 +199,19 @@ async def test_one_resource_that_never_gets_ready_does_not_keep_the_others() -> 
         service.clock.pass_s(120)
         assert powers(await sensor.read()) == [374.0]
         assert "503" in sensor.refused[METRICS]
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_where_no_session_can_be_made_basic_takes_its_place(
+    tmp_path: Path, status: int
+) -> None:
+    (tmp_path / "password").write_text("wort")
+    service = _Odd()
+    service.odd[f"{ROOT}/SessionService/Sessions"] = web.Response(status=status)
+    login = {"user": "agent", "password_file": str(tmp_path / "password")}
+    async with service.sensor(**login) as sensor:
+        assert powers(await sensor.read()) == [374.0, 374.0]
+    assert service.logins == {None, "Basic YWdlbnQ6d29ydA=="}
 
 
 async def test_a_resource_of_another_privilege_is_missed_alone() -> None:

@@ -52,9 +52,8 @@ class Bmc:
             WireError: an answer that is none.
         """
         async with self._lock:
-            is_new = not self._login.is_in
             reply = await self._asked(path)
-            if reply.status == 401 and self.config.has_login and not is_new:
+            if reply.status == 401 and self.config.has_login:
                 self._login.lose()
                 reply = await self._asked(path)
         if reply.status == 401:

@@ -89,6 +89,14 @@ async def test_files_side_by_side_say_themselves_where_they_belong(tmp_path: Pat
     assert readings[0].channel.startswith(f"{ROOT}/Chassis/1/EnvironmentMetrics")
 
 
+async def test_of_two_files_for_one_path_the_first_counts(tmp_path: Path) -> None:
+    for name, power_w in (("a", 374.0), ("b", 900.0)):
+        for number, resource in enumerate(chassis("1", power_w).values()):
+            (tmp_path / f"{name}{number}.json").write_text(json.dumps(resource))
+    readings, _ = await read(tmp_path)
+    assert powers(readings) == [374.0]
+
+
 async def test_a_broken_file_is_missed_alone(tmp_path: Path) -> None:
     write_tree(tmp_path, service("1", "2"))
     path = f"{ROOT}/Chassis/2/EnvironmentMetrics"
