@@ -4,16 +4,43 @@ One object remembers what the checks need: passes go in as they come, a tick ask
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from heatpool.units import J_PER_WH
 from heatpool_agent.core import consistency, counter_check, plausible
+from heatpool_agent.core.attribution import INPUTS
 from heatpool_agent.core.plausible import COUNTER_DISAGREES
-from heatpool_agent.core.reading import Reading, ReadingKind
+from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step, is_energy
 
 Key = tuple[str, str]
+# Meters of whole servers: what is drawn behind them moves them. An idle card may stand still.
+_OUTER = frozenset({*INPUTS, Node.PSU_OUT})
 
 _COUNT_J = {"energy_j": 1.0, "energy_wh": float(J_PER_WH)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """Power, W, at the last tick, and what it was seen by; what a stuck gauge is known by."""
+
+    power_w: float
+    basis: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a verdict needs beside the readings.
+
+    `loops` is what each loop draws, the empty name for readings of none; `hosts` what the
+    components of each host draw; `places` the host of each sensor.
+    """
+
+    boot_ns: int
+    periods_s: Mapping[str, float] = field(default_factory=dict)
+    loops: Mapping[str, Drawn] = field(default_factory=dict)
+    hosts: Mapping[str, Drawn] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Admission:
@@ -55,24 +82,11 @@ class Admission:
                 )
                 self._counters[key] = counter_check.advance(self._counters.get(key), sample)
 
-    def judged(
-        self,
-        readings: Sequence[Reading],
-        periods_s: Mapping[str, float],
-        *,
-        boot_ns: int,
-        power_w: float | None,
-    ) -> list[Reading]:
-        """The same readings with their marks; `power_w` is what the site drew at the last tick."""
+    def judged(self, readings: Sequence[Reading], scene: Scene) -> list[Reading]:
+        """The same readings with their marks."""
         rated_w = {(r.sensor, r.channel): r.value for r in readings if r.quantity == "rated_w"}
         return [
-            self._judged(
-                reading,
-                boot_ns=boot_ns,
-                period_s=periods_s.get(reading.sensor, 1.0),
-                rated_w=rated_w.get((reading.sensor, reading.channel)),
-                power_w=power_w,
-            )
+            self._judged(reading, rated_w.get((reading.sensor, reading.channel)), scene)
             for reading in readings
         ]
 
@@ -80,27 +94,39 @@ class Admission:
         """The state of every counter that has a power beside it."""
         return self._counters
 
-    def _judged(
-        self,
-        reading: Reading,
-        *,
-        boot_ns: int,
-        period_s: float,
-        rated_w: float | None,
-        power_w: float | None,
-    ) -> Reading:
+    def _judged(self, reading: Reading, rated_w: float | None, scene: Scene) -> Reading:
         key = (reading.sensor, reading.channel, reading.quantity)
         past = self._pasts.get(key)
         judged = plausible.judge(
-            reading, past, boot_ns=boot_ns, period_s=max(period_s, 1.0), rated_w=rated_w
+            reading,
+            past,
+            boot_ns=scene.boot_ns,
+            period_s=max(scene.periods_s.get(reading.sensor, 1.0), 1.0),
+            rated_w=rated_w,
         )
         if past is None or past.boot_ns != reading.boot_ns:
-            self._pasts[key] = plausible.remember(past, reading, power_w=power_w)
+            drawn = _drawn(reading, scene)
+            self._pasts[key] = plausible.remember(
+                past,
+                reading,
+                power_w=drawn.power_w if drawn else None,
+                basis=drawn.basis if drawn else (),
+            )
         found = self._flags.get(reading.sensor, {}).get((reading.channel, reading.quantity), ())
         check = self._counters.get((reading.sensor, reading.channel))
         if check is not None and check.is_refused and is_energy(reading):
             found = (*found, COUNTER_DISAGREES)
         return plausible.marked(judged, found) if found else judged
+
+
+def _drawn(reading: Reading, scene: Scene) -> Drawn | None:
+    """What should move this reading."""
+    if reading.quantity not in plausible.STIRRED:
+        return None
+    if reading.quantity != "power_w":
+        return scene.loops.get(reading.loop)
+    is_outer = reading.node in _OUTER
+    return scene.hosts.get(scene.places.get(reading.sensor, "")) if is_outer else None
 
 
 def resolution_j(reading: Reading) -> float:

@@ -104,4 +104,7 @@ def _marked(fused: Estimate, found: tuple[Disagreement, ...]) -> Estimate:
 def _flags(one: Disagreement) -> list[str]:
     named = "mismatch" if one.is_lasting else "differs"
     flags = [f"{named}:{one.pair}:{one.size_frac:+.0%}"]
-    return [*flags, f"unit_slip:{one.pair}:x{one.slip:.3g}"] if one.slip else flags
+    if one.slip:
+        factor = f"{one.slip:.1f}".removesuffix(".0")
+        flags.append(f"unit_slip:{one.pair}:x{factor}")
+    return flags

@@ -101,6 +101,7 @@ class Past:
     equal_count: int = 1
     low_w: float | None = None
     high_w: float | None = None
+    basis: tuple[str, ...] = ()
 
 
 def judge(
@@ -135,10 +136,25 @@ def marked(reading: Reading, flags: Sequence[str]) -> Reading:
     return replace(reading, flags=reading.flags + fresh) if fresh else reading
 
 
-def remember(past: Past | None, reading: Reading, *, power_w: float | None = None) -> Past:
-    """The channel's past including this reading; `power_w` is what the site draws meanwhile."""
-    if past is None or past.value != reading.value:
-        return Past(value=reading.value, boot_ns=reading.boot_ns, low_w=power_w, high_w=power_w)
+def remember(
+    past: Past | None,
+    reading: Reading,
+    *,
+    power_w: float | None = None,
+    basis: tuple[str, ...] = (),
+) -> Past:
+    """The channel's past including this reading; `power_w` is what is drawn meanwhile.
+
+    Power seen from another `basis` is another figure: its jump moved nothing.
+    """
+    if past is None or past.value != reading.value or past.basis != basis:
+        return Past(
+            value=reading.value,
+            boot_ns=reading.boot_ns,
+            low_w=power_w,
+            high_w=power_w,
+            basis=basis,
+        )
     seen = [w for w in (past.low_w, past.high_w, power_w) if w is not None]
     return Past(
         value=reading.value,
@@ -146,6 +162,7 @@ def remember(past: Past | None, reading: Reading, *, power_w: float | None = Non
         equal_count=past.equal_count + 1,
         low_w=min(seen, default=None),
         high_w=max(seen, default=None),
+        basis=basis,
     )
 
 
@@ -199,4 +216,6 @@ def _is_stuck(reading: Reading, past: Past) -> bool:
     # An idle loop may stand still honestly: only moving power makes equal samples suspicious.
     if past.low_w is None or past.high_w is None or past.high_w <= 0:
         return False
-    return (past.high_w - past.low_w) / past.high_w > STUCK_POWER_FRAC
+    # Of a whole server's meter no more can be asked than to see what it can resolve.
+    whole_w = max(past.high_w, reading.value) if reading.quantity == "power_w" else past.high_w
+    return past.high_w - past.low_w > STUCK_POWER_FRAC * whole_w

@@ -11,10 +11,11 @@ from heatpool.process.journal import facts
 from heatpool.sample import Estimate, MeteringPointId, Row
 from heatpool_agent.board import Board
 from heatpool_agent.core import levels, mirrors, plausible, totals
-from heatpool_agent.core.admission import Admission
+from heatpool_agent.core.admission import Admission, Drawn, Scene
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.registers import register_rows
 from heatpool_agent.core.rows import Mean, cells_of
+from heatpool_agent.core.tree import HostPower, Tree
 from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.loops.loop_look import LoopLook, Marks, Pass
 from heatpool_agent.loops.loop_look import LoopSettings as LoopSettings
@@ -53,6 +54,8 @@ class Sense:
         self._packages = mirrors.Mirrors()
         self._cards = mirrors.Mirrors()
         self._hosts: dict[str, str] = {}
+        self._drawn_by_loop: dict[str, Drawn] = {}
+        self._drawn_by_host: dict[str, Drawn] = {}
         self._looks = [LoopLook(loop, is_first=at == 0) for at, loop in enumerate(loops)]
         self._mean = Mean()
         self._periods_s: dict[str, float] = {}
@@ -132,6 +135,7 @@ class Sense:
         marks: Marks = {}
         for look, found in zip(self._looks, trees, strict=True):
             marks |= look.marks(tick, found)
+        self._remember_drawn(trees)
         self._board.judged = _marked(tick.judged, marks)
         self._board.electric = power
         self._board.loops = views
@@ -142,13 +146,32 @@ class Sense:
         self._board.last_tick_boot_ns = boot_ns
         self._mean.add(cells_of(power, views))
 
+    def _remember_drawn(self, trees: Sequence[Tree]) -> None:
+        """What is drawn now, for the next tick's stuck gauges."""
+        named = zip((look.loop.loop_id for look in self._looks), trees, strict=True)
+        powers = {loop_id: found.power for loop_id, found in named if found.power is not None}
+        self._drawn_by_loop = {
+            loop_id: Drawn(power_w=power.whole.value, basis=power.whole.flags)
+            for loop_id, power in powers.items()
+        }
+        self._drawn_by_host = {
+            host.host: drawn
+            for power in powers.values()
+            for host in power.hosts
+            if (drawn := _components(host)) is not None
+        }
+
     def _pass(self, boot_ns: int) -> Pass:
         """Every reading with its marks, and the steps of every counter."""
         judged = self._admission.judged(
             list(chain.from_iterable(self._board.latest.values())),
-            self._periods_s,
-            boot_ns=boot_ns,
-            power_w=self._board.electric.value if self._board.electric else None,
+            Scene(
+                boot_ns=boot_ns,
+                periods_s=self._periods_s,
+                loops=self._drawn_by_loop,
+                hosts=self._drawn_by_host,
+                places=self._hosts,
+            ),
         )
         return Pass(
             judged=judged,
@@ -170,6 +193,15 @@ def _marked(judged: Sequence[Reading], marks: Marks) -> tuple[Reading, ...]:
         return tuple(judged)
     named = ((r, marks.get((r.sensor, r.channel, r.quantity))) for r in judged)
     return tuple(plausible.marked(r, (flag,)) if flag else r for r, flag in named)
+
+
+def _components(host: HostPower) -> Drawn | None:
+    """What is measured behind a host's supply, W; None: nothing is."""
+    parts = [part for part in host.cover.parts if part.is_measured]
+    if not parts:
+        return None
+    names = tuple(part.name for part in parts)
+    return Drawn(power_w=sum(part.power_w for part in parts), basis=names)
 
 
 def _summed(powers: Sequence[Estimate]) -> Estimate | None:

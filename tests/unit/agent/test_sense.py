@@ -1,0 +1,232 @@
+"""One agent's tick over several servers and units: what enters, what is shown, what it costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from heatpool.sample import QualityClass, SiteId
+from heatpool_agent.board import Board, LoopView
+from heatpool_agent.config import loop_priors
+from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.loops.sense import LoopSettings, Sense
+from heatpool_agent.loops.supervise import Driven
+
+S = 1_000_000_000
+
+
+class NoSensor:
+    """Stands where a driver would; the test hands its readings over itself."""
+
+    async def probe(self) -> Sequence[str]:
+        return ()
+
+    async def read(self) -> Sequence[Reading]:
+        return ()
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+@dataclass
+class Clock:
+    second: int = 1_000
+
+    def event_ns(self) -> int:
+        return self.second * S
+
+    def boot_ns(self) -> int:
+        return self.second * S
+
+
+@dataclass
+class Site:
+    """A site whose sensors say what the test wants, second by second."""
+
+    clock: Clock = field(default_factory=Clock)
+    board: Board = field(default_factory=lambda: Board(site_id=SiteId("s1")))
+
+    def __post_init__(self) -> None:
+        self.energies_uj: dict[str, int] = {}
+        rack = LoopSettings(
+            loop_id="rack",
+            fluid="water",
+            sensor_side="cold",
+            priors=loop_priors("dlc")[0],
+            reported_u_frac=0.05,
+            rejection_capacity_w=None,
+        )
+        self.sense = Sense(
+            [rack], self.board, self.clock, spooling=None, period_s=1.0, report_period_s=10.0
+        )
+
+    async def say(self, sensor: str, *readings: Reading, host: str = "") -> None:
+        driven = Driven(
+            id=sensor, kind="x", sensor=NoSensor(), period_s=1.0, timeout_s=5.0, host=host
+        )
+        self.board.latest[sensor] = readings
+        await self.sense.take(driven, readings)
+
+    def gauge(
+        self, sensor: str, quantity: str, value: float, node: Node, channel: str = ""
+    ) -> Reading:
+        return Reading(
+            sensor=sensor,
+            channel=channel or f"words/{quantity}",
+            quantity=quantity,
+            kind=ReadingKind.GAUGE,
+            value=value,
+            event_ns=self.clock.event_ns(),
+            boot_ns=self.clock.boot_ns(),
+            node=node,
+            loop="rack" if node is Node.CDU else "",
+        )
+
+    def energy(self, sensor: str, channel: str, power_w: float, node: Node) -> Reading:
+        """A counter of uJ that has run at this power for one more second."""
+        raw = self.energies_uj[channel] = self.energies_uj.get(channel, 0) + round(power_w * 1e6)
+        return Reading(
+            sensor=sensor,
+            channel=channel,
+            quantity="energy_j",
+            kind=ReadingKind.COUNTER,
+            value=raw / 1e6,
+            event_ns=self.clock.event_ns(),
+            boot_ns=self.clock.boot_ns(),
+            node=node,
+            raw=raw,
+            exponent=-6,
+            generation="g",
+        )
+
+    async def packages(self, *powers_w: float, sensor: str = "rapl", host: str = "") -> None:
+        zones = [
+            self.energy(sensor, f"powercap/intel-rapl:{number}", power_w, Node.PACKAGE)
+            for number, power_w in enumerate(powers_w)
+        ]
+        await self.say(sensor, *zones, host=host)
+
+    async def cdu(
+        self, sensor: str, flow_m3_h: float, hot_c: float, cold_c: float, *, host: str = ""
+    ) -> None:
+        values = {"volume_flow_m3_h": flow_m3_h, "hot_c": hot_c, "cold_c": cold_c}
+        told = [self.gauge(sensor, name, value, Node.CDU) for name, value in values.items()]
+        await self.say(sensor, *told, host=host)
+
+    def tick(self) -> LoopView:
+        self.sense.tick(self.clock.event_ns(), self.clock.boot_ns())
+        self.clock.second += 1
+        return self.board.loops[0]
+
+    def flags(self, sensor: str) -> set[str]:
+        return {flag for r in self.board.judged if r.sensor == sensor for flag in r.flags}
+
+
+async def test_a_bmc_of_this_machine_replaces_the_sum_of_its_components() -> None:
+    site = Site()
+    for _ in range(3):
+        await site.packages(150.0, 160.0)
+        site.tick()
+    power = site.board.electric
+    assert power and power.quality is QualityClass.D
+    await site.packages(150.0, 160.0)
+    await site.say("bmc", site.gauge("bmc", "power_w", 470.0, Node.CHASSIS))
+    view = site.tick()
+    power = site.board.electric
+    assert power and (power.value, power.quality) == (470.0, QualityClass.B)
+    assert power.flags == ("nodes:chassis",)
+    assert view.power and {p.name for p in view.power.hosts[0].cover.parts} >= {"package", "rest"}
+
+
+async def test_a_bmc_that_falls_silent_leaves_the_components() -> None:
+    site = Site()
+    await site.say("bmc", site.gauge("bmc", "power_w", 470.0, Node.CHASSIS))
+    for _ in range(6):
+        await site.packages(150.0, 160.0)
+        site.tick()
+    assert site.board.electric and site.board.electric.quality is QualityClass.D
+    assert site.flags("bmc") == {"stale"}
+
+
+async def test_bmcs_of_two_servers_add_up() -> None:
+    site = Site()
+    await site.say("b1", site.gauge("b1", "power_w", 400.0, Node.CHASSIS), host="one")
+    await site.say("b2", site.gauge("b2", "power_w", 600.0, Node.CHASSIS), host="two")
+    site.tick()
+    assert site.board.electric and site.board.electric.value == 1000.0
+
+
+async def test_a_bmc_below_its_own_packages_is_refused_and_says_why() -> None:
+    site = Site()
+    for _ in range(130):
+        await site.packages(150.0, 160.0)
+        await site.say("bmc", site.gauge("bmc", "power_w", 200.0, Node.CHASSIS))
+        view = site.tick()
+    assert site.board.electric and site.board.electric.quality is QualityClass.D
+    assert site.flags("bmc") == {"below_children"}
+    assert [round(c.size_frac, 2) for c in view.contradictions] == [0.55]
+
+
+async def test_a_refused_supply_does_not_make_the_other_one_the_whole() -> None:
+    site = Site()
+    for _ in range(3):
+        await site.packages(150.0, 160.0)
+        readings = [
+            site.gauge("bmc", "power_w", watts, Node.PSU_IN, f"psu/{number}/x")
+            for number, watts in enumerate((200.0, -5.0))
+        ]
+        await site.say("bmc", *readings)
+        site.tick()
+    assert site.board.electric and "nodes:package" in site.board.electric.flags
+
+
+async def test_a_card_whose_counter_stands_still_is_taken_by_its_power() -> None:
+    site = Site()
+    for _ in range(40):
+        await site.packages(100.0)
+        still = site.energy("nvml", "nvml/0", 0.0, Node.GPU)
+        power = site.gauge("nvml", "power_w", 500.0, Node.GPU, "nvml/0")
+        await site.say("nvml", still, power)
+        view = site.tick()
+    assert "counter_disagrees" in site.flags("nvml")
+    assert view.power is not None
+    shown = {part.name: part.power_w for part in view.power.hosts[0].cover.parts}
+    assert shown["gpu"] == 500.0
+
+
+@pytest.mark.parametrize(("hosts", "flow_m3_h"), [(("", ""), 2.0), (("one", "two"), 5.0)])
+async def test_units_add_up_where_their_hosts_differ(
+    hosts: tuple[str, str], flow_m3_h: float
+) -> None:
+    site = Site()
+    await site.cdu("a", 2.0, 45.0, 38.0, host=hosts[0])
+    await site.cdu("b", 3.0, 45.0, 38.0, host=hosts[1])
+    assert site.tick().volume_flow_m3_h == flow_m3_h
+
+
+async def test_swapped_pipes_are_shown_and_not_fused_until_mended() -> None:
+    site = Site()
+    for second in range(200):
+        await site.say("pdu", site.gauge("pdu", "power_w", 20_000.0 + second, Node.PDU))
+        await site.cdu("cdu", 2.0, 38.0 + second % 3 / 10, 45.0 + second % 2 / 10)
+        view = site.tick()
+    assert view.computed and view.computed.value < 0
+    assert view.fused and view.electric and view.fused.value == view.electric.value
+    assert "swapped_sensors" in view.fused.flags
+    assert site.flags("cdu") == {"swapped_sensors"}
+    for second in range(200):
+        await site.say("pdu", site.gauge("pdu", "power_w", 20_000.0 + second, Node.PDU))
+        await site.cdu("cdu", 2.0, 45.0 + second % 3 / 10, 38.0 + second % 2 / 10)
+        view = site.tick()
+    assert site.flags("cdu") == set()
+    assert view.computed and view.fused and view.fused.u < view.computed.u
+
+
+async def test_two_meters_of_one_loop_tell_their_heat_together_or_not_at_all() -> None:
+    site = Site()
+    for sensor, heat_w in (("m1", 5e3), ("m2", 7e3)):
+        meter = site.gauge(sensor, "delivered_heat_w", heat_w, Node.HEAT_METER)
+        await site.say(sensor, replace(meter, loop="rack"), host=sensor)
+    assert site.tick().delivered_heat_w == 12e3
+    site.board.latest["m2"] = ()
+    assert site.tick().delivered_heat_w is None
