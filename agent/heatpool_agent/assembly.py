@@ -67,7 +67,10 @@ def site_id(config: Config, folder: Path) -> SiteId:
     try:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"site-{os.urandom(4).hex()}\n", encoding="utf-8")
+            # Written aside and renamed: a kill in between leaves no nameless site.
+            aside = path.with_suffix(".part")
+            aside.write_text(f"site-{os.urandom(4).hex()}\n", encoding="utf-8")
+            os.replace(aside, path)
         return SiteId(path.read_text(encoding="utf-8").strip())
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; set site.id or site.state_dir") from error
@@ -160,16 +163,21 @@ async def _open_sensor(
         id=chosen.id,
         kind=chosen.kind,
         sensor=sensor,
-        period_s=chosen.period_s or _period_s(chosen.role, config),
+        period_s=chosen.period_s or _period_s(chosen.role, config, _least_period_s(module)),
         timeout_s=chosen.timeout_s,
         is_billing=chosen.role == "billing",
         host=chosen.host,
     )
 
 
-def _period_s(role: str, config: Config) -> float:
+def _least_period_s(module: object) -> float:
+    """The pace that a driver names as `PERIOD_S` for devices that must not be asked often."""
+    return float(getattr(module, "PERIOD_S", 0.0))
+
+
+def _period_s(role: str, config: Config, least_s: float) -> float:
     """A billing meter lives for years on its battery: once a minute unless told otherwise."""
-    return max(BILLING_PERIOD_S, config.sampling.period_s) if role else config.sampling.period_s
+    return max(BILLING_PERIOD_S if role else least_s, config.sampling.period_s)
 
 
 def _check_loop(loop_id: str, config: Config) -> None:

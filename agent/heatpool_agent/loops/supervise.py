@@ -55,19 +55,21 @@ class Supervisor:
     async def run(self) -> None:
         """Probes and reads until cancelled."""
         while not self._board.is_stopping:
+            asked_s = 0.0
             try:
                 await self._watch()
             except SensorGone as error:
                 self._failed("gone", error.reason, error.fix)
             except SensorBusy as error:
                 self._failed("busy", str(error), "")
+                asked_s = error.wait_s
             except TimeoutError:
                 self._failed("gone", f"no answer within {self._driven.timeout_s:g} s", "")
             except Exception as error:
                 logger.exception("sensor.bug", extra=facts(sensor=self._driven.id))
                 self._failed("gone", f"{type(error).__name__}: {error}", "report this as a bug")
             if not self._board.is_stopping:
-                await asyncio.sleep(self._wait_s())
+                await asyncio.sleep(max(asked_s, self._wait_s()))
 
     async def _watch(self) -> None:
         async with asyncio.timeout(self._driven.timeout_s):
@@ -76,13 +78,14 @@ class Supervisor:
             self._tries = TRIES_WHEN_ABSENT
             self._failed("absent", "nothing of this kind here", "")
             return
+        # At once, then on the grid: the first tick of a battery meter may be 15 minutes away.
         while not self._board.is_stopping:
-            await until_next_tick(self._driven.period_s, self._clock)
             try:
                 await self._read_once()
             except SensorBusy as error:
                 self._failed("busy", str(error), "")
                 await asyncio.sleep(error.wait_s)
+            await until_next_tick(self._driven.period_s, self._clock)
 
     async def _read_once(self) -> None:
         before_ns = self._clock.boot_ns()

@@ -3,7 +3,22 @@
 from dataclasses import dataclass
 
 PLANT = frozenset({"job_end", "sensor_swap", "leak", "pump_trip"})
-SPEECH = frozenset({"offline", "cdu_offline", "meter_offline", "checksum_wrong", "busy"})
+SPEECH = frozenset(
+    {
+        "offline",
+        "cdu_offline",
+        "meter_offline",
+        "checksum_wrong",
+        "busy",
+        "meter_collision",
+        "meter_frozen",
+        "meter_sensor_broken",
+        "meter_too_many_readouts",
+        "torn_pair",
+        "swapped_words",
+        "off_by_one",
+    }
+)
 REDFISH = frozenset(
     {
         "redfish_401",
