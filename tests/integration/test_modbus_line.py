@@ -259,6 +259,7 @@ async def test_a_late_answer_on_a_serial_line_is_thrown_away() -> None:
         asked += 1
         if asked == 1:
             await answer_now.wait()
+            await asyncio.sleep(0.03)
 
     units = [_unit(1, slow_once, hot=4000), _unit(2, hot=5000)]
     async with (
@@ -309,6 +310,24 @@ async def test_everybody_on_an_endpoint_shares_one_connection_and_the_last_one_c
             while connects != [True, False]:  # noqa: ASYNC110 the server hears of it later
                 await asyncio.sleep(0.01)
         assert not line._lines
+
+
+async def test_a_late_answer_finds_its_connection_closed() -> None:
+    connects: list[bool] = []
+    late = asyncio.Event()
+
+    async def wait(_unit_id: int, _address: int, _count: int) -> None:
+        await late.wait()
+
+    async with (
+        _tcp([_unit(1, wait)], connects) as url,
+        _sensor(url, timeout_s=0.1) as sensor,
+    ):
+        with pytest.raises(SensorGone, match="no answer"):
+            await sensor.read()
+        late.set()
+        assert (await _values(sensor))["hot_c"] == 45.12
+        assert connects.count(True) == 2
 
 
 async def test_an_actuator_waits_for_one_request_and_not_for_a_whole_pass(tmp_path: Path) -> None:

@@ -172,20 +172,20 @@ async def test_words_that_are_not_there_are_left_out_and_named_once(
     assert [r.getMessage() for r in caplog.records] == ["modbus.points_missing"]
 
 
-async def test_what_was_cut_out_is_not_asked_for_again_until_the_device_is_probed() -> None:
-    asked: list[tuple[int, int]] = []
-
-    async def note(address: int, count: int) -> None:
-        asked.append((address, count))
-
+async def test_what_was_cut_out_stays_so_until_the_device_is_probed() -> None:
     short = [SimData(0, values=UNIT[:4], datatype=DataType.REGISTERS)]
-    async with _serving(short, action=note) as port, _sensor(port) as sensor:
+    plugged = _serving(short)
+    port = await plugged.__aenter__()
+    async with _sensor(port) as sensor:
         await sensor.read()
-        learned = len(asked)
-        await sensor.read()
-        await sensor.probe()
-    # The four words that are there came in two halves while the plan was cut, and stay so.
-    assert asked[learned : 2 * learned] == asked[:learned]
+        await plugged.__aexit__(None, None, None)
+        async with _serving(port=port):
+            with suppress(SensorGone):
+                await sensor.read()
+            before = await sensor.read()
+            probed = await sensor.probe()
+    assert (len(before), len(probed)) == (3, 12)
+    assert sensor.missing == ()
 
 
 async def test_a_device_without_any_word_of_the_map_is_gone_and_asked_in_full_again() -> None:
@@ -232,6 +232,19 @@ async def test_the_callers_own_timeout_is_felt_as_a_timeout() -> None:
     async with _serving(action=wait) as port, _sensor(port) as sensor:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
+                await sensor.read()
+        slow.set()
+
+
+async def test_the_reason_is_told_before_a_caller_with_the_same_patience_gives_up() -> None:
+    slow = asyncio.Event()
+
+    async def wait(_address: int, _count: int) -> None:
+        await slow.wait()
+
+    async with _serving(action=wait) as port, _sensor(port, timeout_s=0.4) as sensor:
+        with pytest.raises(SensorGone, match="no answer"):
+            async with asyncio.timeout(0.4):
                 await sensor.read()
         slow.set()
 
