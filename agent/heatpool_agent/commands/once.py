@@ -129,7 +129,7 @@ def document(board: Board, at_ns: int) -> dict[str, Any]:
         "schema": SCHEMA,
         "site_id": board.site_id,
         "at_ns": at_ns,
-        "readings": [_reading(r) for readings in board.latest.values() for r in readings],
+        "readings": [_reading(r) for r in board.judged],
         "estimates": list(_estimates(board)),
         "sensors": [_sensor(view) for view in board.sensors.values()],
     }

@@ -96,7 +96,9 @@ class Admission:
 
     def _judged(self, reading: Reading, rated_w: float | None, scene: Scene) -> Reading:
         key = (reading.sensor, reading.channel, reading.quantity)
-        past = self._pasts.get(key)
+        # Most readings have no past that could say anything: half of a tick's time.
+        is_remembered = reading.quantity in plausible.REMEMBERED
+        past = self._pasts.get(key) if is_remembered else None
         judged = plausible.judge(
             reading,
             past,
@@ -104,7 +106,7 @@ class Admission:
             period_s=max(scene.periods_s.get(reading.sensor, 1.0), 1.0),
             rated_w=rated_w,
         )
-        if past is None or past.boot_ns != reading.boot_ns:
+        if is_remembered and (past is None or past.boot_ns != reading.boot_ns):
             drawn = _drawn(reading, scene)
             self._pasts[key] = plausible.remember(
                 past,
@@ -121,8 +123,6 @@ class Admission:
 
 def _drawn(reading: Reading, scene: Scene) -> Drawn | None:
     """What should move this reading."""
-    if reading.quantity not in plausible.STIRRED:
-        return None
     if reading.quantity != "power_w":
         return scene.loops.get(reading.loop)
     is_outer = reading.node in _OUTER

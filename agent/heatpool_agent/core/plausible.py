@@ -87,6 +87,8 @@ RATES: dict[str, float] = {"hot_c": 20.0, "cold_c": 20.0}
 RATED_MARGIN = 1.2
 # What noise keeps moving; a valve or a pump speed may honestly stand still for days.
 STIRRED = frozenset({"hot_c", "cold_c", "volume_flow_m3_h", "power_w", "heat_rate_w"})
+# Quantities whose past can say something of them.
+REMEMBERED = STIRRED | RATES.keys()
 STUCK_COUNT = 20
 STUCK_POWER_FRAC = 0.10
 STALE_PERIODS = 3.0

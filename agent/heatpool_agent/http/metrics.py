@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView
+from heatpool_agent.core.plausible import is_admitted
 from heatpool_agent.http.seen import Seen, unacked_count
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +41,13 @@ class BoardCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families that have a value."""
         seen = self._look()
-        families = (*_heat(seen.loops), *_coolant(seen.loops), *_sensors(seen), *_site(seen))
+        families = (
+            *_heat(seen.loops),
+            *_quarrels(seen.loops),
+            *_coolant(seen.loops),
+            *_sensors(seen),
+            *_site(seen),
+        )
         yield from (family for family in families if family.samples)
         yield _counter(
             "heatpool_agent_missed_ticks", "Ticks skipped.", [((), float(seen.board.missed_ticks))]
@@ -116,6 +123,29 @@ def _heat(loops: Iterable[LoopView]) -> Iterator[Metric]:
     )
 
 
+def _quarrels(loops: Iterable[LoopView]) -> Iterator[Metric]:
+    yield _gauge(
+        "heatpool_disagreement_ratio",
+        "Excess of the first heat of a pair over the second, beyond both doubts; none: they agree.",
+        [((view.loop_id, one.pair), one.size_frac) for view in loops for one in view.disagreements],
+        "loop",
+        "pair",
+    )
+    yield _gauge(
+        "heatpool_contradiction_ratio",
+        "Excess of an inner level of a host's power over the outer one, beyond both doubts.",
+        [
+            ((view.loop_id, one.host, one.outer, one.inner), one.size_frac)
+            for view in loops
+            for one in view.contradictions
+        ],
+        "loop",
+        "host",
+        "outer",
+        "inner",
+    )
+
+
 def _coolant(loops: Iterable[LoopView]) -> Iterator[Metric]:
     yield _gauge(
         "heatpool_coolant_celsius",
@@ -158,6 +188,16 @@ def _sensors(seen: Seen) -> Iterator[Metric]:
         "heatpool_sensor_read_seconds",
         "Duration of the last good read.",
         [((view.id,), view.read_s) for view in views],
+        "sensor",
+    )
+    refused: dict[tuple[str, ...], float] = {}
+    for reading in () if seen.is_stale else seen.board.judged:
+        key = (reading.sensor,)
+        refused[key] = refused.get(key, 0.0) + (not is_admitted(reading))
+    yield _gauge(
+        "heatpool_refused_readings",
+        "Readings of the last pass that enter no estimate; their marks are in the status.",
+        refused.items(),
         "sensor",
     )
     yield _counter(

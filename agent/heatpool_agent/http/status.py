@@ -1,14 +1,20 @@
 """The board as one JSON document; names are those of the wire, absent is null."""
 
+from collections.abc import Iterable, Iterator
+from math import isfinite
+
 import msgspec
 
 from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView, SensorView, SetpointView
+from heatpool_agent.core.plausible import FLAGS, REJECTING, is_admitted
+from heatpool_agent.core.reading import Reading
 from heatpool_agent.http.seen import Seen, unacked_count
 from heatpool_agent.ports import SpoolMark
 
 # Half of the interval that holds 95 % of a normal distribution, in standard uncertainties.
 COVERAGE_95 = 1.96
+JUDGEMENTS = REJECTING | FLAGS.keys()
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +91,48 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     energy_j: float
 
 
+class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
+    """Two heats of a loop further apart than their doubts: the first's excess over the second."""
+
+    loop_id: str
+    pair: str
+    size_frac: float
+    is_lasting: bool
+    unit_factor: float | None
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of a host's electric power, measured or assumed; the shares add up to the host."""
+
+    name: str
+    power_w: float
+    power_w_u: float
+    is_measured: bool
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """Electric power of one server, the level it was taken from, and what it consists of."""
+
+    loop_id: str
+    host: str
+    level: str
+    power_w: float
+    power_w_u: float
+    quality_class: str
+    parts: tuple[Part, ...]
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What is odd about a reading, and whether it still enters estimates."""
+
+    sensor: str
+    channel: str
+    quantity: str
+    value: float | None
+    flags: tuple[str, ...]
+    is_admitted: bool
+
+
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What is wished of this site, and what is done."""
 
@@ -112,6 +160,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     spool_error: str
     electric: Figure | None
     heat: tuple[LoopHeat, ...]
+    hosts: tuple[Host, ...]
+    disagreements: tuple[Disagreement, ...]
+    marks: tuple[Mark, ...]
     sensors: tuple[Sensor, ...]
     energies: tuple[Energy, ...]
     setpoint: Wish | None
@@ -133,6 +184,9 @@ def status(seen: Seen, *, version: str) -> Status:
         spool_error=board.spool_error,
         electric=_figure(seen.electric),
         heat=tuple(_loop_heat(view) for view in seen.loops),
+        hosts=tuple(host for view in seen.loops for host in _hosts(view)),
+        disagreements=tuple(one for view in seen.loops for one in _disagreements(view)),
+        marks=() if seen.is_stale else tuple(_marks(board.judged)),
         sensors=tuple(_sensor(view) for view in board.sensors.values()),
         energies=tuple(
             Energy(sensor=sensor, channel=channel, energy_j=energy_j)
@@ -190,6 +244,47 @@ def _loop_heat(view: LoopView) -> LoopHeat:
         rejection_capacity_w=view.rejection_capacity_w,
         leak=view.leak,
     )
+
+
+def _hosts(view: LoopView) -> Iterator[Host]:
+    for one in view.power.hosts if view.power else ():
+        whole = one.cover.whole
+        yield Host(
+            loop_id=view.loop_id,
+            host=one.host,
+            level=one.cover.level,
+            power_w=whole.value,
+            power_w_u=whole.u,
+            quality_class=whole.quality.name,
+            parts=tuple(
+                msgspec.convert(part, Part, from_attributes=True) for part in one.cover.parts
+            ),
+        )
+
+
+def _disagreements(view: LoopView) -> Iterator[Disagreement]:
+    for one in view.disagreements:
+        yield Disagreement(
+            loop_id=view.loop_id,
+            pair=one.pair,
+            size_frac=one.size_frac,
+            is_lasting=one.is_lasting,
+            unit_factor=one.slip,
+        )
+
+
+def _marks(judged: Iterable[Reading]) -> Iterator[Mark]:
+    """Readings with a mark of admission; a driver's own remarks are no judgement."""
+    for reading in judged:
+        if not JUDGEMENTS.isdisjoint(reading.flags):
+            yield Mark(
+                sensor=reading.sensor,
+                channel=reading.channel,
+                quantity=reading.quantity,
+                value=reading.value if isfinite(reading.value) else None,
+                flags=reading.flags,
+                is_admitted=is_admitted(reading),
+            )
 
 
 def _queue(mark: SpoolMark) -> Queue:

@@ -9,6 +9,9 @@ from heatpool.sample import QualityClass, SiteId
 from heatpool_agent.board import Board, LoopView
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.http.metrics import BoardCollector, registry, render
+from heatpool_agent.http.seen import look
+from heatpool_agent.http.status import status
 from heatpool_agent.loops.sense import LoopSettings, Sense
 from heatpool_agent.loops.supervise import Driven
 
@@ -220,6 +223,29 @@ async def test_swapped_pipes_are_shown_and_not_fused_until_mended() -> None:
         view = site.tick()
     assert site.flags("cdu") == set()
     assert view.computed and view.fused and view.fused.u < view.computed.u
+
+
+async def test_parts_marks_and_disagreements_are_in_the_status_and_in_the_metrics() -> None:
+    site = Site()
+    for _ in range(3):
+        await site.packages(150.0, 160.0)
+        await site.say("bmc", site.gauge("bmc", "power_w", 470.0, Node.CHASSIS))
+        await site.say("odd", site.gauge("odd", "power_w", -1.0, Node.PDU))
+        await site.cdu("cdu", 2.0, 45.0, 38.0)
+        site.tick()
+    seen = look(site.board, site.clock, period_s=1.0)
+    told = status(seen, version="0")
+    (host,) = told.hosts
+    assert (host.level, host.power_w, host.quality_class) == ("chassis", 470.0, "B")
+    assert sum(part.power_w for part in host.parts) == pytest.approx(470.0)
+    assert [(mark.sensor, mark.flags) for mark in told.marks] == [("odd", ("out_of_range",))]
+    (one,) = told.disagreements
+    assert (one.pair, one.is_lasting) == ("computed_vs_electric", False)
+    page = render(registry(BoardCollector(lambda: seen, version="0", cpu_s=lambda: 0.0))).decode()
+    pair = 'heatpool_disagreement_ratio{loop="rack",pair="computed_vs_electric"} '
+    assert f"{pair}{one.size_frac}" in page
+    assert 'heatpool_refused_readings{sensor="odd"} 1.0' in page
+    assert 'heatpool_refused_readings{sensor="bmc"} 0.0' in page
 
 
 async def test_two_meters_of_one_loop_tell_their_heat_together_or_not_at_all() -> None:
