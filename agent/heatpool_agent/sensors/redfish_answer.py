@@ -85,7 +85,10 @@ def _without_address(found: re.Match[bytes]) -> bytes:
 
 def own_path(link: str) -> str | None:
     """The link as a path on the same service, without fragment; None where it leads elsewhere."""
-    parts = urlsplit(link)
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return None
     is_odd = any(sign <= " " or sign in '\\"<>\x7f' for sign in link) or "/../" in f"{parts.path}/"
     if parts.scheme or parts.netloc or not parts.path.startswith("/") or is_odd:
         return None

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from heatpool.errors import SensorGone, WireError
 from heatpool_agent.ports import Tape
@@ -13,6 +13,7 @@ from heatpool_agent.sensors.redfish_answer import (
     MAX_BODY_BYTES,
     Answer,
     hidden,
+    own_path,
     place,
     unpacked,
 )
@@ -74,8 +75,8 @@ def _places(folder: Path) -> Iterator[tuple[str, Path]]:
     for file in _json_files(folder):
         shown = file.relative_to(folder).as_posix()
         path = place(_tree_path(shown, is_rooted=is_rooted) or _told_path(file) or f"/{shown}")
-        if path in taken:
-            path = f"/{shown}"
+        if path in taken or own_path(path) != path:
+            path = quote(f"/{shown}")
         taken.add(path)
         yield path, file
 

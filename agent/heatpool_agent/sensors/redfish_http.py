@@ -172,7 +172,7 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 def retry_after_s(reply: Reply) -> float:
     """How long a busy service asks to be left alone, s; a date counts from its own clock."""
     told = reply.headers.get("Retry-After", "").strip()
-    if told.isdigit():
+    if told.isascii() and told.isdecimal():
         wait_s = float(told[:9])
     else:
         try:

@@ -150,7 +150,7 @@ class Login:
         for uri in old:
             seen = await line.send("GET", uri, headers=headers)
             # Numbers are given again after a restart of the BMC: end no session of other people.
-            if seen.status == 200 and _user_of(seen) == self._config.user:
+            if seen.status == 200 and _text(seen, "UserName") == self._config.user:
                 await line.send("DELETE", uri, headers=headers)
                 logger.info("redfish.old_session_ended", extra=facts(url=self._config.base))
 
@@ -185,18 +185,18 @@ async def _sessions_link(line: Line) -> str:
 
 def _session_uri(reply: Reply) -> str:
     """The new session's place; services give it with or without their own host in front."""
-    told = urlsplit(reply.headers.get("Location", "")).path
     try:
-        told = told or str(json.loads(reply.body)["@odata.id"])
-    except (ValueError, KeyError, TypeError):
-        pass
-    return own_path(told) or ""
+        told = urlsplit(reply.headers.get("Location", "")).path
+    except ValueError:
+        told = ""
+    return own_path(told or _text(reply, "@odata.id")) or ""
 
 
-def _user_of(reply: Reply) -> str:
+def _text(reply: Reply, name: str) -> str:
+    """One property of the resource in a reply; empty where it has none."""
     try:
-        return str(json.loads(reply.body)["UserName"])
-    except (ValueError, KeyError, TypeError):
+        return str(parse(reply.body, "session")[name])
+    except (KeyError, WireError):
         return ""
 
 

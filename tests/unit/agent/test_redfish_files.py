@@ -97,6 +97,15 @@ async def test_of_two_files_for_one_path_the_first_counts(tmp_path: Path) -> Non
     assert powers(readings) == [374.0]
 
 
+@pytest.mark.parametrize("told", ["", "#x", "//[", f"{ROOT}/Chassis/1/Power#/PowerControl/0"])
+async def test_a_file_is_read_whatever_it_is_called(tmp_path: Path, told: str) -> None:
+    power = {"@odata.id": told, "PowerControl": [{"PowerConsumedWatts": 429}]}
+    (tmp_path / "my capture #1 ü?.json").write_text(json.dumps(power))
+    readings, refused = await read(tmp_path)
+    assert powers(readings) == [429]
+    assert refused == {}
+
+
 async def test_a_broken_file_is_missed_alone(tmp_path: Path) -> None:
     write_tree(tmp_path, service("1", "2"))
     path = f"{ROOT}/Chassis/2/EnvironmentMetrics"
