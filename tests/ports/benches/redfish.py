@@ -26,7 +26,7 @@ def _resource(path: str, kind: str, **more: Any) -> tuple[str, Resource]:
     return path, {"@odata.id": path, **told, **more}
 
 
-def documents(*, power_w: float = 374.0, energy_kwh: float = 325_675.0) -> dict[str, Resource]:
+def documents(*, power_w: float = 374.0, energy_wh: float = 325_675e3) -> dict[str, Resource]:
     """A service with one chassis and its input."""
     sessions = {"Sessions": _link(f"{ROOT}/SessionService/Sessions")}
     return dict(
@@ -43,7 +43,7 @@ def documents(*, power_w: float = 374.0, energy_kwh: float = 325_675.0) -> dict[
                 f"{CHASSIS}/EnvironmentMetrics",
                 "EnvironmentMetrics",
                 PowerWatts={"Reading": power_w},
-                EnergykWh={"Reading": energy_kwh},
+                EnergykWh={"Reading": energy_wh / 1000},
             ),
         )
     )
