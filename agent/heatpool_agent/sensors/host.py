@@ -19,7 +19,7 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree
+from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree, whole_number
 
 CPU = "host/cpu"
 SELF = "host/agent"
@@ -189,7 +189,8 @@ def _jiffies(stat: KernelFile | None) -> tuple[int, ...]:
     words = ((stat.text() if stat else None) or "").partition("\n")[0].split()
     if len(words) < 1 + _FIELDS or words[0] != "cpu":
         return ()
-    return tuple(int(word) for word in words[1 : 1 + _FIELDS])
+    spent = [whole_number(word) for word in words[1 : 1 + _FIELDS]]
+    return tuple(jiffies for jiffies in spent if jiffies is not None) if None not in spent else ()
 
 
 def _cpu(tree: KernelTree) -> tuple[str, int]:

@@ -129,6 +129,8 @@ class Hwmon:
             if count is None:
                 return None
             raw *= count
+        if point.is_counter and raw < 0:
+            return None
         return Reading(
             sensor=self._config.id,
             channel=point.channel,

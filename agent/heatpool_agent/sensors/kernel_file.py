@@ -15,6 +15,7 @@ from heatpool_agent.ports import LIVE, Roots, Tape
 _READ_BYTES = 512
 # Lists of CPUs and the like, read once; /proc/cpuinfo of a large server is near 1 MB.
 _WHOLE_BYTES = 4_000_000
+_MOST_DIGITS = 20
 
 
 class KernelFile:
@@ -119,8 +120,11 @@ class KernelTree:
 
 def whole_number(text: str | None) -> int | None:
     """The decimal number that the text is; None if it is something else or empty."""
+    # The kernel counts in 64 bits: what is longer is no number of its.
+    if not text or len(text) > _MOST_DIGITS:
+        return None
     try:
-        return int(text) if text else None
+        return int(text)
     except ValueError:
         return None
 

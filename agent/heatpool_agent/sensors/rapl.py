@@ -208,7 +208,7 @@ class Rapl:
 
     def _readings(self, counter: _Counter) -> Iterator[Reading]:
         raw = counter.energy.count()
-        if raw is not None:
+        if raw is not None and raw >= 0:
             yield self._counted(counter, raw)
         if counter.rated_w is not None:
             yield self._rated(counter, counter.rated_w)
