@@ -56,7 +56,7 @@ def observe(state: Doubts, readings: Sequence[Reading]) -> Doubts:
     marks = {
         mark
         for group in _groups(readings).values()
-        for check in (_supply, _volt_amperes, _heat_meter)
+        for check in (_psu, _volt_amperes, _heat_meter)
         for mark in check(group, state.values)
     }
     return Doubts(
@@ -101,7 +101,7 @@ def _only(group: Sequence[Reading], quantity: str, node: Node | None = None) -> 
     return found[0] if len(found) == 1 else None
 
 
-def _supply(group: Sequence[Reading], values: Mapping[Key, float]) -> Iterator[Mark]:
+def _psu(group: Sequence[Reading], values: Mapping[Key, float]) -> Iterator[Mark]:
     rated_w = min((r.value for r in group if r.quantity == "rated_w"), default=None)
     for reading in group:
         is_input = reading.node in (Node.PSU_IN, Node.CHASSIS) and reading.quantity == "power_w"
@@ -131,12 +131,12 @@ def _volt_amperes(group: Sequence[Reading], values: Mapping[Key, float]) -> Iter
 
 def _heat_meter(group: Sequence[Reading], values: Mapping[Key, float]) -> Iterator[Mark]:
     at = {r.quantity: r for r in group if r.node is Node.HEAT_METER}
-    heat, flow = at.get("delivered_heat_w"), at.get("volume_flow_m3_h")
+    heat, streams = at.get("delivered_heat_w"), at.get("volume_flow_m3_h")
     hot, cold = at.get("hot_c"), at.get("cold_c")
-    if heat and flow and hot and cold:
+    if heat and streams and hot and cold:
         delta_k = hot.value - cold.value
-        if abs(delta_k) >= LEAST_CHECKED_K and abs(flow.value) >= LEAST_CHECKED_M3_H:
-            k = heat.value / (1000 * flow.value * delta_k)
+        if abs(delta_k) >= LEAST_CHECKED_K and abs(streams.value) >= LEAST_CHECKED_M3_H:
+            k = heat.value / (1000 * streams.value * delta_k)
             if not K_LOW_KWH_M3_K <= k <= K_HIGH_KWH_M3_K:
                 yield _key(heat), plausible.IMPLAUSIBLE_K
     energy, volume = at.get("energy_wh"), at.get("volume_m3")

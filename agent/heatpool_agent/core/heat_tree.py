@@ -140,8 +140,8 @@ def _without_flow(circuit: Circuit) -> Circuit:
 
 
 def _weighted(told: Sequence[Circuit], flows: Sequence[float], name: str) -> float:
-    # Where one flows backwards nothing is mixed: a weight must not be negative.
-    weights = [abs(flow) for flow in flows] if any(flows) else [1.0] * len(told)
+    # Where one runs backwards nothing is mixed: a weight must not be negative.
+    weights = [abs(m3_h) for m3_h in flows] if any(flows) else [1.0] * len(told)
     shares = zip(weights, (getattr(circuit, name) for circuit in told), strict=True)
     return float(sum(weight * value for weight, value in shares) / sum(weights))
 

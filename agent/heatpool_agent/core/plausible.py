@@ -123,7 +123,7 @@ def judge(
         NOT_FINITE if not isfinite(reading.value) else None,
         UNKNOWN_UNIT if not _has_unit(reading) else None,
         SENTINEL if _is_sentinel(reading) else None,
-        PERCENT_AS_FRACTION if _is_percent(reading) else None,
+        PERCENT_AS_FRACTION if _is_hundredfold(reading) else None,
         OUT_OF_RANGE if _is_outside(reading, rated_w) else None,
         TOO_FAST if past and _is_too_fast(reading, past) else None,
         STUCK if past and _is_stuck(reading, past) else None,
@@ -187,7 +187,7 @@ def _is_sentinel(reading: Reading) -> bool:
     return (reading.value if reading.raw is None else reading.raw) in SENTINELS
 
 
-def _is_percent(reading: Reading) -> bool:
+def _is_hundredfold(reading: Reading) -> bool:
     # Turbo is 1.4 of the nominal clock and an overload 1.2 of a rating; nothing is twice.
     return reading.quantity.endswith("_frac") and 2.0 < abs(reading.value) <= 100.0
 

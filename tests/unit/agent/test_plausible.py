@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool_agent.core.plausible import FLAGS, REJECTING, Past, is_admitted, judge, remember
-from heatpool_agent.core.redfish.flags import REFUSED
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.core.redfish.flags import REFUSED
 
 S = 1_000_000_000
 
@@ -159,3 +160,9 @@ def test_what_a_bmc_contradicts_is_refused_here_too() -> None:
 def test_every_mark_is_explained() -> None:
     assert all(text for _, text in FLAGS.values())
     assert {flag for flag, (is_rejecting, _) in FLAGS.items() if is_rejecting} <= REJECTING
+
+
+def test_the_page_on_physics_lists_every_mark() -> None:
+    page = (Path(__file__).parents[3] / "docs/physics.md").read_text(encoding="utf-8")
+    for flag, (is_rejecting, text) in FLAGS.items():
+        assert f"| `{flag}` | {'yes' if is_rejecting else 'no'} | {text} |" in page
