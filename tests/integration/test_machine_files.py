@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from heatpool.errors import HeatpoolError, SensorGone
 from heatpool_agent.core import totals
+from heatpool_agent.core.levels import levels, node_powers
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import host, hwmon, nvml, rapl
@@ -19,6 +20,7 @@ from heatpool_sim.devices.counting import EnergyCount
 from heatpool_sim.devices.nvml import Card, Gpu, GpuModel, NvmlLibrary
 from heatpool_sim.devices.sysfs_tree import (
     SHORT_RANGE_UJ,
+    Chip,
     MachineModel,
     SysfsTree,
     amd_card,
@@ -122,6 +124,42 @@ async def test_events_count_what_zones_count(tmp_path: Path) -> None:
     }
     assert found["perf/energy-pkg/cpu8"] == found["powercap/intel-rapl:1"]
     assert found["perf/energy-ram/cpu0"] == found["powercap/intel-rapl:0/intel-rapl:0:1"]
+
+
+async def test_one_package_seen_through_three_doors_counts_once(tmp_path: Path) -> None:
+    old_driver = Chip(
+        name="amd_energy",
+        fixed={"energy1_label": "Esocket0"},
+        counts={"energy1_input": "package-0"},
+    )
+    model = MachineModel(has_perf=True, has_mmio_twin=True, chips=(old_driver,))
+    tree, clock = SysfsTree(tmp_path, model), Clock()
+    roots = roots_of(tree)
+    totals_of: dict[tuple[str, str], totals.Total] = {}
+    steps: dict[tuple[str, str], totals.Step] = {}
+    readings: list[Reading] = []
+    async with (
+        rapl.open(
+            rapl.Config(id="r", kind="rapl"),
+            roots,
+            clock,
+            opener=lambda _, config, cpu: FileEvent(tree.perf_file(config, cpu)),
+        ) as cpu,
+        hwmon.open(hwmon.Config(id="h", kind="hwmon"), roots, clock) as chips,
+    ):
+        for _ in range(2):
+            readings = [*await cpu.read(), *await chips.read()]
+            for reading in filter(totals.is_energy, readings):
+                key = (reading.sensor, reading.channel)
+                totals_of[key], steps[key] = totals.advance(totals_of.get(key), reading)
+            tree.step(123.0, 10.0)
+            clock.ns += 10 * 10**9
+    packages = [r for r in readings if r.node is Node.PACKAGE and totals.is_energy(r)]
+    assert len(packages) == 4
+    chosen = levels(node_powers(readings, steps))[Node.PACKAGE]
+    assert [(p.channel, p.power_w) for p in chosen] == [
+        ("perf/energy-pkg/cpu0", pytest.approx(123.0))
+    ]
 
 
 @pytest.mark.parametrize("module", [rapl, hwmon, host], ids=lambda module: module.__name__)
