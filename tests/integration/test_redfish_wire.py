@@ -156,7 +156,7 @@ async def test_a_redirect_on_the_same_host_is_followed() -> None:
 
 
 async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heatpool_agent.sensors.redfish_http.MAX_BODY_BYTES", 10_000)
+    monkeypatch.setattr("heatpool_agent.sensors.redfish.http.MAX_BODY_BYTES", 10_000)
     service = _Odd()
     service.odd[METRICS] = web.Response(body=b" " * 10_001)
     async with service.sensor() as sensor:
@@ -352,7 +352,7 @@ async def test_leaving_a_dead_service_takes_no_longer_than_it_may(tmp_path: Path
         async with bmc.sensor() as sensor:
             await sensor.read()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("heatpool_agent.sensors.redfish_bmc.LEAVE_S", 0.1)
+                patch.setattr("heatpool_agent.sensors.redfish.bmc.LEAVE_S", 0.1)
                 bmc.faults, begun = frozenset({"redfish_slow"}), loop.time()
                 await sensor.close()
         assert loop.time() - begun < 0.5

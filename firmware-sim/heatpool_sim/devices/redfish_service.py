@@ -68,7 +68,9 @@ class RedfishService:
             HeatpoolError: the port is taken.
         """
         host, port = self._at
-        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=_GOODBYE_S)
+        runner = web.ServerRunner(
+            web.Server(self._handle, handler_cancellation=True), shutdown_timeout=_GOODBYE_S
+        )
         await runner.setup()
         self._ending.clear()
         try:

@@ -3,7 +3,7 @@
 import pytest
 
 from heatpool.errors import WireError
-from heatpool_agent.sensors.redfish_answer import Answer, hidden, own_path, unpacked
+from heatpool_agent.sensors.redfish.answer import Answer, hidden, own_path, unpacked
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from heatpool_agent.core.reading import Reading
 from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import redfish
 from heatpool_agent.sensors.redfish import RedfishSensor
-from heatpool_agent.sensors.redfish_files import FileTree
+from heatpool_agent.sensors.redfish.files import FileTree
 
 ROOT = "/redfish/v1"
 SHELF = "lambda_gb300/powershelf_delta"
@@ -146,7 +146,7 @@ async def test_a_file_outside_the_folder_is_never_read(tmp_path: Path) -> None:
 
 
 async def test_a_whole_disk_is_no_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heatpool_agent.sensors.redfish_files.MAX_FILES", 3)
+    monkeypatch.setattr("heatpool_agent.sensors.redfish.files.MAX_FILES", 3)
     write_tree(tmp_path, service("1"))
     with pytest.raises(SensorGone, match="more than 3"):
         await read(tmp_path)

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from heatpool.errors import SensorGone, WireError
 from heatpool_agent.ports import Tape
-from heatpool_agent.sensors.redfish_answer import (
+from heatpool_agent.sensors.redfish.answer import (
     MAX_BODY_BYTES,
     Answer,
     hidden,

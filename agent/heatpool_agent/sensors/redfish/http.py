@@ -15,8 +15,8 @@ import aiohttp
 
 from heatpool.errors import SensorGone, WireError
 from heatpool_agent.ports import Clock
-from heatpool_agent.sensors.redfish_answer import MAX_BODY_BYTES, own_path
-from heatpool_agent.sensors.redfish_settings import Config
+from heatpool_agent.sensors.redfish.answer import MAX_BODY_BYTES, own_path
+from heatpool_agent.sensors.redfish.settings import Config
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 3

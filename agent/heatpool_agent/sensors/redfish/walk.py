@@ -8,7 +8,7 @@ from heatpool.errors import SensorBusy, WireError
 from heatpool.process.journal import facts
 from heatpool_agent.core.decode import Stamp
 from heatpool_agent.core.redfish import Document, parse, wanted
-from heatpool_agent.sensors.redfish_answer import Answer, Transport, own_path, place
+from heatpool_agent.sensors.redfish.answer import Answer, Transport, own_path, place
 
 logger = logging.getLogger(__name__)
 
