@@ -3,7 +3,7 @@
 One object remembers what the checks need: passes go in as they come, a tick asks for verdicts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heatpool.units import J_PER_WH
@@ -64,19 +64,22 @@ class Admission:
     def _take_counters(
         self, sensor: str, readings: Sequence[Reading], steps: Mapping[Key, Step]
     ) -> None:
-        powers_w = {
-            r.channel: r.value
+        powers = {
+            r.channel: r
             for r in readings
             if r.quantity == "power_w" and r.kind is ReadingKind.GAUGE
         }
-        if not powers_w:
+        if not powers:
             return
         for reading in readings:
             key = (sensor, reading.channel)
-            if reading.channel in powers_w and is_energy(reading) and key in steps:
+            if not is_energy(reading) or key not in steps:
+                continue
+            power = powers.get(reading.channel) or _only_of(reading.node, powers.values())
+            if power is not None:
                 sample = counter_check.Sample(
                     boot_ns=reading.boot_ns,
-                    power_w=powers_w[reading.channel],
+                    power_w=power.value,
                     delta_j=steps[key].delta_j,
                     resolution_j=resolution_j(reading),
                 )
@@ -119,6 +122,12 @@ class Admission:
         if check is not None and check.is_refused and is_energy(reading):
             found = (*found, COUNTER_DISAGREES)
         return plausible.marked(judged, found) if found else judged
+
+
+def _only_of(node: Node, powers: Iterable[Reading]) -> Reading | None:
+    """The one power of a node, where a device shows it under another channel than its energy."""
+    found = [r for r in powers if r.node is node]
+    return found[0] if len(found) == 1 else None
 
 
 def _drawn(reading: Reading, scene: Scene) -> Drawn | None:

@@ -13,8 +13,8 @@ from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step
 
 TWIN = "twin"
-# Another reading says the same better, or this one is the sum of others.
-NOT_ADDED = frozenset({TWIN, "lower_rank", "set_copy"})
+# Another reading says the same better, this one is the sum of others, or its level is not whole.
+NOT_ADDED = frozenset({TWIN, "lower_rank", "set_copy", "outputs_below_half"})
 # Refused for what they say; another reading of the same thing is there.
 SAID_ELSEWHERE = frozenset({"metrics_contradicted", "counter_contradicted"}) | NOT_ADDED
 # A counter of coarser steps shows no power from one pass to the next.
@@ -43,6 +43,7 @@ class NodePower:
     flags: tuple[str, ...] = ()
     sensor: str = ""
     host: str = ""
+    is_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +87,27 @@ def node_powers(
                 power_w=power_w,
                 power_w_u=None if is_counter else reading.u,
                 flags=reading.flags,
+                is_counted=is_counter,
             )
-    return tuple(found.values())
+    return _one_way(found.values())
+
+
+def _one_way(powers: Iterable[NodePower]) -> tuple[NodePower, ...]:
+    """Without counters of what the same device also shows as power, under another channel.
+
+    Drivers of the machine itself keep both under one channel.
+    """
+    told = tuple(powers)
+    shown = {
+        (p.sensor, p.node) for p in told if not p.is_counted and not _door(p.channel)
+    }  # fmt: skip
+    if not shown:
+        return told
+    return tuple(
+        p
+        for p in told
+        if not p.is_counted or _door(p.channel) or (p.sensor, p.node) not in shown
+    )  # fmt: skip
 
 
 def host_load(readings: Sequence[Reading]) -> HostLoad | None:
@@ -162,8 +182,13 @@ def _seen(power: NodePower) -> Seen:
 
 
 def _source(sensor: str, channel: str) -> Source:
+    return sensor, _door(channel)
+
+
+def _door(channel: str) -> str:
+    """The machine's own door that a channel looks through; empty for another device."""
     door = channel.partition("/")[0]
-    return sensor, door if door in _LOCAL else ""
+    return door if door in _LOCAL else ""
 
 
 def _chosen(

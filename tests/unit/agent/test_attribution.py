@@ -257,6 +257,20 @@ def test_a_counter_without_a_span_leaves_the_word_to_the_gauge() -> None:
     assert [p.power_w for p in node_powers((ENERGY, GAUGE), steps)] == [70.0]
 
 
+def test_a_device_that_shows_energy_and_power_apart_is_counted_by_its_power() -> None:
+    energy = replace(ENERGY, channel="/a/energy", node=Node.CHASSIS, sensor="bmc")
+    gauge = replace(GAUGE, channel="/a/power", node=Node.CHASSIS, sensor="bmc")
+    steps = {("bmc", "/a/energy"): Step(kind=StepKind.COUNTED, delta_j=69.0, power_w=69.0)}
+    assert [p.power_w for p in node_powers((energy, gauge), steps)] == [70.0]
+    assert [p.power_w for p in node_powers((energy,), steps)] == [69.0]
+
+
+def test_a_coarse_counter_carries_no_power() -> None:
+    register = replace(ENERGY, quantity="energy_wh", exponent=3)
+    steps = {("s", "c"): Step(kind=StepKind.COUNTED, delta_j=3.6e6, power_w=3.6e6)}
+    assert node_powers((register,), steps) == ()
+
+
 def test_a_refused_reading_carries_no_power() -> None:
     assert node_powers((replace(GAUGE, flags=("out_of_range",)),), {}) == ()
 
