@@ -158,6 +158,7 @@ async def _open_sensor(
     module = sensors.driver(str(block.get("kind", "")))
     chosen = settings.convert(block, module.Config)
     _check_loop(chosen.loop, config)
+    _check_loop(getattr(chosen, "primary_loop", ""), config, key="primary_loop")
     sensor = await stack.enter_async_context(module.open(chosen, roots_of(chosen.id), clock))
     return Driven(
         id=chosen.id,
@@ -180,10 +181,11 @@ def _period_s(role: str, config: Config, least_s: float) -> float:
     return max(BILLING_PERIOD_S if role else least_s, config.sampling.period_s)
 
 
-def _check_loop(loop_id: str, config: Config) -> None:
+def _check_loop(loop_id: str, config: Config, *, key: str = "loop") -> None:
     known = [loop.id for loop in config.loop]
     if loop_id and loop_id not in known:
-        raise ConfigError([f"loop: is {loop_id!r}; known: {', '.join(known) or 'no [[loop]] yet'}"])
+        told = ", ".join(known) or "no [[loop]] yet"
+        raise ConfigError([f"{key}: is {loop_id!r}; known: {told}"])
 
 
 def _doubles(blocks: Sequence[Mapping[str, Any]], what: str) -> list[str]:

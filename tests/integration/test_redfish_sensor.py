@@ -10,7 +10,7 @@ import pytest
 from integration.redfish_bench import METRICS, NS, ROOT, Bmc, documents, link, powers
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
-from heatpool_agent.sensors import redfish_bmc
+from heatpool_agent.sensors.redfish.bmc import TRUST_COUNT
 from heatpool_sim.devices import redfish_folder
 from heatpool_sim.devices import redfish_garble as garble
 from heatpool_sim.devices.redfish_tree import Page
@@ -65,7 +65,7 @@ async def test_an_etag_that_stands_still_while_the_figures_move_is_found_out(bmc
     async with bmc.sensor() as sensor:
         assert powers(await sensor.read()) == [374.0]
         bmc.tree.resources[METRICS]["PowerWatts"] = {"Reading": 500.0}
-        seen = [powers(await sensor.read()) for _ in range(redfish_bmc.TRUST_COUNT + 1)]
+        seen = [powers(await sensor.read()) for _ in range(TRUST_COUNT + 1)]
         assert seen[-1] == [500.0]
         bmc.tree.resources[METRICS]["PowerWatts"] = {"Reading": 600.0}
         assert powers(await sensor.read()) == [600.0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,17 @@ class Driven:
     host: str = ""
 
 
+def longest_period_s(sensor: Sensor) -> float:
+    """How long a sensor may be left unread, s; a counter that wraps soon must be read sooner."""
+    return float(getattr(sensor, "longest_period_s", math.inf))
+
+
+def missing_told(sensor: Sensor) -> str:
+    """What a sensor that answers does not show, in words; empty if it shows everything."""
+    missing = getattr(sensor, "missing", ())
+    return f"does not show {', '.join(missing)}" if missing else ""
+
+
 class Supervisor:
     """Keeps one sensor read; only a bug of ours is loud, and stops nothing but that pass."""
 
@@ -50,6 +62,7 @@ class Supervisor:
         self._take = take
         self._view = SensorView(id=driven.id, kind=driven.kind, state="starting")
         self._tries = 0
+        self._period_s = driven.period_s
         board.post_sensor(self._view)
 
     async def run(self) -> None:
@@ -78,6 +91,7 @@ class Supervisor:
             self._tries = TRIES_WHEN_ABSENT
             self._failed("absent", "nothing of this kind here", "")
             return
+        self._period_s = min(self._driven.period_s, longest_period_s(self._driven.sensor))
         # At once, then on the grid: the first tick of a battery meter may be 15 minutes away.
         while not self._board.is_stopping:
             try:
@@ -85,7 +99,7 @@ class Supervisor:
             except SensorBusy as error:
                 self._failed("busy", str(error), "")
                 await asyncio.sleep(error.wait_s)
-            await until_next_tick(self._driven.period_s, self._clock)
+            await until_next_tick(self._period_s, self._clock)
 
     async def _read_once(self) -> None:
         before_ns = self._clock.boot_ns()
@@ -97,7 +111,7 @@ class Supervisor:
         self._tries = 0
         self._post(
             state="up",
-            detail="",
+            detail=missing_told(self._driven.sensor),
             fix="",
             readings_count=len(readings),
             read_s=(now_ns - before_ns) / 1e9,
