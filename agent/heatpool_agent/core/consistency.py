@@ -120,13 +120,21 @@ def _psu(group: Sequence[Reading], values: Mapping[Key, float]) -> Iterator[Mark
 
 
 def _volt_amperes(group: Sequence[Reading], values: Mapping[Key, float]) -> Iterator[Mark]:
-    power, volts, amperes = (_only(group, quantity) for quantity in ("power_w", "_v", "_a"))
-    if power is None or volts is None or amperes is None:
+    power = _only(group, "power_w")
+    volts, amperes = _phases(group, "_v"), _phases(group, "_a")
+    if power is None or not amperes or len(volts) != len(amperes):
         return
-    most_w = (1 + ABOVE_VOLT_AMPERES_FRAC) * volts.value * (amperes.value + AMPERES_STEP_A)
+    # Volts between phases instead of to neutral only raise the bound.
+    pairs = zip(volts, amperes, strict=True)
+    most_va = sum(abs(v.value) * (abs(a.value) + AMPERES_STEP_A) for v, a in pairs)
     # Less is a power factor.
-    if power.value > most_w:
+    if power.value > (1 + ABOVE_VOLT_AMPERES_FRAC) * most_va:
         yield _key(power), plausible.ABOVE_VOLT_AMPERES
+
+
+def _phases(group: Sequence[Reading], suffix: str) -> list[Reading]:
+    found = [r for r in group if r.quantity.endswith(suffix) and r.kind is ReadingKind.GAUGE]
+    return sorted(found, key=lambda r: (r.quantity, r.channel))
 
 
 def _heat_meter(group: Sequence[Reading], values: Mapping[Key, float]) -> Iterator[Mark]:

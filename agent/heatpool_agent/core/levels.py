@@ -19,6 +19,9 @@ NOT_ADDED = frozenset({TWIN, "lower_rank", "set_copy", "outputs_below_half"})
 SAID_ELSEWHERE = frozenset({"metrics_contradicted", "counter_contradicted"}) | NOT_ADDED
 # A counter of coarser steps shows no power from one pass to the next.
 FINE_COUNT_J = 1.0
+# A card that sleeps is not asked: waking one costs 5 to 25 W.
+ASLEEP_CARD_W = 6.0
+ASLEEP_CARD_W_U = 4.0
 
 _COUNT_J = {"energy_j": 1.0, "energy_wh": float(J_PER_WH)}
 # Feeds A and B, rows and racks: each meter of these measures something else.
@@ -75,7 +78,11 @@ def node_powers(
     for reading in readings:
         is_counter = reading.kind is ReadingKind.COUNTER
         key = (reading.sensor, reading.channel)
-        power_w = _counter_w(reading, steps.get(key)) if is_counter else gauge_w(reading)
+        is_asleep = reading.quantity == "is_suspended" and reading.value == 1.0
+        if is_asleep:
+            power_w: float | None = ASLEEP_CARD_W
+        else:
+            power_w = _counter_w(reading, steps.get(key)) if is_counter else gauge_w(reading)
         if power_w is None or not is_admitted(reading) or not NOT_ADDED.isdisjoint(reading.flags):
             continue
         if is_counter or key not in found:
@@ -85,7 +92,7 @@ def node_powers(
                 node=reading.node,
                 channel=reading.channel,
                 power_w=power_w,
-                power_w_u=None if is_counter else reading.u,
+                power_w_u=ASLEEP_CARD_W_U if is_asleep else None if is_counter else reading.u,
                 flags=reading.flags,
                 is_counted=is_counter,
             )

@@ -141,6 +141,20 @@ def test_what_a_supply_or_a_meter_cannot_show_at_once_is_marked_after_a_while(
     assert {flag for found in passed(count, *readings).values() for flag in found} == expected
 
 
+def three_phases(power_w: float) -> list[Reading]:
+    told = [gauge("power_w", power_w, Node.PDU, "words/power")]
+    for phase in "abc":
+        told.append(gauge(f"phase_{phase}_v", 230.0, Node.PDU, f"words/volts_{phase}"))
+        told.append(gauge(f"phase_{phase}_a", 10.0, Node.PDU, f"words/amperes_{phase}"))
+    return told
+
+
+def test_three_phases_carry_their_power_together() -> None:
+    assert passed(10, *three_phases(6_800.0)) == {}
+    key = ("words/power", "power_w")
+    assert passed(10, *three_phases(9_000.0)) == {key: ("above_volt_amperes",)}
+
+
 def test_one_good_sample_ends_a_mark() -> None:
     bad = [gauge("power_w", 100.0, IN), gauge("power_w", 120.0, OUT, "psu/0/y")]
     good = [bad[0], replace(bad[1], value=95.0)]

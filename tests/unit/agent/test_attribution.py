@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool.sample import Provenance, QualityClass
-from heatpool_agent.core import attribution
+from heatpool_agent.core import attribution, levels
 from heatpool_agent.core.attribution import electric_power
 from heatpool_agent.core.levels import HostLoad, NodePower, Seen, host_load, node_powers
 from heatpool_agent.core.mirrors import Mirrors, mirrored, observe
@@ -265,6 +265,16 @@ def test_a_device_that_shows_energy_and_power_apart_is_counted_by_its_power() ->
     assert [p.power_w for p in node_powers((energy,), steps)] == [69.0]
 
 
+def test_a_card_that_sleeps_is_a_few_watts_and_not_silent() -> None:
+    asleep = reading("is_suspended", 1.0, ReadingKind.STATE)
+    (power_,) = node_powers((asleep,), {})
+    assert (power_.node, power_.power_w) == (Node.GPU, levels.ASLEEP_CARD_W)
+    cards = {(Node.GPU, "s", "c")}
+    estimate = electric_power([package(0), power_], known=cards)
+    assert estimate is not None and estimate.flags[0] == "nodes:package+gpu"
+    assert electric_power([package(0)], known=cards) is None
+
+
 def test_a_coarse_counter_carries_no_power() -> None:
     register = replace(ENERGY, quantity="energy_wh", exponent=3)
     steps = {("s", "c"): Step(kind=StepKind.COUNTED, delta_j=3.6e6, power_w=3.6e6)}
@@ -285,11 +295,15 @@ def test_load_needs_the_number_of_cpus() -> None:
 
 def test_constants_are_those_of_the_data_file_each_with_its_source() -> None:
     text = files("heatpool_agent").joinpath("data/priors.toml").read_text(encoding="utf-8")
-    priors = tomllib.loads(text)["attribution"]
+    rooms = {"attribution": attribution, "levels": levels}
+    priors = {
+        name: entry for room in rooms for name, entry in tomllib.loads(text)[room].items()
+    }  # fmt: skip
     constants = {
         name.lower(): number
-        for name, number in vars(attribution).items()
-        if name.isupper() and isinstance(number, float)
+        for room in rooms.values()
+        for name, number in vars(room).items()
+        if name.isupper() and isinstance(number, float) and name != "FINE_COUNT_J"
     }
     assert {name: entry["value"] for name, entry in priors.items()} == constants
     needed = {"value", "unit", "source", "valid_from", "verified"}
