@@ -17,6 +17,7 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
+from heatpool_agent.core.ledger import Page
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import Command as Command
 
@@ -210,8 +211,22 @@ class SpoolLoss:
 class Spool(Protocol):
     """The agent's queue on disk; blocking, so it is called from a worker thread."""
 
-    def append(self, row: Row) -> None:
-        """Adds a row to the open frame, on disk when this returns."""
+    @property
+    def saved_ledger(self) -> Page:
+        """The energy ledger as it was when this was opened; blocks nothing."""
+        ...
+
+    @property
+    def kernel_boot_id(self) -> str:
+        """The life of this machine's kernel; blocks nothing."""
+        ...
+
+    def append(self, row: Row, page: Page | None = None) -> None:
+        """Adds a row to the open frame, with a page of the ledger; on disk when this returns."""
+        ...
+
+    def save(self, page: Page) -> None:
+        """Puts a page of the ledger on disk, whole."""
         ...
 
     def append_registers(self, rows: Sequence[RegisterRow]) -> None:

@@ -35,14 +35,19 @@ from heatpool.sample import (
     Schema,
     SpoolKind,
 )
+from heatpool_agent.core import ledger_rows
+from heatpool_agent.core.ledger import GapRecord, Page
 from heatpool_agent.ports import Clock, Seq, SpoolFrame, SpoolLoss, SpoolMark
-from heatpool_agent.spool_files import FILES, exclusive, open_file, refusal
+from heatpool_agent.spool_files import FILES, exclusive, kernel_boot_id, open_file, refusal
 
 logger = logging.getLogger(__name__)
 
 BILLING_KEEP_S = 2 * 366 * 86_400  # claims are limited to two years (physics.md 17)
 # Deleting below the bound in steps keeps the cost of a full spool per row small.
 DROP_FRAMES = 100
+# A counter that falls every second must not fill the disk; its sum is in its account.
+GAPS_KEPT = 10_000
+STEPS_KEPT = 1_000
 _NS = 1_000_000_000
 
 
@@ -67,6 +72,8 @@ class SqliteSpool:
         self._marks = {kind: self._first_mark(kind) for kind in FILES}
         self._schemas = self._stored_schemas()
         self._open_rows = self._stored_rows()
+        self.saved_ledger = self._stored_ledger()
+        self.kernel_boot_id = kernel_boot_id()
 
     def _first_mark(self, kind: SpoolKind) -> SpoolMark:
         meta = dict(self._db[kind].execute("SELECT name, value FROM meta"))
@@ -103,8 +110,41 @@ class SqliteSpool:
         )
         return [_row(event_ns, cells) for event_ns, cells in rows]
 
-    def append(self, row: Row) -> None:
+    def _stored_ledger(self) -> Page:
+        db = self._db[SpoolKind.TELEMETRY]
+        with self._commit(SpoolKind.TELEMETRY):
+            for table, kept in (("ledger_gaps", GAPS_KEPT), ("clock_steps", STEPS_KEPT)):
+                newest = f"SELECT rowid FROM {table} ORDER BY rowid DESC LIMIT {kept}"
+                db.execute(f"DELETE FROM {table} WHERE rowid NOT IN ({newest})")
+        accounts = db.execute(ledger_rows.select("ledger", ledger_rows.ACCOUNT))
+        steps = db.execute(ledger_rows.select("clock_steps", ledger_rows.STEP))
+        clock = db.execute("SELECT value FROM meta WHERE name = 'clock'").fetchone()
+        return Page(
+            accounts=tuple(map(ledger_rows.account_of, accounts)),
+            steps=tuple(map(ledger_rows.step_of, steps)),
+            clock=ledger_rows.clock_of(clock[0]) if clock else None,
+        )
+
+    def gaps(self, limit: int) -> Sequence[GapRecord]:
+        """The newest gaps of all counters, oldest first."""
+        rows = self._db[SpoolKind.TELEMETRY].execute(
+            f"{ledger_rows.select('ledger_gaps', ledger_rows.GAP)} DESC LIMIT ?", (limit,)
+        )
+        return [ledger_rows.gap_of(row) for row in rows][::-1]
+
+    def save(self, page: Page) -> None:
+        """Puts a page of the ledger on disk, whole.
+
+        Raises:
+            StoreError: the disk did not take it; nothing of it is there.
+        """
+        with self._commit(SpoolKind.TELEMETRY) as db:
+            _put(db, page)
+
+    def append(self, row: Row, page: Page | None = None) -> None:
         """Adds a row to the open frame, which closes when it is full or its channels change.
+
+        A page of the ledger goes with it: both are there, or neither.
 
         Raises:
             StoreError: the disk did not take it; the row is not in the spool.
@@ -116,6 +156,8 @@ class SqliteSpool:
         )
         with self._commit(SpoolKind.TELEMETRY) as db:
             db.execute("INSERT OR REPLACE INTO open_rows VALUES (?, ?)", (row.event_ns, cells))
+            if page is not None:
+                _put(db, page)
         self._open_rows = [*(r for r in self._open_rows if r.event_ns != row.event_ns), row]
         if len(self._open_rows) >= self._rows_per_frame:
             self.close_frame()
@@ -327,6 +369,11 @@ class SqliteSpool:
                 yield db
         except sqlite3.Error as error:
             raise refusal(FILES[kind], error) from error
+
+
+def _put(db: sqlite3.Connection, page: Page) -> None:
+    for statement, rows in ledger_rows.puts(page):
+        db.executemany(statement, rows)
 
 
 def _row(event_ns: int, cells: bytes) -> Row:

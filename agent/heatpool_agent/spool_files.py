@@ -11,8 +11,16 @@ from typing import TextIO
 from heatpool.errors import StoreError
 from heatpool.sample import SpoolKind
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
+
+
+def kernel_boot_id() -> str:
+    """The life of this machine's kernel; empty where it cannot be read."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def schema_version(path: Path) -> int:

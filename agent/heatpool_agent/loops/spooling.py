@@ -15,6 +15,7 @@ from heatpool.errors import StoreError
 from heatpool.process.journal import facts
 from heatpool.sample import MeteringPointId, RegisterRow, Row, SpoolKind
 from heatpool_agent.board import Board
+from heatpool_agent.core.ledger import Ledger, Page, merged
 from heatpool_agent.ports import Acked, Spool, SpoolMark
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ V = TypeVar("V")
 # An hour of 10-s rows and of 60-s registers: enough to free a disk, a few hundred kB at most.
 ROWS_KEPT = 360
 REGISTERS_KEPT = 360
+# Gaps of the ledger that wait; their sums are in the accounts whatever is dropped.
+GAPS_KEPT = 1_000
 
 
 class Spooling:
@@ -38,8 +41,13 @@ class Spooling:
         self._lock = threading.Lock()
         self._rows: deque[Row] = deque()
         self._registers: deque[tuple[RegisterRow, ...]] = deque()
+        self._page: Page | None = None
         self._dropped = 0
         self._unwritable = 0
+
+    def ledger(self) -> Ledger:
+        """The energy ledger as it was saved, to be stepped and saved again here."""
+        return Ledger(self._spool.saved_ledger, boot_id=self._spool.kernel_boot_id)
 
     async def call(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs a method of the spool on its thread.
@@ -53,10 +61,22 @@ class Spooling:
         except sqlite3.Error as error:
             raise StoreError(f"spool: {error}; look at the disk") from error
 
-    async def append(self, row: Row) -> None:
-        """Puts a row on disk, or keeps it for the next try."""
+    async def append(self, row: Row, page: Page | None = None) -> None:
+        """Puts a row on disk with a page of the ledger, or keeps both for the next try."""
         self._keep(self._rows, row, ROWS_KEPT)
+        if page is not None:
+            self.keep_page(page)
         await self._write()
+
+    async def save(self, page: Page) -> None:
+        """Puts a page of the ledger on disk, or keeps it for the next try."""
+        self.keep_page(page)
+        await self._write()
+
+    def keep_page(self, page: Page) -> None:
+        """Keeps a page for the next try to write."""
+        with self._lock:
+            self._page = merged(self._page, page, most_count=GAPS_KEPT)
 
     async def append_registers(self, rows: tuple[RegisterRow, ...]) -> None:
         """Puts register rows on disk, or keeps them for the next try; no rows are no frame."""
@@ -83,14 +103,35 @@ class Spooling:
             self._note(str(error))
         else:
             # Another act's success says nothing of the rows that the disk refused.
-            if not self._rows and not self._registers:
+            if not self._rows and not self._registers and self._page is None:
                 self._note("")
 
     def _write_all(self) -> None:
         while self._registers:
             self._write_first(self._registers, self._spool.append_registers)
         while self._rows:
-            self._write_first(self._rows, self._spool.append)
+            self._write_first(self._rows, self._append)
+        self._write_page()
+
+    def _append(self, row: Row) -> None:
+        """Writes a row; the newest one takes the page along, as one commit."""
+        with self._lock:
+            page = self._page if len(self._rows) == 1 else None
+        self._spool.append(row, page)
+        self._note_saved(page)
+
+    def _write_page(self) -> None:
+        with self._lock:
+            page = self._page
+        if page is not None:
+            self._spool.save(page)
+            self._note_saved(page)
+
+    def _note_saved(self, page: Page | None) -> None:
+        with self._lock:
+            # The loop may have added to it meanwhile: then all of it is written once more.
+            if self._page is page:
+                self._page = None
 
     def _write_first(self, waiting: deque[V], write: Callable[[V], None]) -> None:
         """Writes the oldest one, and takes it out only then; one that no disk takes is dropped."""
