@@ -7,10 +7,11 @@ from typing import TypeVar
 
 from heatpool.sample import Estimate, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
+from heatpool_agent.core.contradictions import Contradiction
 from heatpool_agent.core.crosscheck import Disagreement
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import LoopState
-from heatpool_agent.core.tree import Contradiction, LoopPower
+from heatpool_agent.core.tree import LoopPower
 from heatpool_agent.ports import SpoolMark
 
 # More wishes or reports than this between two ticks are a flood; the newest ones count.

@@ -30,6 +30,7 @@ IMPLAUSIBLE_K = "implausible_k"
 IMPLAUSIBLE_ENERGY_PER_VOLUME = "implausible_energy_per_volume"
 BELOW_CHILDREN = "below_children"
 ABOVE_PARENTS = "above_parents"
+FAR_ABOVE_CHILDREN = "far_above_children"
 SWAPPED_SENSORS = "swapped_sensors"
 NO_FLOW_FROZEN = "no_flow_frozen"
 
@@ -52,6 +53,7 @@ FLAGS: dict[str, tuple[bool, str]] = {
     IMPLAUSIBLE_ENERGY_PER_VOLUME: (False, "energy over volume needs more than 170 K"),
     BELOW_CHILDREN: (True, "for long less than what lies inside it"),
     ABOVE_PARENTS: (True, "for long more than what it lies inside of"),
+    FAR_ABOVE_CHILDREN: (True, "for long a thousand times what lies inside it: mW taken for W"),
     SWAPPED_SENSORS: (False, "hot pipe colder than the cold one while power is drawn"),
     NO_FLOW_FROZEN: (False, "no flow and frozen temperatures while power is drawn"),
 }

@@ -11,25 +11,28 @@ from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
-from heatpool_agent.core.attribution import INPUTS, Cover, Part, cover, covered_parts, input_power
-from heatpool_agent.core.attribution import PSU_OUT_U_FRAC as OUT_U_FRAC
+from heatpool_agent.core.attribution import Cover, Part, cover, input_power
+from heatpool_agent.core.contradictions import (
+    ALL,
+    COMPONENTS,
+    HOSTS,
+    SHARED,
+    Contradiction,
+    Pair,
+    above_hosts,
+    contradictions,
+    lasting,
+    level_of,
+    pair_of,
+    refused_levels,
+)
 from heatpool_agent.core.levels import HostLoad, Levels, NodePower, Seen, levels
 from heatpool_agent.core.reading import Node
 
-# Longer than a management controller keeps one figure, and than any load's transient in it.
-LASTS_S = 120.0
-# Two levels are read at different instants and resolve 1 W.
-SLACK_W = 5.0
-SLACK_U = 2.0
 # psys has been seen below its packages: it must hold for long before it is believed.
 PSYS_LASTS_S = 600.0
 # Hosts that are less of the sum than this do not set its class.
 MINOR_FRAC = 0.05
-
-COMPONENTS = "components"
-_SHARED = (Node.SITE_METER, Node.PDU)
-_PLACE = {node.value: place for place, node in enumerate((*INPUTS, Node.PSU_OUT))}
-_PLACE[COMPONENTS] = len(_PLACE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +57,10 @@ class LoopPower:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
-    """A level that shows less than what lies inside it; `size_frac` of the outer one."""
-
-    host: str
-    outer: str
-    inner: str
-    size_frac: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeState:
     """Since when, ns of boot time, levels contradict each other, and psys holds."""
 
-    since_ns: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    since_ns: Mapping[Pair, int] = field(default_factory=dict)
     psys_ns: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -75,13 +68,13 @@ class TreeState:
 class Tree:
     """One look at the hosts of a loop.
 
-    `refused` are the levels that lasting contradictions cost, each by host and level; True: it
-    shows less than what lies inside it, False: more than what it lies inside of.
+    `refused` are the levels that lasting contradictions cost, by host and level, each with its
+    mark (`plausible`).
     """
 
     power: LoopPower | None
     contradictions: tuple[Contradiction, ...] = ()
-    refused: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 def grow(
@@ -99,31 +92,28 @@ def grow(
     `loads` are by host, `hosts` names the host of each sensor.
     """
     shared, own = _split(powers, known, hosts or {}, mirrored)
-    names = sorted({*own, *loads})
-    found = [
-        clash for name in own for clash in _contradictions(name, own[name])
-    ]  # fmt: skip
-    since_ns = {key: state.since_ns.get(key, boot_ns) for key in map(_key, found)}
     psys_ns = {
         name: state.psys_ns.get(name, boot_ns) for name in own if _psys_holds(own[name])
     }  # fmt: skip
-    lasting = [c for c in found if boot_ns - since_ns[_key(c)] >= LASTS_S * NS_PER_S]
-    refused = _refused(lasting)
     proven = {name for name, ns in psys_ns.items() if boot_ns - ns >= PSYS_LASTS_S * NS_PER_S}
+    inside = [clash for name in own for clash in contradictions(name, own[name])]
+    refused = refused_levels(lasting(inside, state.since_ns, boot_ns))
     covers = [
         HostPower(host=name, cover=best)
-        for name in names
+        for name in sorted({*own, *loads})
         if (best := _cover(own.get(name, {}), name, loads.get(name), refused, proven))
     ]
-    tree = Tree(
-        power=_loop_power(shared, covers), contradictions=tuple(found), refused=refused
-    )  # fmt: skip
-    return tree, TreeState(since_ns=since_ns, psys_ns=psys_ns)
-
-
-def level_of(node: Node) -> str:
-    """The level that a node's power belongs to; components are one level."""
-    return node.value if node.value in _PLACE else COMPONENTS
+    above = above_hosts(shared, summed(_told(covers)))
+    refused |= refused_levels(lasting(above, state.since_ns, boot_ns))
+    found = (*inside, *above)
+    power = _loop_power(
+        {n: level for n, level in shared.items() if (ALL, n.value) not in refused}, covers
+    )
+    since_ns = {key: state.since_ns.get(key, boot_ns) for key in map(pair_of, found)}
+    return (
+        Tree(power=power, contradictions=found, refused=refused),
+        TreeState(since_ns=since_ns, psys_ns=psys_ns),
+    )
 
 
 def summed(hosts: Sequence[HostPower]) -> Estimate | None:
@@ -152,12 +142,12 @@ def _split(
     """The levels that cover all hosts, and those of each host."""
     at: dict[str | None, list[NodePower]] = {}
     for power in powers:
-        is_shared = power.node in _SHARED and not power.host
+        is_shared = power.node in SHARED and not power.host
         at.setdefault(None if is_shared else power.host, []).append(power)
     known_at: dict[str | None, list[Seen]] = {}
     for seen in known:
         host = hosts.get(seen[1], "")
-        is_shared = seen[0] in _SHARED and not host
+        is_shared = seen[0] in SHARED and not host
         known_at.setdefault(None if is_shared else host, []).append(seen)
     every = {
         name: levels(at.get(name, ()), mirrored=mirrored, known=known_at.get(name, ()))
@@ -171,23 +161,22 @@ def _cover(
     own: Levels,
     name: str,
     load: HostLoad | None,
-    refused: Mapping[tuple[str, str], bool],
+    refused: Collection[tuple[str, str]],
     proven: Collection[str],
 ) -> Cover | None:
     kept = {node: level for node, level in own.items() if (name, node.value) not in refused}
     if name not in proven:
         kept[Node.PSYS] = ()
     if (name, COMPONENTS) in refused:
-        kept = {node: level for node, level in kept.items() if node.value in _PLACE}
+        kept = {node: level for node, level in kept.items() if level_of(node) != COMPONENTS}
     return cover(kept, load=load)
 
 
 def _loop_power(shared: Levels, hosts: Sequence[HostPower]) -> LoopPower | None:
-    for node in _SHARED:
+    for node in SHARED:
         if shared.get(node):
             whole = input_power(node, shared[node])
-            # A rating model shows nothing: what it stands for is not seen.
-            told = tuple(h for h in hosts if h.cover.whole.quality < QualityClass.E)
+            told = tuple(_told(hosts))
             wholes = [h.cover.whole for h in told]
             rest_w = whole.value - sum(w.value for w in wholes)
             rest_w_u = hypot(whole.u, *(w.u for w in wholes))
@@ -196,7 +185,12 @@ def _loop_power(shared: Levels, hosts: Sequence[HostPower]) -> LoopPower | None:
     whole_of_hosts = summed(hosts)
     if whole_of_hosts is None:
         return None
-    return LoopPower(whole=whole_of_hosts, level="hosts", hosts=tuple(hosts))
+    return LoopPower(whole=whole_of_hosts, level=HOSTS, hosts=tuple(hosts))
+
+
+def _told(hosts: Iterable[HostPower]) -> list[HostPower]:
+    """Hosts that a sensor shows something of; a rating model shows nothing."""
+    return [host for host in hosts if host.cover.whole.quality < QualityClass.E]
 
 
 def _class(wholes: Iterable[Estimate]) -> QualityClass:
@@ -222,57 +216,3 @@ def _psys_holds(own: Levels) -> bool:
     inner_w = sum(p.power_w for node in (Node.PACKAGE, Node.DRAM) for p in own.get(node, ()))
     psys = own.get(Node.PSYS)
     return bool(psys) and sum(p.power_w for p in psys or ()) >= inner_w > 0
-
-
-def _contradictions(host: str, own: Levels) -> list[Contradiction]:
-    """Pairs of levels of which the inner shows more, beyond both doubts."""
-    sums = _sums(own)
-    return [
-        Contradiction(
-            host=host, outer=outer.name, inner=inner.name, size_frac=_size(outer, inner)
-        )
-        for place, outer in enumerate(sums)
-        for inner in sums[place + 1 :]
-        if inner.power_w - outer.power_w
-        > SLACK_W + SLACK_U * hypot(outer.power_w_u, inner.power_w_u)
-    ]  # fmt: skip
-
-
-def _size(outer: Part, inner: Part) -> float:
-    return inner.power_w / max(outer.power_w, 1.0) - 1
-
-
-def _sums(own: Levels) -> list[Part]:
-    found = []
-    for node in INPUTS:
-        if own.get(node):
-            whole = input_power(node, own[node])
-            found.append(Part(node.value, whole.value, whole.u))
-    if own.get(Node.PSU_OUT):
-        out_w = sum(p.power_w for p in own[Node.PSU_OUT])
-        found.append(Part(Node.PSU_OUT.value, out_w, OUT_U_FRAC * out_w))
-    parts = covered_parts({**own, Node.PSYS: ()}) if found else ()
-    if parts:
-        total_w = sum(part.power_w for part in parts)
-        found.append(Part(COMPONENTS, total_w, hypot(*(part.power_w_u for part in parts))))
-    return found
-
-
-def _refused(lasting: Iterable[Contradiction]) -> dict[tuple[str, str], bool]:
-    """Of each contradiction the level that more others speak against; of two alike the outer."""
-    left = list(lasting)
-    refused: dict[tuple[str, str], bool] = {}
-    while left:
-        against: dict[tuple[str, str], int] = {}
-        for clash in left:
-            for name in (clash.outer, clash.inner):
-                against[clash.host, name] = against.get((clash.host, name), 0) + 1
-        # Counters of components count what is there: alone against one, the meter is wrong.
-        worst = max(against, key=lambda key: (against[key], -_PLACE[key[1]]))
-        refused[worst] = any((c.host, c.outer) == worst for c in left)
-        left = [c for c in left if worst not in ((c.host, c.outer), (c.host, c.inner))]
-    return refused
-
-
-def _key(clash: Contradiction) -> tuple[str, str, str]:
-    return clash.host, clash.outer, clash.inner

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from heatpool_agent.board import LoopView
 from heatpool_agent.core import (
+    contradictions,
     crosscheck,
     estimate,
     heat_checks,
@@ -19,8 +20,11 @@ from heatpool_agent.core.safety import LoopState, SafetyReading, safety_reading
 from heatpool_agent.core.totals import Step
 
 Key = tuple[str, str]
-# A sensor's channel and quantity, and the mark it earned from the whole loop.
-Marks = dict[tuple[str, str, str], str]
+# A sensor's channel and quantity, and the marks it earned from the whole loop.
+Marks = dict[tuple[str, str, str], tuple[str, ...]]
+
+_WATER = frozenset({"hot_c", "cold_c", "volume_flow_m3_h"})
+_POWER = frozenset({"power_w", "energy_j", "energy_wh"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +114,16 @@ class LoopLook:
 
     def marks(self, tick: Pass, power: tree.Tree) -> Marks:
         """What readings earn that nothing but the whole loop can tell."""
+        water = heat_checks.sensor_flags(self._checks, boot_ns=tick.boot_ns)
+        if not water and not power.refused:
+            return {}
         found: Marks = {}
-        for flag in heat_checks.sensor_flags(self._checks, boot_ns=tick.boot_ns):
-            for r in tick.judged:
-                if self._is_coolant(r) and r.quantity in ("hot_c", "cold_c", "volume_flow_m3_h"):
-                    found[r.sensor, r.channel, r.quantity] = flag
-        for (host, level), is_below in power.refused.items():
-            flag = plausible.BELOW_CHILDREN if is_below else plausible.ABOVE_PARENTS
-            for r in tick.judged:
-                is_of = tick.hosts.get(r.sensor, "") == host and tree.level_of(r.node) == level
-                if is_of and self._warms(r) and r.quantity in ("power_w", "energy_j", "energy_wh"):
-                    found[r.sensor, r.channel, r.quantity] = flag
+        for r in tick.judged:
+            if water and r.quantity in _WATER and self._is_coolant(r):
+                found[r.sensor, r.channel, r.quantity] = water
+            place = (tick.hosts.get(r.sensor, ""), contradictions.level_of(r.node))
+            if place in power.refused and r.quantity in _POWER and self._warms(r):
+                found[r.sensor, r.channel, r.quantity] = (power.refused[place],)
         return found
 
     def _warms(self, reading: Reading) -> bool:

@@ -12,6 +12,7 @@ from heatpool.sample import Estimate, MeteringPointId, Row
 from heatpool_agent.board import Board
 from heatpool_agent.core import levels, mirrors, plausible, totals
 from heatpool_agent.core.admission import Admission, Drawn, Scene
+from heatpool_agent.core.ledger import Ledger
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.registers import register_rows
 from heatpool_agent.core.rows import Mean, cells_of
@@ -26,6 +27,8 @@ from heatpool_agent.ports import Clock
 logger = logging.getLogger(__name__)
 
 _NS = 1_000_000_000
+# The saved ledger is at most this old, however seldom rows are written. Source: agent.md 7.
+SAVE_NS = 10 * _NS
 
 
 class Sense:
@@ -48,7 +51,8 @@ class Sense:
         self._period_s = period_s
         self._report_ns = round(report_period_s * _NS)
         self._beat = beat
-        self._totals: dict[tuple[str, str], totals.Total] = {}
+        self._ledger = spooling.ledger() if spooling is not None else Ledger()
+        self._saved_ns = 0
         self._steps: dict[tuple[str, str], totals.Step] = {}
         self._admission = Admission()
         self._packages = mirrors.Mirrors()
@@ -66,10 +70,10 @@ class Sense:
         """Counters are stepped as they come, and billing registers go to disk at once."""
         self._periods_s[driven.id] = driven.period_s
         self._hosts[driven.id] = driven.host
-        for reading in readings:
-            if totals.is_energy(reading) and reading.node is not Node.HEAT_METER:
-                key = (driven.id, reading.channel)
-                self._totals[key], self._steps[key] = totals.advance(self._totals.get(key), reading)
+        heat = {(driven.id, r.channel) for r in readings if r.node is Node.HEAT_METER}
+        steps = self._ledger.take(driven.id, readings)
+        # Heat is no power that a node draws.
+        self._steps |= {key: step for key, step in steps.items() if key not in heat}
         self._observe_mirrors(readings)
         self._admission.take(driven.id, readings, self._steps)
         if driven.is_billing and self._spooling is not None:
@@ -113,16 +117,25 @@ class Sense:
 
     async def run(self) -> None:
         """Ticks until cancelled."""
+        try:
+            await self._run()
+        finally:
+            if self._spooling is not None:
+                # Closing the spool writes it.
+                self._spooling.keep_page(self._ledger.page())
+
+    async def _run(self) -> None:
         due_ns = 0
         while True:
             tick_ns = await until_next_tick(self._period_s, self._clock)
             missed = round((tick_ns - due_ns) / (self._period_s * _NS)) if due_ns else 0
             self._board.missed_ticks += min(max(0, missed), 3600)
             due_ns = tick_ns + round(self._period_s * _NS)
+            self._ledger.look(self._clock.event_ns(), self._clock.boot_ns())
             self.tick(tick_ns, self._clock.boot_ns())
             self._beat()
-            if self._spooling is not None and tick_ns % self._report_ns == 0:
-                await self._report(self._spooling, tick_ns)
+            if self._spooling is not None:
+                await self._write(self._spooling, tick_ns)
 
     def tick(self, event_ns: int, boot_ns: int) -> None:
         """One look at everything, posted to the board."""
@@ -139,9 +152,7 @@ class Sense:
         self._board.judged = _marked(tick.judged, marks)
         self._board.electric = power
         self._board.loops = views
-        self._board.energies_j = {
-            key: totals.energy_j(total) for key, total in self._totals.items()
-        }
+        self._board.energies_j = self._ledger.energies_j()
         self._board.ticks += 1
         self._board.last_tick_boot_ns = boot_ns
         self._mean.add(cells_of(power, views))
@@ -182,17 +193,27 @@ class Sense:
             boot_ns=boot_ns,
         )
 
-    async def _report(self, spooling: Spooling, tick_ns: int) -> None:
-        """One row: the means over the ticks since the last one, stamped with the span's end."""
-        if cells := self._mean.taken():
-            await spooling.append(Row(event_ns=tick_ns, cells=cells))
+    async def _write(self, spooling: Spooling, tick_ns: int) -> None:
+        """The row when it is due, and the ledger with it; a gap of the ledger goes at once."""
+        age_ns = tick_ns - self._saved_ns
+        is_old = not 0 <= age_ns <= SAVE_NS - round(self._period_s * _NS)
+        is_due = tick_ns % self._report_ns == 0
+        if not (is_due or is_old or self._ledger.is_urgent):
+            return
+        self._saved_ns = tick_ns
+        page = self._ledger.page()
+        # One row: the means over the ticks since the last one, stamped with the span's end.
+        if is_due and (cells := self._mean.taken()):
+            await spooling.append(Row(event_ns=tick_ns, cells=cells), page)
+        else:
+            await spooling.save(page)
 
 
 def _marked(judged: Sequence[Reading], marks: Marks) -> tuple[Reading, ...]:
     if not marks:
         return tuple(judged)
     named = ((r, marks.get((r.sensor, r.channel, r.quantity))) for r in judged)
-    return tuple(plausible.marked(r, (flag,)) if flag else r for r, flag in named)
+    return tuple(plausible.marked(r, flags) if flags else r for r, flags in named)
 
 
 def _components(host: HostPower) -> Drawn | None:

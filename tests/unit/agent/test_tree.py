@@ -177,7 +177,7 @@ def test_a_chassis_below_its_components_is_left_after_two_minutes_with_the_size(
     assert early.power and early.power.whole.value == 200.0
     assert [(c.outer, c.inner) for c in late.contradictions] == [("chassis", "components")]
     assert late.contradictions[0].size_frac == pytest.approx(2.0)
-    assert late.refused == {("", "chassis"): True}
+    assert late.refused == {("", "chassis"): "below_children"}
     assert late.power and late.power.whole.quality is QualityClass.D
 
 
@@ -185,9 +185,31 @@ def test_components_that_two_meters_speak_against_are_the_wrong_ones() -> None:
     found = looked(
         power(Node.CHASSIS, 300.0), power(Node.PSU_IN, 305.0), package(400.0), seconds=180
     )
-    assert found.refused == {("", "components"): False}
+    assert found.refused == {("", "components"): "above_parents"}
     assert found.power and found.power.whole.value == 300.0
     assert "package" not in parts(found.power)
+
+
+def test_a_chassis_in_milliwatts_is_left_and_called_by_its_name() -> None:
+    found = looked(power(Node.CHASSIS, 450_000.0), package(300.0), seconds=180)
+    assert found.refused == {("", "chassis"): "far_above_children"}
+    assert found.power and found.power.whole.quality is QualityClass.D
+
+
+def test_a_meter_of_all_hosts_that_shows_less_than_they_do_is_left() -> None:
+    powers = (
+        power(Node.PDU, 700.0, sensor="feed-a"),
+        power(Node.CHASSIS, 600.0, host="one", sensor="bmc-1"),
+        power(Node.CHASSIS, 800.0, host="two", sensor="bmc-2"),
+    )
+    assert whole(*powers, seconds=60).level == "pdu"
+    late = looked(*powers, seconds=180)
+    assert late.refused == {("", "pdu"): "below_children"}
+    assert late.power and (late.power.whole.value, late.power.level) == (1400.0, "hosts")
+
+
+def test_a_store_of_disks_behind_a_small_processor_is_left_alone() -> None:
+    assert looked(power(Node.CHASSIS, 900.0), package(12.0), seconds=180).contradictions == ()
 
 
 def test_levels_that_agree_within_their_doubts_are_left_alone() -> None:
