@@ -12,6 +12,7 @@ from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors
 from heatpool_agent.core.plausible import NO_FLOW_FROZEN, SWAPPED_SENSORS
 
 HEAT_ABOVE_ELECTRICITY = "heat_above_electricity"
+ELECTRIC_PARTIAL = "electric_partial"
 # A start from cold shows a cold hot pipe for a while; a loop turns round in one to three minutes.
 SWAPPED_S = 180.0
 # Without flow the water at the IT warms within a minute.
@@ -60,6 +61,19 @@ def with_flags(heat: LoopHeat, computed: Estimate | None, flags: tuple[str, ...]
     shown = computed and replace(computed, flags=tuple(dict.fromkeys((*computed.flags, *flags))))
     fused = heat.fused and replace(heat.fused, flags=(*heat.fused.flags, *flags))
     return replace(heat, computed=shown, fused=fused)
+
+
+def is_partial(computed: Estimate | None, wall: Estimate | None) -> bool:
+    """Whether the coolant carries more than these hosts draw: there are others in the loop."""
+    if computed is None or wall is None:
+        return False
+    return computed.value - wall.value > ABOVE_U * hypot(computed.u, wall.u)
+
+
+def with_partial(heat: LoopHeat, electric: Estimate | None) -> LoopHeat:
+    """The heats with an electric one beside them that is only a part of what warms the loop."""
+    fused = heat.fused and replace(heat.fused, flags=(*heat.fused.flags, ELECTRIC_PARTIAL))
+    return replace(heat, electric=electric, fused=fused)
 
 
 def against_wall(

@@ -48,6 +48,11 @@ class NodePower:
     host: str = ""
     is_counted: bool = False
 
+    @property
+    def name(self) -> str:
+        """Sensor and channel: two controllers of one make name their channels alike."""
+        return f"{self.sensor} {self.channel}" if self.sensor else self.channel
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLoad:
@@ -168,7 +173,7 @@ def levels(
 ) -> dict[Node, tuple[NodePower, ...]]:
     """The channels of each level of one host that is whole; none of them shows another's watts.
 
-    `mirrored` are pairs of channels that show one thing (`mirrors`); `known` are the channels
+    `mirrored` are pairs of names that show one thing (`mirrors`); `known` are the channels
     that ever carried power: a level without one of them is empty.
     """
     counted = [p for p in powers if NOT_ADDED.isdisjoint(p.flags)]
@@ -231,6 +236,6 @@ def _without_mirrors(
     if not mirrored:
         return powers
     # A channel is dropped for one that counts, never for one that was itself left out.
-    counted = {p.channel for p in powers}
+    counted = {p.name for p in powers}
     dropped = {repeat for kept, repeat in mirrored if kept in counted}
-    return tuple(p for p in powers if p.channel not in dropped)
+    return tuple(p for p in powers if p.name not in dropped)

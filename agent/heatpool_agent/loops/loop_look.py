@@ -92,7 +92,9 @@ class LoopLook:
         self._branches = heat_tree.remembered(self._branches, found)
         circuit = heat_tree.joined(found, self._branches)
         inputs = self._inputs(circuit, power)
-        heat = self._compared(inputs, circuit, tick.boot_ns)
+        # One meter of all hosts misses none; hosts that are added up may be some of many.
+        is_whole = power.power is not None and power.power.level != contradictions.HOSTS
+        heat = self._compared(inputs, circuit, is_whole=is_whole, boot_ns=tick.boot_ns)
         return LoopView(
             loop_id=self.loop.loop_id,
             electric=heat.electric,
@@ -145,16 +147,16 @@ class LoopLook:
         )
 
     def _compared(
-        self, inputs: estimate.LoopInputs, circuit: heat_tree.Circuit, boot_ns: int
+        self,
+        inputs: estimate.LoopInputs,
+        circuit: heat_tree.Circuit,
+        *,
+        is_whole: bool,
+        boot_ns: int,
     ) -> estimate.LoopHeat:
+        """The heats, each beside the others, with what they say of each other."""
         loop, reported_w = self.loop, circuit.reported_heat_w
-        self._checks = heat_checks.sensors_state(self._checks, inputs, loop.priors, boot_ns=boot_ns)
-        flags = heat_checks.sensor_flags(self._checks, boot_ns=boot_ns)
-        # What swapped or dead sensors compute is shown, and enters nothing.
-        trusted = replace(inputs, volume_flow_m3_h=None) if flags else inputs
-        heat, self._heat = estimate.loop_heat(trusted, loop.priors, self._heat, boot_ns=boot_ns)
-        if flags:
-            heat = heat_checks.with_flags(heat, estimate.computed_heat(inputs, loop.priors), flags)
+        heat = self._fused(inputs, is_whole=is_whole, boot_ns=boot_ns)
         heat, self._quarrels = crosscheck.compare(
             heat, reported_w, loop.reported_u_frac, self._quarrels, boot_ns=boot_ns
         )
@@ -162,6 +164,24 @@ class LoopLook:
         heat, self._checks = heat_checks.against_wall(
             heat, self._checks, wall=inputs.electric, reported=reported, boot_ns=boot_ns
         )
+        return heat
+
+    def _fused(
+        self, inputs: estimate.LoopInputs, *, is_whole: bool, boot_ns: int
+    ) -> estimate.LoopHeat:
+        """The heats, fused out of what can be believed; what cannot stays visible."""
+        priors, before = self.loop.priors, self._heat
+        self._checks = heat_checks.sensors_state(self._checks, inputs, priors, boot_ns=boot_ns)
+        flags = heat_checks.sensor_flags(self._checks, boot_ns=boot_ns)
+        trusted = replace(inputs, volume_flow_m3_h=None) if flags else inputs
+        heat, self._heat = estimate.loop_heat(trusted, priors, before, boot_ns=boot_ns)
+        if flags:
+            return heat_checks.with_flags(heat, estimate.computed_heat(inputs, priors), flags)
+        if not is_whole and heat_checks.is_partial(heat.computed, inputs.electric):
+            alone, _ = estimate.loop_heat(
+                replace(inputs, electric=None), priors, before, boot_ns=boot_ns
+            )
+            return heat_checks.with_partial(alone, heat.electric)
         return heat
 
     def _delivered_w(self, tick: Pass) -> float | None:

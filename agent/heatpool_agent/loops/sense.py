@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 _NS = 1_000_000_000
 # The saved ledger is at most this old, however seldom rows are written. Source: agent.md 7.
 SAVE_NS = 10 * _NS
+_MIRRORED = {Node.PACKAGE: mirrors.PACKAGES, Node.GPU: mirrors.CARDS}
 
 
 class Sense:
@@ -55,8 +56,8 @@ class Sense:
         self._saved_ns = 0
         self._steps: dict[tuple[str, str], totals.Step] = {}
         self._admission = Admission()
-        self._packages = mirrors.Mirrors()
-        self._cards = mirrors.Mirrors()
+        self._mirrors: dict[tuple[str, Node], mirrors.Mirrors] = {}
+        self._mirrored: frozenset[tuple[str, str]] = frozenset()
         self._hosts: dict[str, str] = {}
         self._drawn_by_loop: dict[str, Drawn] = {}
         self._drawn_by_host: dict[str, Drawn] = {}
@@ -74,19 +75,23 @@ class Sense:
         steps = self._ledger.take(driven.id, readings)
         # Heat is no power that a node draws.
         self._steps |= {key: step for key, step in steps.items() if key not in heat}
-        self._observe_mirrors(readings)
+        self._observe_mirrors(driven.id, readings)
         self._admission.take(driven.id, readings, self._steps)
         if driven.is_billing and self._spooling is not None:
             await self._bill(self._spooling, driven, readings)
 
-    def _observe_mirrors(self, readings: Sequence[Reading]) -> None:
-        powers_w = levels.node_powers(readings, self._steps)
-        packages = {p.channel: p.power_w for p in powers_w if p.node is Node.PACKAGE}
-        cards = {p.channel: p.power_w for p in powers_w if p.node is Node.GPU}
-        if len(packages) > 1:
-            self._packages = mirrors.observe(self._packages, packages)
-        if len(cards) > 1:
-            self._cards = mirrors.observe(self._cards, cards, mirrors.CARDS)
+    def _observe_mirrors(self, sensor: str, readings: Sequence[Reading]) -> None:
+        for node, rule in _MIRRORED.items():
+            own = [r for r in readings if r.node is node]
+            if len(own) < 2:
+                continue
+            powers = levels.node_powers(own, self._steps)
+            before = self._mirrors.get((sensor, node), mirrors.Mirrors())
+            after = mirrors.observe(before, {p.name: p.power_w for p in powers}, rule)
+            self._mirrors[sensor, node] = after
+            if after.pairs != before.pairs:
+                every = (one.pairs for one in self._mirrors.values())
+                self._mirrored = frozenset(chain.from_iterable(every))
 
     async def _bill(self, spooling: Spooling, driven: Driven, readings: Sequence[Reading]) -> None:
         for reading in readings:
@@ -189,7 +194,7 @@ class Sense:
             usable=[reading for reading in judged if plausible.is_admitted(reading)],
             steps=self._steps,
             hosts=self._hosts,
-            mirrored=self._packages.pairs | self._cards.pairs,
+            mirrored=self._mirrored,
             boot_ns=boot_ns,
         )
 
