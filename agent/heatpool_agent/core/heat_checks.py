@@ -5,6 +5,7 @@ fused until they are mended. Source: agent.md 6 A; physics.md 9.
 """
 
 from dataclasses import dataclass, replace
+from math import hypot
 
 from heatpool.sample import Estimate, QualityClass
 from heatpool.units import NS_PER_S
@@ -111,9 +112,7 @@ def _excess_frac(
         return None
     told = [(computed.value, computed.u)] if computed else []
     told += [reported] if reported else []
-    excess_w = [
-        w - wall.value for w, u in told if w - wall.value > ABOVE_U * (u**2 + wall.u**2) ** 0.5
-    ]
+    excess_w = [w - wall.value for w, u in told if w - wall.value > ABOVE_U * hypot(u, wall.u)]
     return max(excess_w) / wall.value if excess_w else None
 
 
