@@ -1,49 +1,30 @@
-"""Composition root: which device stands before which plant, and how a fleet starts and stops."""
+"""Composition root: how a fleet starts and stops, and what the demo is made of."""
 
 import asyncio
-import logging
-import math
+import shutil
 import signal
-import time
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heatpool.errors import HeatpoolError
-from heatpool.process.journal import facts
-from heatpool_sim import loops
-from heatpool_sim.demo import settings, story
+from heatpool.errors import ConfigError
+from heatpool_sim import doors, loops
+from heatpool_sim.demo import one_site, settings, story
 from heatpool_sim.demo.story import Cast
 from heatpool_sim.demo.summary import Findings
 from heatpool_sim.devices import memory
-from heatpool_sim.devices.mbus_meter import MbusMeter
-from heatpool_sim.devices.memory import SavedFleet, SavedSite
-from heatpool_sim.devices.modbus_cdu import ModbusCdu
-from heatpool_sim.loops import RunningSite
-from heatpool_sim.plant import site as plants
-from heatpool_sim.plant.control import Control
-from heatpool_sim.plant.meter import MODULUS, Meter, MeterState
-from heatpool_sim.ports import LOOPBACK, Address, Device, Twin
+from heatpool_sim.devices.memory import SavedFleet
+from heatpool_sim.doors import SiteDoor as SiteDoor
+from heatpool_sim.plant.meter import MODULUS, Meter
+from heatpool_sim.ports import LOOPBACK
 from heatpool_sim.programs import page
 from heatpool_sim.programs.child import Child, Order
 from heatpool_sim.programs.page import Pages
 from heatpool_sim.programs.place import Place
-from heatpool_sim.scenario import Scenario, SiteSpec
-
-logger = logging.getLogger(__name__)
+from heatpool_sim.scenario import Scenario
 
 _SAVE_S = 3.0  # what a killed simulator forgets at most; its registers begin behind that
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteDoor:
-    """A served site: its running plant and where its devices answer."""
-
-    spec: SiteSpec
-    running: RunningSite
-    cdu: Address
-    meter: Address
 
 
 class Fleet:
@@ -86,7 +67,7 @@ class Fleet:
     def saved(self, *, is_final: bool) -> SavedFleet:
         """What a restart needs to go on from here; before the end, the meters still count."""
         ahead_s = 0.0 if is_final else 2 * _SAVE_S
-        sites = {site_id: _saved(door, ahead_s) for site_id, door in self.doors.items()}
+        sites = {site_id: doors.saved(door, ahead_s) for site_id, door in self.doors.items()}
         return SavedFleet(fleet=self.scenario.name, sites=sites)
 
 
@@ -109,15 +90,16 @@ async def serve(scenario: Scenario, *, state_file: Path | None = None) -> AsyncI
     if state_file is not None:
         saved = await asyncio.to_thread(memory.load, state_file, fleet=scenario.name)
     async with AsyncExitStack() as stack:
-        doors = {}
+        folder = await _machines(stack, scenario, state_file)
+        served = {}
         for spec in scenario.sites:
-            doors[spec.site_id] = await _open(stack, spec, saved.sites.get(spec.site_id))
-        fleet = Fleet(scenario, doors)
+            before = saved.sites.get(spec.site_id)
+            served[spec.site_id] = await doors.opened(stack, spec, before, folder=folder)
+        fleet = Fleet(scenario, served)
         if state_file is not None:
             stack.push_async_callback(_save, fleet, state_file, is_final=True)
         async with asyncio.TaskGroup() as tasks:
-            running = [door.running for door in doors.values()]
-            turns = [tasks.create_task(loops.run(running, step_s=scenario.step_s), name="plants")]
+            turns = [tasks.create_task(_step(fleet), name="plants")]
             if state_file is not None:
                 turns.append(tasks.create_task(_keep(fleet, state_file), name="state"))
             try:
@@ -125,6 +107,60 @@ async def serve(scenario: Scenario, *, state_file: Path | None = None) -> AsyncI
             finally:
                 for turn in turns:
                     turn.cancel()
+
+
+async def _step(fleet: Fleet) -> None:
+    sites = fleet.doors.values()
+    await loops.run(
+        [door.running for door in sites],
+        step_s=fleet.scenario.step_s,
+        followers=[door.follow for door in sites if door.follow is not None],
+    )
+
+
+async def _machines(stack: AsyncExitStack, scenario: Scenario, state_file: Path | None) -> Path:
+    """Where machines keep their files: beside the state, so that agents find them again."""
+    if not any("machine" in spec.devices for spec in scenario.sites):
+        return Path()
+    if state_file is not None:
+        return state_file.with_name(f"{state_file.name}.machines").absolute()
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="heatpool-sim-"))
+    stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def site_named(scenario: Scenario, site_id: str | None) -> str:
+    """The site of this name; without a name the only one.
+
+    Raises:
+        ConfigError: the site is unknown, or several are there and none is named.
+    """
+    known = [spec.site_id for spec in scenario.sites]
+    if site_id is None and len(known) == 1:
+        return known[0]
+    if site_id is None or site_id not in known:
+        told = "is missing" if site_id is None else f"is {site_id!r}"
+        raise ConfigError([f"--site: {told}; this fleet has {', '.join(known)}"])
+    return site_id
+
+
+def write_agent(fleet: Fleet, site_id: str, file: Path) -> None:
+    """Writes the settings of an agent that reads a whole site, and its password beside them."""
+    door = fleet.doors[site_id]
+    file = file.absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    password_file = file.with_suffix(".password")
+    password_file.touch(mode=0o600)
+    password_file.write_text(doors.PASSWORD, encoding="utf-8")
+    told = one_site.Told(
+        spec=door.spec,
+        urls=door.urls,
+        roots=_roots(door),
+        user=doors.USER,
+        password_file=password_file,
+    )
+    state_dir = file.with_suffix(".state")
+    file.write_text(one_site.agent(told, state_dir=state_dir), encoding="utf-8")
 
 
 async def demo(
@@ -221,84 +257,28 @@ async def _save(fleet: Fleet, state_file: Path, *, is_final: bool) -> None:
     await asyncio.to_thread(memory.save, state_file, fleet.saved(is_final=is_final))
 
 
-async def _open(stack: AsyncExitStack, spec: SiteSpec, saved: SavedSite | None) -> SiteDoor:
-    running = _running(spec, saved)
-    cdu_port, meter_port = (saved.cdu_port, saved.meter_port) if saved else (0, 0)
-    cdu = await _at(stack, running, ModbusCdu(port=cdu_port), ModbusCdu())
-    address = spec.meter_address
-    meter = await _at(
-        stack, running, MbusMeter(port=meter_port, address=address), MbusMeter(address=address)
-    )
-    return SiteDoor(spec=spec, running=running, cdu=cdu, meter=meter)
-
-
-async def _at(stack: AsyncExitStack, plant: Twin, wished: Device, other: Device) -> Address:
-    """Where the device answers: at its old port, or at a free one if that is taken by now."""
-    try:
-        return await stack.enter_async_context(wished.serve(plant))
-    except HeatpoolError as error:
-        logger.warning("device.moved", extra=facts(reason=str(error)))
-        return await stack.enter_async_context(other.serve(plant))
-
-
-def _running(spec: SiteSpec, saved: SavedSite | None) -> RunningSite:
-    boot_ns = time.monotonic_ns()
-    first = plants.steady(
-        spec.plant,
-        at_ns=time.time_ns(),
-        meter=spec.meter,
-        metered=MeterState(register_wh=spec.register_wh, register_l=spec.register_l),
-    )
-    first = replace(first, control=Control(mode=spec.mode, written_ns=boot_ns))
-    return RunningSite(
-        spec.plant,
-        first if saved is None else _resumed(first, saved),
-        errors=spec.errors,
-        planned=spec.faults,
-        boot_ns=boot_ns,
-    )
-
-
-def _resumed(first: plants.SiteState, saved: SavedSite) -> plants.SiteState:
-    return replace(
-        first,
-        meter=replace(first.meter, number=saved.meter_number),
-        metered=MeterState(
-            register_wh=(saved.register_wh + saved.ahead_wh) % MODULUS,
-            remainder_wh=saved.remainder_wh,
-            register_l=saved.register_l,
-            remainder_l=saved.remainder_l,
-        ),
-        loop=replace(first.loop, hot_c=saved.hot_c),
-        held_j=saved.held_j,
-    )
-
-
-def _saved(door: SiteDoor, ahead_s: float) -> SavedSite:
-    now = door.running.state
-    # Twice the present load: it may rise before the kill, and too far ahead hurts nobody.
-    most_w = 2 * door.spec.plant.load.it_w(time.time_ns())
-    return SavedSite(
-        meter_number=now.meter.number,
-        register_wh=now.metered.register_wh,
-        ahead_wh=math.ceil(most_w * ahead_s / 3600),
-        remainder_wh=now.metered.remainder_wh,
-        register_l=now.metered.register_l,
-        remainder_l=now.metered.remainder_l,
-        hot_c=now.loop.hot_c,
-        held_j=now.held_j,
-        cdu_port=door.cdu.port,
-        meter_port=door.meter.port,
-    )
-
-
 def _row(site_id: str, door: SiteDoor) -> dict[str, object]:
     meter = door.running.state.meter
-    return {
+    row: dict[str, object] = {
         "site_id": site_id,
         "virtual_source_id": door.spec.virtual_source_id,
-        "cdu": door.cdu.url,
-        "meter": door.meter.url,
-        "meter_address": door.spec.meter_address,
-        "meter_id": f"{meter.manufacturer}.{meter.number:08d}",
+        "devices": door.urls,
     }
+    # The names that the first two devices have had since there were no others.
+    row |= {"cdu": door.cdu.url} if "modbus_cdu" in door.addresses else {}
+    if "mbus_meter" in door.addresses:
+        row |= {
+            "meter": door.meter.url,
+            "meter_address": door.spec.meter_address,
+            "meter_id": f"{meter.manufacturer}.{meter.number:08d}",
+        }
+    if roots := _roots(door):
+        row["roots"] = roots
+    return row
+
+
+def _roots(door: SiteDoor) -> dict[str, str]:
+    """The machine's folders by their keys of an agent's settings; none without a machine."""
+    if door.roots is None:
+        return {}
+    return {name: str(getattr(door.roots, name)) for name in ("sys", "proc", "nvml")}

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from heatpool.process.journal import facts
 from heatpool_sim.plant import control, faults, gauges, meter, site, steering
 from heatpool_sim.plant.faults import Fault
+from heatpool_sim.plant.fed import Fed, grown
 from heatpool_sim.plant.gauges import GaugeErrors, Gauges
 from heatpool_sim.plant.meter import Meter, MeterState
+from heatpool_sim.plant.server_gauges import true_feed
 from heatpool_sim.plant.site import Plant, SiteHeat, SiteState
 from heatpool_sim.plant.steering import Wished
 
@@ -36,6 +38,8 @@ class RunningSite:
         self.plant = plant
         self.state = state
         self.heat: SiteHeat | None = None
+        self.fed = Fed()
+        self.happened: tuple[str, ...] = ()
         self._errors = errors or GaugeErrors()
         self._planned = tuple(planned)
         self._injected: dict[str, float] = {}
@@ -114,6 +118,7 @@ class RunningSite:
     def _step(self, dt_s: float) -> None:
         until_s = self._since_start_s + dt_s
         self.state, self.heat = site.step(self.plant, self.state, dt_s=dt_s, faults=self.faults)
+        self.fed = grown(self.fed, true_feed(self.plant, self.state), dt_s=dt_s)
         for name in faults.due(self._planned, after_s=self._since_start_s, until_s=until_s):
             self._happen(name)
         self._since_start_s = until_s
@@ -123,10 +128,19 @@ class RunningSite:
             self.exchange_meter()
         elif name == "register_rollover":
             self.set_register(meter.MODULUS - _ROLLOVER_WH)
+        self.happened = (*self.happened, name)
 
 
-async def run(sites: Sequence[RunningSite], *, step_s: float) -> None:
-    """Steps all sites on real time until cancelled; a late step is longer, never left out."""
+async def run(
+    sites: Sequence[RunningSite],
+    *,
+    step_s: float,
+    followers: Sequence[Callable[[], Awaitable[None]]] = (),
+) -> None:
+    """Steps all sites on real time until cancelled; a late step is longer, never left out.
+
+    `followers` are called after each step: what counts the plant's energies must not lag behind.
+    """
     last_ns = time.monotonic_ns()
     while True:
         await asyncio.sleep(step_s)
@@ -135,3 +149,5 @@ async def run(sites: Sequence[RunningSite], *, step_s: float) -> None:
         last_ns = now_ns
         for running in sites:
             running.advance(passed_s, boot_ns=now_ns)
+        for follow in followers:
+            await follow()

@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from heatpool_sim.plant.fed import Fed
 from heatpool_sim.plant.gauges import Gauges
 from heatpool_sim.plant.meter import Meter, MeterState
 from heatpool_sim.plant.steering import Wished
@@ -50,6 +51,29 @@ class Twin(Protocol):
 
     def adjust(self, name: Wished, value: float | None) -> bool:
         """Whether the cooling loop took this setting; None: as it was commissioned."""
+        ...
+
+
+class Powered(Protocol):
+    """The computers behind a machine's own sensors: what they used, and what goes wrong."""
+
+    @property
+    def faults(self) -> frozenset[str]:
+        """Names of the faults that last now."""
+        ...
+
+    @property
+    def happened(self) -> tuple[str, ...]:
+        """Events since the start, oldest first."""
+        ...
+
+    @property
+    def fed(self) -> Fed:
+        """Energy of each part, J."""
+        ...
+
+    def gauges(self) -> Gauges:
+        """What sensors show, the server's temperatures among them."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from importlib.resources import files
@@ -16,6 +16,7 @@ from heatpool.process import settings
 from heatpool_sim.plant import faults, sizing
 from heatpool_sim.plant.control import Mode
 from heatpool_sim.plant.faults import Fault
+from heatpool_sim.plant.feed import GPU_SHARE
 from heatpool_sim.plant.gauges import GaugeErrors
 from heatpool_sim.plant.load import Daily, Load, Trace
 from heatpool_sim.plant.meter import Meter
@@ -27,6 +28,10 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Temperature = Annotated[float, msgspec.Meta(ge=5, le=95)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Kind = Literal["greenhouse", "swimming_pool", "district_loop", "snow_melt", "hot_water", "process"]
+DeviceName = Literal[
+    "modbus_cdu", "mbus_meter", "redfish_cdu", "redfish_bmc", "ipmi_bmc", "mqtt_cdu", "machine"
+]
+USUAL: tuple[DeviceName, ...] = ("modbus_cdu", "mbus_meter")
 MODES = {"local": Mode.LOCAL, "network": Mode.NETWORK}
 
 
@@ -83,6 +88,19 @@ class MeterPlate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     register_wh: Annotated[int, msgspec.Meta(ge=0, lt=10**8)] | None = None
 
 
+class MachinePlate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The server as its own kernel sees it: two packages with memory, and four GPUs.
+
+    What they draw are shares of `it_w`: 13 % each package, 15 % each GPU, 8 % the memory.
+    """
+
+    cpu_name: str = "Simulated CPU @ 2.00GHz"
+    cpu_most_w: Positive = 350.0
+    gpu_name: str = "Simulated GPU"
+    gpu_idle_w: Positive = 20.0
+    gpu_most_w: Positive = 400.0
+
+
 class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One site's nameplate; `mode` is what the local operator has set at the coolant unit."""
 
@@ -93,6 +111,8 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     mode: Literal["local", "network"] = "network"
     load: DailyLoad | TraceLoad = DailyLoad()
     meter: MeterPlate = MeterPlate()
+    devices: tuple[DeviceName, ...] = USUAL
+    machine: MachinePlate = MachinePlate()
 
 
 class FaultLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,6 +150,8 @@ class SiteSpec:
     register_wh: int
     register_l: int
     faults: tuple[Fault, ...]
+    devices: tuple[DeviceName, ...] = USUAL
+    machine: MachinePlate = field(default_factory=MachinePlate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +238,8 @@ def _spec(fleet: FleetFile, site: Site, load: Load, source: VirtualSource) -> Si
             for line in fleet.fault
             if line.site == site.id
         ),
+        devices=site.devices,
+        machine=site.machine,
     )
 
 
@@ -273,6 +297,24 @@ def _strangers(fleet: FleetFile) -> Iterator[str]:
             yield f"fault {line.id!r}: site {line.site!r} is not in this file"
 
 
+def _twice_named(fleet: FleetFile) -> Iterator[str]:
+    for site in fleet.site:
+        twice = {name for name in site.devices if site.devices.count(name) > 1}
+        yield from (f"site {site.id!r}: device {name!r} is there twice" for name in sorted(twice))
+
+
+def _small_machines(fleet: FleetFile) -> Iterator[str]:
+    """A card that cannot draw what the plant gives it would lose energy."""
+    for site in fleet.site:
+        need_w = round(1.2 * GPU_SHARE * site.it_w)
+        most_w = site.machine.gpu_most_w
+        if "machine" in site.devices and most_w < need_w:
+            yield (
+                f"site {site.id!r}: machine.gpu_most_w {most_w:g} is below {need_w}, "
+                f"a GPU's share of it_w {site.it_w:g} with its wander"
+            )
+
+
 def _bad_faults(fleet: FleetFile) -> Iterator[str]:
     for line in fleet.fault:
         if line.id not in faults.ALL:
@@ -291,6 +333,8 @@ def _narrow_sources(fleet: FleetFile) -> Iterator[str]:
 _CHECKS: tuple[Callable[[FleetFile], Iterator[str]], ...] = (
     _doubles,
     _strangers,
+    _twice_named,
+    _small_machines,
     _bad_faults,
     _narrow_sources,
 )

@@ -12,7 +12,8 @@ class SavedSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """One site: its meter as it stood, its loop's warmth, and the ports of its devices.
 
     `ahead_wh` is what the meter may have counted after this was saved, if the end came by a kill:
-    a real register never falls, so a restarted one begins behind that.
+    a real register never falls, so a restarted one begins behind that. `electric_j` and `unit_j`
+    are saved as far ahead.
     """
 
     meter_number: int
@@ -23,8 +24,17 @@ class SavedSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     remainder_l: float
     hot_c: float
     held_j: float
-    cdu_port: int
-    meter_port: int
+    electric_j: float = 0.0
+    unit_j: float = 0.0
+    ports: dict[str, int] = {}
+    # Of files from before there were more devices than two.
+    cdu_port: int = 0
+    meter_port: int = 0
+
+    def port(self, device: str) -> int:
+        """Where the device was reached; 0 if it was not there."""
+        before = {"modbus_cdu": self.cdu_port, "mbus_meter": self.meter_port}
+        return self.ports.get(device) or before.get(device, 0)
 
 
 class SavedFleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -35,8 +35,34 @@ REDFISH = frozenset(
         "redfish_count_wrong",
     }
 )
-EVENTS = frozenset({"meter_exchange", "register_rollover"})
-ALL = PLANT | SPEECH | REDFISH | EVENTS
+IPMI = frozenset(
+    {"ipmi_not_activated", "ipmi_mw_mix", "ipmi_wrong_clock", "ipmi_slow", "ipmi_garbled"}
+)
+# One device is pulled, the others stay; Modbus and M-Bus know theirs among SPEECH.
+OFFLINE = "offline"
+PULLED = {
+    "redfish_cdu_offline": "redfish_cdu",
+    "redfish_bmc_offline": "redfish_bmc",
+    "ipmi_bmc_offline": "ipmi_bmc",
+    "mqtt_cdu_offline": "mqtt_cdu",
+}
+# What the files of a machine, and the library of its cards, may do.
+MACHINE = frozenset(
+    {
+        "machine_unreadable",
+        "machine_masked",
+        "machine_frozen",
+        "machine_asleep",
+        "machine_garbled",
+        "gpu_lost",
+        "gpu_frozen",
+        "gpu_hang",
+        "gpu_refuse",
+        "gpu_remove",
+    }
+)
+EVENTS = frozenset({"meter_exchange", "register_rollover", "machine_reset", "machine_wrap_near"})
+ALL = PLANT | SPEECH | REDFISH | IPMI | PULLED.keys() | MACHINE | EVENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ from heatpool_sim.plant.server import Server
 
 CPUS, GPUS, SUPPLIES = 2, 4, 2
 _LOSS_SHARE = 0.55  # of what is used on top of the IT load: lost in the supplies; fans use the rest
+GPU_SHARE = 0.15
 _WEIGHTS = {
     "cpu": 0.13,
-    "gpu": 0.15,
+    "gpu": GPU_SHARE,
     "memory": 0.08,
 }  # of the IT load, each; the board has the rest
 _MIX_NS = 30 * 10**9  # work moves between the chips

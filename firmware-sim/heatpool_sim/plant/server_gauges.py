@@ -31,7 +31,7 @@ class ServerGauges:
 def server_gauges(plant: Plant, state: SiteState) -> ServerGauges:
     """What the server shows now; the same instant shows the same figures."""
     seed, at_ns = f"{plant.seed}/server", state.at_ns
-    true = feed(plant.server, state.electric_w, seed=seed, at_ns=at_ns)
+    true = true_feed(plant, state)
     full_w = plant.exchanger.capacity_w
     load_frac = min(state.electric_w / full_w, 1.0)
     before_wh = between(1e6, 5e7, seed=f"{seed}/energy")
@@ -50,6 +50,12 @@ def server_gauges(plant: Plant, state: SiteState) -> ServerGauges:
         hot_air_c=cold_air_c + _EXHAUST_RISE_K * load_frac / fan_frac(load_frac),
         fan_frac=fan_frac(load_frac),
     )
+
+
+def true_feed(plant: Plant, state: SiteState) -> Feed:
+    """How the power divides in truth, W; no sensor shows it."""
+    seed = f"{plant.seed}/server"
+    return feed(plant.server, state.electric_w, seed=seed, at_ns=state.at_ns)
 
 
 def fan_frac(load_frac: float) -> float:
