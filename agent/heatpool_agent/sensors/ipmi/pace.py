@@ -1,0 +1,57 @@
+"""When a BMC may be asked again: slow ones less often, failing ones after a rest."""
+
+from heatpool.errors import SensorBusy, SensorError, SensorGone
+
+_NS = 1_000_000_000
+# An answer that takes longer says that we are a burden.
+SLOW_S = 3.0
+FAILURES_MOST = 3
+REST_S = 300.0
+# A wrong password tried again and again locks the account of people as well.
+LOGIN_REST_S = 900.0
+
+
+class LoginRefused(SensorGone):
+    """The BMC knows us not, or no more; only a person mends that."""
+
+
+class Pace:
+    """What became of the last looks at one BMC, and what follows for the next one."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._failures = 0
+        self._due_ns = 0
+        self._rest_until_ns = 0
+        self._reason: SensorError | None = None
+
+    def rest(self, boot_ns: int) -> SensorError | None:
+        """The failure to be told again instead of asking; None where asking is allowed."""
+        if self._reason is None or boot_ns >= self._rest_until_ns:
+            return None
+        if isinstance(self._reason, SensorGone):
+            return SensorGone(self._reason.reason, fix=self._reason.fix)
+        return SensorBusy(str(self._reason), wait_s=(self._rest_until_ns - boot_ns) / _NS)
+
+    def is_due(self, boot_ns: int) -> bool:
+        """Whether the next question may be put; the supervisor's own grid is not repeated here."""
+        return boot_ns >= self._due_ns
+
+    def passed(self, *, begun_ns: int, took_s: float) -> None:
+        """An answer came; a slow BMC is left out the next time."""
+        self._failures, self._reason = 0, None
+        # Half a period of slack: ticks come a little early or late.
+        rest_s = 1.5 * self._period_s if took_s > SLOW_S else 0.0
+        self._due_ns = begun_ns + round(rest_s * _NS)
+
+    def failed(self, error: SensorGone, boot_ns: int) -> None:
+        """The third failure in a row, and any refused login, buys the BMC a rest."""
+        self._failures += 1
+        is_refused = isinstance(error, LoginRefused)
+        if is_refused or self._failures >= FAILURES_MOST:
+            rest_s = LOGIN_REST_S if is_refused else REST_S
+            self._reason, self._rest_until_ns = error, boot_ns + round(rest_s * _NS)
+
+    def asked_for_patience(self, error: SensorBusy, boot_ns: int) -> None:
+        """The BMC itself said when to come back."""
+        self._reason, self._rest_until_ns = error, boot_ns + round(error.wait_s * _NS)
