@@ -71,15 +71,17 @@ def likely(
     near_w = [power_w for power_w in (recent.now_w, after_w) if power_w is not None]
     if not near_w:
         return None
-    lows_w, highs_w = [*near_w], [*near_w]
-    if recent.now_w is not None:
-        lows_w.append(recent.low_w)
-        highs_w.append(recent.high_w)
+    seen_w = near_w if recent.now_w is None else [*near_w, recent.low_w, recent.high_w]
+    least_w, most_w = min(seen_w), max(seen_w)
     margin = MARGIN if recent.seen_s >= hidden_s else LITTLE_SEEN
-    high_w = min(bound.high_w, max(highs_w) * margin)
-    low_w = min(high_w, max(bound.low_w, min(lows_w) / margin))
-    expected_w = (sum(near_w) / len(near_w) + (low_w + high_w) / 2) / 2
-    return PowerSpan(low_w=low_w, high_w=high_w, expected_w=min(expected_w, high_w))
+    high_w = min(bound.high_w, most_w * margin)
+    # As near to what stood beside it as to the middle of all that was seen.
+    expected_w = (sum(near_w) / len(near_w) + (least_w + most_w) / 2) / 2
+    return PowerSpan(
+        low_w=min(high_w, max(bound.low_w, least_w / margin)),
+        high_w=high_w,
+        expected_w=min(expected_w, high_w),
+    )
 
 
 def hidden_j(span: PowerSpan, *, on_s: float, maybe_s: float) -> tuple[float, float]:
