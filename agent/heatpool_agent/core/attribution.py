@@ -6,13 +6,13 @@ repeats one, psys repeats packages and board. What no node covers is a named rem
 own doubt. Constants equal `data/priors.toml` (tested).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.core.levels import HostLoad as HostLoad
-from heatpool_agent.core.levels import Levels, Seen, levels
+from heatpool_agent.core.levels import Levels, Source, levels
 from heatpool_agent.core.levels import NodePower as NodePower
 from heatpool_agent.core.reading import Node
 
@@ -98,7 +98,7 @@ def electric_power(
     *,
     load: HostLoad | None = None,
     mirrored: Collection[tuple[str, str]] = (),
-    known: Collection[Seen] = (),
+    known: Mapping[Source, int] | None = None,
 ) -> Estimate | None:
     """Electric power of one host at the wall, W; None: no idea. For all of it, see `cover`."""
     found = levels(powers, mirrored=mirrored, known=known)

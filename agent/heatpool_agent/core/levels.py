@@ -4,6 +4,7 @@ A level of which one channel fell silent would under-report, so it is no level u
 speaks again. Two feeds are two meters; two ways to one chassis are one.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,10 +64,8 @@ class HostLoad:
 
 
 Levels = Mapping[Node, Sequence[NodePower]]
-# A channel that has carried power, with its node.
-Seen = tuple[Node, str, str]
-# A sensor, and the door of the machine that it looks through, if it is one.
-Source = tuple[str, str]
+# A sensor at a node, and the door of the machine that it looks through, if it is one.
+Source = tuple[Node, str, str]
 
 
 def node_powers(
@@ -83,11 +82,10 @@ def node_powers(
     for reading in readings:
         is_counter = reading.kind is ReadingKind.COUNTER
         key = (reading.sensor, reading.channel)
-        is_asleep = reading.quantity == "is_suspended" and reading.value == 1.0
-        if is_asleep:
-            power_w: float | None = ASLEEP_CARD_W
+        if is_counter:
+            power_w, power_w_u = _counter_w(reading, steps.get(key)), None
         else:
-            power_w = _counter_w(reading, steps.get(key)) if is_counter else gauge_w(reading)
+            power_w, power_w_u = _gauge_or_asleep_w(reading)
         if power_w is None or not is_admitted(reading) or not NOT_ADDED.isdisjoint(reading.flags):
             continue
         if is_counter or key not in found:
@@ -97,11 +95,17 @@ def node_powers(
                 node=reading.node,
                 channel=reading.channel,
                 power_w=power_w,
-                power_w_u=ASLEEP_CARD_W_U if is_asleep else None if is_counter else reading.u,
+                power_w_u=power_w_u,
                 flags=reading.flags,
                 is_counted=is_counter,
             )
     return _one_way(found.values())
+
+
+def _gauge_or_asleep_w(reading: Reading) -> tuple[float | None, float | None]:
+    if reading.quantity == "is_suspended" and reading.value == 1.0:
+        return ASLEEP_CARD_W, ASLEEP_CARD_W_U
+    return gauge_w(reading), reading.u
 
 
 def _one_way(powers: Iterable[NodePower]) -> tuple[NodePower, ...]:
@@ -155,46 +159,51 @@ def _counter_w(reading: Reading, step: Step | None) -> float | None:
     return step.power_w
 
 
-def seen(powers: Iterable[NodePower], readings: Iterable[Reading] = ()) -> set[Seen]:
-    """Channels that carry power now, and those of `readings` whose power is refused."""
-    refused = {
-        (r.node, r.sensor, r.channel)
+def seen(powers: Iterable[NodePower], readings: Iterable[Reading] = ()) -> dict[Source, int]:
+    """How many channels of each source carry power now, those of `readings` that are refused too.
+
+    Counted and not named: which of two excerpts of one thing leads may change from pass to pass.
+    """
+    counts = Counter(
+        _source(r.node, r.sensor, r.channel)
         for r in readings
         if gauge_w(r) is not None and not is_admitted(r) and SAID_ELSEWHERE.isdisjoint(r.flags)
-    }
-    return {_seen(p) for p in powers if NOT_ADDED.isdisjoint(p.flags)} | refused
+    )
+    refused = set(counts)
+    for p in powers:
+        source = _source(p.node, p.sensor, p.channel)
+        # A register of a thing whose gauge is refused is no second thing.
+        is_repeat = p.is_counted and not source[2] and source in refused
+        if NOT_ADDED.isdisjoint(p.flags) and not is_repeat:
+            counts[source] += 1
+    return counts
 
 
 def levels(
     powers: Sequence[NodePower],
     *,
     mirrored: Collection[tuple[str, str]] = (),
-    known: Collection[Seen] = (),
+    known: Mapping[Source, int] | None = None,
 ) -> dict[Node, tuple[NodePower, ...]]:
     """The channels of each level of one host that is whole; none of them shows another's watts.
 
-    `mirrored` are pairs of names that show one thing (`mirrors`); `known` are the channels
-    that ever carried power: a level without one of them is empty.
+    `mirrored` are pairs of names that show one thing (`mirrors`); `known` is how many channels
+    of each source ever carried power at once: a level without one of them is empty.
     """
-    counted = [p for p in powers if NOT_ADDED.isdisjoint(p.flags)]
-    speaking = {_seen(p) for p in counted}
-    silent = {(at[0], _source(*at[1:])) for at in known if at not in speaking}
-    grouped: dict[Node, dict[Source, list[NodePower]]] = {node: {} for node, _ in silent}
-    for power in counted:
-        sources = grouped.setdefault(power.node, {})
-        sources.setdefault(_source(power.sensor, power.channel), []).append(power)
+    grouped: dict[Source, list[NodePower]] = {}
+    for power in powers:
+        if NOT_ADDED.isdisjoint(power.flags):
+            source = _source(power.node, power.sensor, power.channel)
+            grouped.setdefault(source, []).append(power)
+    mute = {s for s, count in (known or {}).items() if len(grouped.get(s, ())) < count}
     return {
-        node: _without_mirrors(_chosen(node, sources, silent), mirrored)
-        for node, sources in grouped.items()
+        node: _without_mirrors(_chosen(node, grouped, mute), mirrored)
+        for node in dict.fromkeys(source[0] for source in (*grouped, *mute))
     }
 
 
-def _seen(power: NodePower) -> Seen:
-    return power.node, power.sensor, power.channel
-
-
-def _source(sensor: str, channel: str) -> Source:
-    return sensor, _door(channel)
+def _source(node: Node, sensor: str, channel: str) -> Source:
+    return node, sensor, _door(channel)
 
 
 def _door(channel: str) -> str:
@@ -204,17 +213,18 @@ def _door(channel: str) -> str:
 
 
 def _chosen(
-    node: Node, sources: Mapping[Source, list[NodePower]], silent: Collection[tuple[Node, Source]]
+    node: Node, grouped: Mapping[Source, list[NodePower]], silent: Collection[Source]
 ) -> tuple[NodePower, ...]:
-    mute = {source for at, source in silent if at is node}
+    mute = [source for source in silent if source[0] is node]
+    own = {source: powers for source, powers in grouped.items() if source[0] is node}
     if node in _ADDED:
-        return () if mute else _joined(sources.values())
-    whole = {source: powers for source, powers in sources.items() if source not in mute}
+        return () if mute else _joined(own.values())
+    whole = {source: powers for source, powers in own.items() if source not in mute}
     if node not in _ONE_WITNESS:
-        local = [powers for (_, door), powers in whole.items() if door]
-        if local and not any(door for _, door in mute):
+        local = [powers for (_, _, door), powers in whole.items() if door]
+        if local and not any(door for _, _, door in mute):
             return _joined(local)
-        whole = {source: powers for source, powers in whole.items() if not source[1]}
+        whole = {source: powers for source, powers in whole.items() if not source[2]}
     if not whole:
         return ()
     return tuple(whole[min(whole, key=lambda source: _rank(source, whole[source]))])
@@ -224,10 +234,10 @@ def _joined(sources: Iterable[Sequence[NodePower]]) -> tuple[NodePower, ...]:
     return tuple(power for powers in sources for power in powers)
 
 
-def _rank(source: Source, powers: Sequence[NodePower]) -> tuple[int, int, float, Source]:
-    place = _LOCAL.index(source[1]) if source[1] else len(_LOCAL)
+def _rank(source: Source, powers: Sequence[NodePower]) -> tuple[int, int, float, str]:
+    place = _LOCAL.index(source[2]) if source[2] else len(_LOCAL)
     doubt = max(p.power_w_u / p.power_w if p.power_w_u and p.power_w > 0 else 1.0 for p in powers)
-    return place, -len(powers), doubt, source
+    return place, -len(powers), doubt, source[1]
 
 
 def _without_mirrors(

@@ -26,7 +26,7 @@ from heatpool_agent.core.contradictions import (
     pair_of,
     refused_levels,
 )
-from heatpool_agent.core.levels import HostLoad, Levels, NodePower, Seen, levels
+from heatpool_agent.core.levels import HostLoad, Levels, NodePower, Source, levels
 from heatpool_agent.core.reading import Node
 
 # psys has been seen below its packages: it must hold for long before it is believed.
@@ -82,7 +82,7 @@ def grow(
     state: TreeState,
     *,
     loads: Mapping[str, HostLoad],
-    known: Collection[Seen] = (),
+    known: Mapping[Source, int] | None = None,
     hosts: Mapping[str, str] | None = None,
     mirrored: Collection[tuple[str, str]] = (),
     boot_ns: int,
@@ -91,7 +91,7 @@ def grow(
 
     `loads` are by host, `hosts` names the host of each sensor.
     """
-    shared, own = _split(powers, known, hosts or {}, mirrored)
+    shared, own = _split(powers, known or {}, hosts or {}, mirrored)
     psys_ns = {
         name: state.psys_ns.get(name, boot_ns) for name in own if _psys_holds(own[name])
     }  # fmt: skip
@@ -135,7 +135,7 @@ def summed(hosts: Sequence[HostPower]) -> Estimate | None:
 
 def _split(
     powers: Sequence[NodePower],
-    known: Collection[Seen],
+    known: Mapping[Source, int],
     hosts: Mapping[str, str],
     mirrored: Collection[tuple[str, str]],
 ) -> tuple[Levels, dict[str, dict[Node, Sequence[NodePower]]]]:
@@ -144,13 +144,13 @@ def _split(
     for power in powers:
         is_shared = power.node in SHARED and not power.host
         at.setdefault(None if is_shared else power.host, []).append(power)
-    known_at: dict[str | None, list[Seen]] = {}
-    for seen in known:
-        host = hosts.get(seen[1], "")
-        is_shared = seen[0] in SHARED and not host
-        known_at.setdefault(None if is_shared else host, []).append(seen)
+    known_at: dict[str | None, dict[Source, int]] = {}
+    for source, count in known.items():
+        host = hosts.get(source[1], "")
+        is_shared = source[0] in SHARED and not host
+        known_at.setdefault(None if is_shared else host, {})[source] = count
     every = {
-        name: levels(at.get(name, ()), mirrored=mirrored, known=known_at.get(name, ()))
+        name: levels(at.get(name, ()), mirrored=mirrored, known=known_at.get(name))
         for name in {*at, *known_at}
     }
     shared = every.pop(None, {})

@@ -64,7 +64,7 @@ class LoopLook:
         self._quarrels = crosscheck.Quarrels()
         self._checks = heat_checks.ChecksState()
         self._tree = tree.TreeState()
-        self._known: set[levels.Seen] = set()
+        self._known: dict[levels.Source, int] = {}
         self._branches: frozenset[heat_tree.Branch] = frozenset()
         self._meters: set[str] = set()
         self._told: set[str] = set()
@@ -73,7 +73,8 @@ class LoopLook:
         """Power that warms this loop, W, by host."""
         own = [r for r in tick.usable if self._warms(r)]
         powers = levels.node_powers(own, tick.steps, tick.hosts)
-        self._known |= levels.seen(powers, (r for r in tick.judged if self._warms(r)))
+        now = levels.seen(powers, (r for r in tick.judged if self._warms(r)))
+        self._known |= {s: count for s, count in now.items() if count > self._known.get(s, 0)}
         found, self._tree = tree.grow(
             powers,
             self._tree,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from heatpool.sample import Provenance, QualityClass
 from heatpool_agent.core import attribution, levels
 from heatpool_agent.core.attribution import electric_power
-from heatpool_agent.core.levels import HostLoad, NodePower, Seen, host_load, node_powers
+from heatpool_agent.core.levels import HostLoad, NodePower, Source, host_load, node_powers
 from heatpool_agent.core.mirrors import Mirrors, mirrored, observe
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step, StepKind
@@ -34,11 +34,7 @@ def package(number: int, power_w: float = 100.0, *, flags: str = "") -> NodePowe
     return power(Node.PACKAGE, power_w, f"powercap/intel-rapl:{number}", flags=flags)
 
 
-def known(node: Node, *channels: str) -> set[Seen]:
-    return {(node, "", channel) for channel in channels}
-
-
-PACKAGES = known(Node.PACKAGE, "powercap/intel-rapl:0", "powercap/intel-rapl:1")
+PACKAGES: dict[Source, int] = {(Node.PACKAGE, "", "powercap"): 2}
 
 
 def value_w(*powers: NodePower, **more: object) -> float:
@@ -88,7 +84,7 @@ def test_two_supplies_of_one_host_add_up_and_so_do_their_doubts() -> None:
 
 def test_a_level_with_a_silent_channel_is_passed_over() -> None:
     one = power(Node.PSU_IN, 300.0, "a")
-    estimate = electric_power([one], load=LOAD, known=known(Node.PSU_IN, "a", "b"))
+    estimate = electric_power([one], load=LOAD, known={(Node.PSU_IN, "", ""): 2})
     assert estimate is not None and estimate.flags == ("nodes:host",)
 
 
@@ -269,7 +265,7 @@ def test_a_card_that_sleeps_is_a_few_watts_and_not_silent() -> None:
     asleep = reading("is_suspended", 1.0, ReadingKind.STATE)
     (power_,) = node_powers((asleep,), {})
     assert (power_.node, power_.power_w) == (Node.GPU, levels.ASLEEP_CARD_W)
-    cards = {(Node.GPU, "s", "c")}
+    cards: dict[Source, int] = {(Node.GPU, "s", ""): 1}
     estimate = electric_power([package(0), power_], known=cards)
     assert estimate is not None and estimate.flags[0] == "nodes:package+gpu"
     assert electric_power([package(0)], known=cards) is None

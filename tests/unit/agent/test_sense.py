@@ -227,6 +227,30 @@ async def test_a_bmc_below_its_own_packages_is_refused_and_says_why() -> None:
     assert [round(c.size_frac, 2) for c in view.contradictions] == [0.55]
 
 
+async def test_a_bmc_whose_best_source_changes_goes_on_being_believed() -> None:
+    site = Site()
+    for second in range(6):
+        await site.packages(100.0)
+        first = site.gauge("bmc", "power_w", 300.0, Node.CHASSIS, "/sensor")
+        legacy = site.gauge("bmc", "power_w", 290.0, Node.CHASSIS, "/legacy")
+        # In the third second the better one is null.
+        told = (legacy,) if second == 2 else (first, replace(legacy, flags=("lower_rank",)))
+        await site.say("bmc", *told)
+        site.tick()
+        assert site.board.electric
+        assert site.board.electric.value == (290.0 if second == 2 else 300.0)
+
+
+async def test_a_gauge_refused_for_a_moment_leaves_the_word_to_its_register() -> None:
+    site = Site()
+    for second in range(6):
+        power = site.gauge("bmc", "power_w", -1.0 if second == 3 else 300.0, Node.CHASSIS, "/p")
+        await site.say("bmc", power, site.energy("bmc", "/e", 310.0, Node.CHASSIS))
+        site.tick()
+        assert site.board.electric
+        assert site.board.electric.value == pytest.approx(310.0 if second == 3 else 300.0)
+
+
 async def test_a_refused_supply_does_not_make_the_other_one_the_whole() -> None:
     site = Site()
     for _ in range(3):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool.sample import QualityClass
-from heatpool_agent.core.levels import HostLoad, NodePower, Seen, seen
+from heatpool_agent.core.levels import HostLoad, NodePower, Source, seen
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.tree import LoopPower, Tree, TreeState, grow
 
@@ -34,7 +34,7 @@ def looked(
     *powers: NodePower,
     seconds: int = 0,
     loads: Mapping[str, HostLoad] | None = None,
-    known: Sequence[Seen] = (),
+    known: Mapping[Source, int] | None = None,
     mirrored: Sequence[tuple[str, str]] = (),
 ) -> Tree:
     """The tree after so many seconds of the same powers."""
@@ -87,14 +87,14 @@ def test_two_supplies_of_one_sensor_beat_the_one_that_another_shows() -> None:
 
 def test_a_silent_way_leaves_the_word_to_the_other() -> None:
     one, other = (power(Node.CHASSIS, 400.0, sensor=name) for name in ("bmc", "ipmi"))
-    known = sorted(seen([one, other]), key=str)
+    known = seen([one, other])
     assert whole(other, known=known).whole.value == 400.0
 
 
 def test_feeds_a_and_b_are_two_meters() -> None:
     feeds = [power(Node.PDU, 700.0, sensor=name) for name in ("feed-a", "feed-b")]
     assert whole(*feeds).whole.value == 1400.0
-    known = sorted(seen(feeds), key=str)
+    known = seen(feeds)
     assert looked(feeds[0], known=known).power is None
 
 
