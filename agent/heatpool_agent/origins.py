@@ -26,7 +26,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def origins(config: Config, path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The origin of every setting by its key: a file's name, a variable's, or "default"."""
-    written = dict(_written(path))
+    written = _written(path)
     tree = msgspec.to_builtins(config)
     return {
         key: _variable(key, tree, environ) or written.get(key, DEFAULT) for key, _ in leaves(tree)
@@ -38,13 +38,16 @@ def told(config: Config, path: Path | None, environ: Mapping[str, str]) -> froze
     return frozenset(key for key, at in origins(config, path, environ).items() if at != DEFAULT)
 
 
-def _written(path: Path | None) -> Iterator[tuple[str, str]]:
-    """Keys in the files, the file that wins last."""
-    if path is None:
-        return
-    for file in (path, *sorted(path.parent.glob("conf.d/*.toml"))):
-        for key, _ in leaves(read_toml(file)):
-            yield key, str(file)
+def _written(path: Path | None) -> dict[str, str]:
+    """Keys in the files, each with the file that wins: the last one, and lists as a whole."""
+    found: dict[str, str] = {}
+    files = (path, *sorted(path.parent.glob("conf.d/*.toml"))) if path else ()
+    for file in files:
+        tree = read_toml(file)
+        lists = tuple(f"{name}[" for name, value in tree.items() if isinstance(value, list))
+        found = {key: at for key, at in found.items() if not key.startswith(lists)}
+        found |= {key: str(file) for key, _ in leaves(tree)}
+    return found
 
 
 def _variable(key: str, tree: Mapping[str, Any], environ: Mapping[str, str]) -> str:
@@ -63,6 +66,8 @@ def _variable(key: str, tree: Mapping[str, Any], environ: Mapping[str, str]) -> 
             parts.append(str(node.get("id")))
     wanted = [part.lower() for part in parts]
     for name in environ:
-        if [part.lower() for part in name.split("__")] == wanted:
+        told_parts = [part.lower() for part in name.split("__")]
+        # A variable may set a whole table or list at once.
+        if len(told_parts) > 1 and wanted[: len(told_parts)] == told_parts:
             return name
     return ""

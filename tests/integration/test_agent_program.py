@@ -195,7 +195,7 @@ def test_config_check_of_a_good_file_says_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "no mistake found")
 
 
-@pytest.mark.parametrize("arguments", [("config", "schema"), ("config", "show")])
+@pytest.mark.parametrize("arguments", [("config", "schema"), ("config", "show", "--json")])
 def test_settings_print_themselves_as_json(arguments: tuple[str, ...]) -> None:
     done = ran(*arguments)
     assert done.returncode == 0
