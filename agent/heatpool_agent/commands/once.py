@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
 from heatpool.sample import Estimate, Provenance, SiteId
@@ -22,15 +23,18 @@ from heatpool_agent.assembly import (
     state_dir,
 )
 from heatpool_agent.board import Board, SensorView
+from heatpool_agent.commands.once_text import BAND
+from heatpool_agent.commands.once_text import table as table
 from heatpool_agent.config import Config, load, mistakes
 from heatpool_agent.core.reading import Reading
+from heatpool_agent.core.verdict import Verdict, reasons, unit, verdict
+from heatpool_agent.http.seen import Seen
+from heatpool_agent.http.status import status
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven
 
 SCHEMA = "heatpool.once/1"
 EXIT_NOTHING = 4
-# 95 % of a normal distribution lie within this many standard uncertainties.
-BAND = 1.96
 
 
 @click.command("once")
@@ -82,7 +86,7 @@ async def look(config: Config, environ: Mapping[str, str], *, span_s: float) -> 
         await asyncio.gather(*(_read(one, board, sense, probe=False) for one in driven))
         at_ns = clock.event_ns()
         sense.tick(at_ns, clock.boot_ns())
-    return document(board, at_ns)
+    return document(board, at_ns, hosts={one.id: one.host for one in driven})
 
 
 def _site(config: Config, environ: Mapping[str, str]) -> SiteId:
@@ -123,26 +127,53 @@ async def _read(one: Driven, board: Board, sense: Sense, *, probe: bool) -> None
     await sense.take(one, readings)
 
 
-def document(board: Board, at_ns: int) -> dict[str, Any]:
-    """The look as one JSON document; a figure that is absent is not in it."""
+def document(board: Board, at_ns: int, *, hosts: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The look as one JSON document; a figure that is absent is not in it.
+
+    `hosts` names the server of each sensor, where it is not this machine.
+    """
+    told = status(_seen(board, at_ns), version="")
     return {
         "schema": SCHEMA,
         "site_id": board.site_id,
         "at_ns": at_ns,
-        "readings": [_reading(r) for r in board.judged],
+        "readings": [_reading(r, (hosts or {}).get(r.sensor, "")) for r in board.judged],
         "estimates": list(_estimates(board)),
+        "heat": [_present(loop) for loop in told.heat],
+        "hosts": msgspec.to_builtins(told.hosts),
+        "disagreements": msgspec.to_builtins(told.disagreements),
         "sensors": [_sensor(view) for view in board.sensors.values()],
     }
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def _seen(board: Board, at_ns: int) -> Seen:
+    return Seen(
+        board=board,
+        event_ns=at_ns,
+        boot_ns=board.last_tick_boot_ns,
+        tick_age_s=0.0,
+        is_stale=False,
+        electric=board.electric,
+        loops=board.loops,
+    )
+
+
+def _present(struct: msgspec.Struct) -> dict[str, Any]:
+    told = msgspec.to_builtins(struct)
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _reading(reading: Reading, host: str) -> dict[str, Any]:
+    fate = verdict(reading)
     fields = {
         "sensor": reading.sensor,
         "channel": reading.channel,
         "label": reading.label or None,
         "node": reading.node.value,
         "loop": reading.loop or None,
+        "host": host or None,
         "quantity": reading.quantity,
+        "unit": unit(reading.quantity),
         "kind": reading.kind.value,
         "value": reading.value,
         "u": reading.u,
@@ -152,6 +183,9 @@ def _reading(reading: Reading) -> dict[str, Any]:
         "meter_id": reading.meter_id or None,
         "event_ns": reading.event_ns,
         "flags": list(reading.flags),
+        "believed": fate is not Verdict.REFUSED,
+        "quality": fate.value,
+        "reasons": list(reasons(reading)),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -193,52 +227,3 @@ def _sensor(view: SensorView) -> dict[str, Any]:
         "detail": view.detail,
         "fix": view.fix,
     }
-
-
-def table(document: Mapping[str, Any]) -> str:
-    """The look as text for people."""
-    return "\n".join(
-        [
-            f"site {document['site_id']}",
-            "",
-            *_rows(("estimate", "W", "± 95 %", "class", "from", "flags"), _told(document)),
-            "",
-            *_rows(("sensor", "state", "what is wrong", "what mends it"), _sensors(document)),
-            "",
-            *_rows(("reading", "value", "of"), _readings(document)),
-        ]
-    )
-
-
-def _told(document: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    for figure in document["estimates"]:
-        yield (
-            figure["channel"],
-            f"{figure['value_w']:.0f}",
-            f"{BAND * figure['value_w_u']:.0f}",
-            figure["quality_class"],
-            figure["provenance"],
-            " ".join(figure["flags"]),
-        )
-
-
-def _sensors(document: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    for view in document["sensors"]:
-        yield view["id"], view["state"], view["detail"], view["fix"]
-
-
-def _readings(document: Mapping[str, Any]) -> Iterable[Sequence[str]]:
-    for reading in document["readings"]:
-        yield (
-            f"{reading['quantity']} {reading.get('label', '')}".strip(),
-            f"{reading['value']:.6g}",
-            f"{reading['sensor']} {reading['channel']} {' '.join(reading['flags'])}".strip(),
-        )
-
-
-def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    every = [head, *rows]
-    widths = [max(len(row[column]) for row in every) for column in range(len(head))]
-    for row in every:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

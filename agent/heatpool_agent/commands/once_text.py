@@ -1,0 +1,107 @@
+"""The look of `once` as text: what is estimated, from what, and which readings are believed."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+# 95 % of a normal distribution lie within this many standard uncertainties.
+BAND = 1.96
+_HERE = "this machine"
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The look as text for people."""
+    blocks = [
+        [f"site {document['site_id']}"],
+        _rows(("estimate", "W", "± 95 %", "class", "from", "flags"), _told(document)),
+        _rows(("host", "W", "± 95 %", "class", "as"), _hosts(document)),
+        _rows(("these disagree", "by", ""), _quarrels(document)),
+        _rows(("sensor", "state", "what is wrong", "what mends it"), _sensors(document)),
+        _rows(("reading", "value", "unit", "node", "", "channel"), _readings(document)),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if len(lines) > 1 or
+                       lines[0].startswith("site "))  # fmt: skip
+
+
+def _told(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for figure in document["estimates"]:
+        yield (
+            figure["channel"],
+            f"{figure['value_w']:.0f}",
+            f"{BAND * figure['value_w_u']:.0f}",
+            figure["quality_class"],
+            figure["provenance"],
+            " ".join(figure["flags"]),
+        )
+    for loop in document.get("heat", ()):
+        for name, whose in (("reported_heat", "the unit"), ("delivered_heat", "the heat meter")):
+            if (power_w := loop.get(f"{name}_w")) is not None:
+                yield f"{loop['loop_id']}/{name}", f"{power_w:.0f}", "", "", f"{whose} itself", ""
+
+
+def _hosts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for host in document.get("hosts", ()):
+        yield (
+            host["host"] or _HERE,
+            f"{host['power_w']:.0f}",
+            f"{BAND * host['power_w_u']:.0f}",
+            host["quality_class"],
+            f"read at {host['level']}",
+        )
+        for part in host["parts"]:
+            how = "measured" if part["is_measured"] else "not measured"
+            band_w = f"{BAND * part['power_w_u']:.0f}"
+            yield f"  {part['name']}", f"{part['power_w']:.0f}", band_w, "", how
+
+
+def _quarrels(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for one in document.get("disagreements", ()):
+        lasts = "for long" if one["is_lasting"] else "now"
+        yield f"{one['loop_id']}: {one['pair']}", f"{one['size_frac']:+.0%}", lasts
+
+
+def _sensors(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for view in document["sensors"]:
+        yield view["id"], view["state"], view["detail"], view["fix"]
+
+
+def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    """By sensor, those of one loop or host together."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for reading in document["readings"]:
+        groups.setdefault((_where(reading), reading["sensor"]), []).append(reading)
+    for (where, sensor), readings in sorted(groups.items(), key=lambda group: group[0]):
+        refused = sum(not reading["believed"] for reading in readings)
+        told = f"{refused} of {len(readings)} refused" if refused else ""
+        yield f"{where}: {sensor}", "", "", "", told, ""
+        for reading in readings:
+            yield (
+                f"  {reading['quantity']} {reading.get('label', '')}".rstrip(),
+                f"{reading['value']:.6g}",
+                reading["unit"].replace("1", ""),
+                reading["node"],
+                _fate(reading),
+                reading["channel"],
+            )
+
+
+def _where(reading: Mapping[str, Any]) -> str:
+    if loop := reading.get("loop"):
+        return f"loop {loop}"
+    is_coolant = reading["node"] in ("cdu", "heat_meter")
+    return reading.get("host") or ("no loop" if is_coolant else _HERE)
+
+
+def _fate(reading: Mapping[str, Any]) -> str:
+    """Short for what is believed: the eye shall find what is not."""
+    if reading["quality"] == "believed":
+        return "ok"
+    word = reading["quality"].upper() if reading["quality"] == "refused" else reading["quality"]
+    return f"{word}: {'; '.join(reading['reasons'])}"
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    every = [head, *rows]
+    widths = [max(len(row[column]) for row in every) for column in range(len(head))]
+    for row in every:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
