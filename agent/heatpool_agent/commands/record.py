@@ -111,10 +111,13 @@ async def record(
     await _check(config)
     try:
         recorder = await asyncio.to_thread(_recorder, config, folder, max_bytes)
-        async with AsyncExitStack() as stack:
-            driven = [await _kept(block, config, recorder, stack) for block in config.sensor]
-            await _run(driven, recorder, span_s=span_s, tell=tell)
-        return await asyncio.to_thread(recorder.end)
+        try:
+            async with AsyncExitStack() as stack:
+                driven = [await _kept(block, config, recorder, stack) for block in config.sensor]
+                await _run(driven, recorder, span_s=span_s, tell=tell)
+            return await asyncio.to_thread(recorder.end)
+        finally:
+            recorder.shut()
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror or error}") from error
 

@@ -83,16 +83,20 @@ class Recorder:
             self._left_bytes -= size_bytes
         return not self._is_full
 
+    def shut(self) -> None:
+        """Closes the files; may be called twice."""
+        for part in self._parts.values():
+            part.shut()
+
     def failed(self, error: OSError) -> None:
         """A file took no more: what came so far stays readable, and the end says why."""
         self._fault, self._is_full = error, True
 
     def end(self) -> Manifest:
         """Closes the files and says in the manifest what is in them; may raise OSError."""
+        self.shut()
         if self._fault is not None:
             raise self._fault
-        for part in self._parts.values():
-            part.shut()
         manifest = msgspec.structs.replace(
             self._manifest, ended_ns=self.clock.event_ns(), counts=dict(self.counts)
         )

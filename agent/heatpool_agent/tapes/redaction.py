@@ -22,6 +22,8 @@ _SECRET_FILE = re.compile(r"(password|token|secret|key)_file$")
 _SECRET = re.compile(r"(password|token|secret|community|passphrase|kg)$")
 _USER = re.compile(r"user(_?name)?$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*:")
+# /proc/cpuinfo of small ARM boards shows the number of the board.
+_BOARD_SERIAL = re.compile(r"^(Serial[ \t]*: *)\S+", re.MULTILINE)
 _HOST_KEYS = ("host", "address", "broker", "server")
 
 
@@ -55,6 +57,7 @@ class Redaction:
             told = data.decode()
         except UnicodeDecodeError:
             return data
+        told = _BOARD_SERIAL.sub(rf"\g<1>{HIDDEN}", told)
         return self._pattern.sub(self._word, told).encode()
 
     def _word(self, found: re.Match[str]) -> str:
