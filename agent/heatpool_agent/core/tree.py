@@ -11,7 +11,14 @@ from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
-from heatpool_agent.core.attribution import Cover, Part, cover, input_power
+from heatpool_agent.core.attribution import (
+    HOST_U_FRAC,
+    LEAST_U_W,
+    Cover,
+    Part,
+    cover,
+    input_power,
+)
 from heatpool_agent.core.contradictions import (
     ALL,
     COMPONENTS,
@@ -31,6 +38,7 @@ from heatpool_agent.core.reading import Node
 
 # psys has been seen below its packages: it must hold for long before it is believed.
 PSYS_LASTS_S = 600.0
+LAST = "last"
 # Hosts that are less of the sum than this do not set its class.
 MINOR_FRAC = 0.05
 
@@ -58,10 +66,14 @@ class LoopPower:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeState:
-    """Since when, ns of boot time, levels contradict each other, and psys holds."""
+    """Since when, ns of boot time, levels contradict each other, and psys holds.
+
+    `last` is the last power, W, that each host's sensors showed.
+    """
 
     since_ns: Mapping[Pair, int] = field(default_factory=dict)
     psys_ns: Mapping[str, int] = field(default_factory=dict)
+    last: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +115,7 @@ def grow(
         for name in sorted({*own, *loads})
         if (best := _cover(own.get(name, {}), name, loads.get(name), refused, proven))
     ]
+    covers = _with_silent(covers, own, state.last)
     above = above_hosts(shared, summed(_told(covers)))
     refused |= refused_levels(lasting(above, state.since_ns, boot_ns))
     found = (*inside, *above)
@@ -112,7 +125,7 @@ def grow(
     since_ns = {key: state.since_ns.get(key, boot_ns) for key in map(pair_of, found)}
     return (
         Tree(power=power, contradictions=found, refused=refused),
-        TreeState(since_ns=since_ns, psys_ns=psys_ns),
+        TreeState(since_ns=since_ns, psys_ns=psys_ns, last=_last(covers)),
     )
 
 
@@ -186,6 +199,37 @@ def _loop_power(shared: Levels, hosts: Sequence[HostPower]) -> LoopPower | None:
     if whole_of_hosts is None:
         return None
     return LoopPower(whole=whole_of_hosts, level=HOSTS, hosts=tuple(hosts))
+
+
+def _with_silent(
+    covers: Sequence[HostPower], known: Collection[str], last: Mapping[str, float]
+) -> list[HostPower]:
+    """The hosts, and for those that fell silent beside others what they drew last.
+
+    Without it the sum of many would under-report for the silence of one.
+    """
+    silent = set(known) - {host.host for host in covers}
+    held = [_held(name, last[name]) for name in sorted(silent & last.keys())] if covers else []
+    return [*covers, *held]
+
+
+def _held(name: str, power_w: float) -> HostPower:
+    u_w = HOST_U_FRAC * power_w
+    whole = Estimate(
+        value=power_w,
+        u=max(u_w, LEAST_U_W),
+        quality=QualityClass.E,
+        provenance=Provenance.ELECTRIC,
+        flags=(f"nodes:{LAST}",),
+    )
+    part = Part(LAST, power_w, whole.u, is_measured=False)
+    return HostPower(host=name, cover=Cover(level=LAST, whole=whole, parts=(part,)))
+
+
+def _last(covers: Iterable[HostPower]) -> dict[str, float]:
+    return {
+        host.host: host.cover.whole.value for host in covers if host.cover.level != Node.HOST.value
+    }  # fmt: skip
 
 
 def _told(hosts: Iterable[HostPower]) -> list[HostPower]:

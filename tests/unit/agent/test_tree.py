@@ -151,6 +151,20 @@ def test_a_meter_of_all_hosts_covers_them_and_names_what_none_shows() -> None:
     assert found.unseen is not None and found.unseen.power_w == pytest.approx(100.0)
 
 
+def test_a_host_that_falls_silent_beside_others_is_held_with_much_doubt() -> None:
+    one = power(Node.CHASSIS, 400.0, host="one", sensor="bmc-1")
+    two = power(Node.CHASSIS, 600.0, host="two", sensor="bmc-2")
+    hosts, known = {"bmc-1": "one", "bmc-2": "two"}, seen([one, two])
+    _, state = grow([one, two], TreeState(), loads={}, known=known, hosts=hosts, boot_ns=0)
+    for second in (1, 2):
+        tree, state = grow([one], state, loads={}, known=known, hosts=hosts, boot_ns=second * S)
+        assert tree.power is not None
+        assert tree.power.whole.value == 1000.0
+        assert tree.power.whole.flags == ("nodes:one/chassis", "nodes:two/last")
+        assert tree.power.whole.u > 0.4 * 600.0
+        assert tree.power.whole.quality is QualityClass.E
+
+
 def test_a_pdu_of_one_host_covers_that_host_alone() -> None:
     found = whole(
         power(Node.PDU, 450.0, host="one", sensor="outlet-1"),
