@@ -61,8 +61,9 @@ MACHINE = frozenset(
         "gpu_remove",
     }
 )
+MQTT = frozenset({"mqtt_retained_old", "mqtt_duplicate", "mqtt_text", "mqtt_will"})
 EVENTS = frozenset({"meter_exchange", "register_rollover", "machine_reset", "machine_wrap_near"})
-ALL = PLANT | SPEECH | REDFISH | IPMI | PULLED.keys() | MACHINE | EVENTS
+ALL = PLANT | SPEECH | REDFISH | IPMI | PULLED.keys() | MACHINE | MQTT | EVENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
