@@ -313,12 +313,12 @@ def merged(before: Page | None, after: Page, *, most_count: int) -> Page:
 
 def _spans(
     before: Account, reading: Reading, rated_w: float | None, *, after_w: float | None = None
-) -> tuple[PowerSpan, PowerSpan | None]:
+) -> tuple[PowerSpan | None, PowerSpan | None]:
     """What bounds the mean power since the last reading, and where it likely lies."""
-    bound = recent_power.bounds(before.recent, rated_w, totals.MAX_ZONE_W)
     hidden_s = (reading.boot_ns - before.total.boot_ns) / NS_PER_S
     if hidden_s < MODEL_FROM_S:
-        return bound, None
+        return None, None
+    bound = recent_power.bounds(before.recent, rated_w, totals.MAX_ZONE_W)
     likely = recent_power.likely(before.recent, bound, hidden_s=hidden_s, after_w=after_w)
     return bound, likely or (bound if rated_w else None)
 

@@ -235,6 +235,15 @@ def test_a_boot_whose_clock_begins_in_1970_has_its_gap_put_right_when_the_clock_
     assert page.gaps[0].energy_j == pytest.approx(100 * 480 + 50 * 120)
 
 
+def test_a_clock_that_was_set_while_the_agent_was_away_is_found() -> None:
+    ledger = Ledger(boot_id="a")
+    ledger.look(5 * S, 5 * S)
+    again = restarted(ledger)
+    again.look((WALL_S + 65) * S, 65 * S)
+    (step,) = again.page().steps
+    assert (step.boot_id, step.step_ns) == ("a", WALL_S * S)
+
+
 def test_a_gap_whose_counter_was_never_watched_has_no_energy() -> None:
     ledger = Ledger(boot_id="a")
     ledger.take("cpu", [zone(5, 10.0)])
