@@ -1,5 +1,6 @@
 """Power of a loop's hosts: every server once, by its best level, with parts that add up."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -71,6 +72,21 @@ def test_a_servers_own_meter_replaces_the_sum_of_its_components_and_shows_them_a
 def test_what_a_supply_loses_is_measured_where_both_its_sides_are() -> None:
     found = whole(power(Node.PSU_IN, 500.0), power(Node.PSU_OUT, 470.0), package(200.0))
     assert parts(found) == pytest.approx({"package": 200.0, "psu_loss": 30.0, "rest": 270.0})
+
+
+def test_what_is_left_over_carries_the_doubts_of_all_that_it_is_left_from() -> None:
+    found = whole(power(Node.PSU_IN, 500.0), power(Node.PSU_OUT, 470.0), package(200.0))
+    doubts = {part.name: part.power_w_u for part in found.hosts[0].cover.parts}
+    assert doubts["package"] == pytest.approx(0.06 * 200.0)
+    assert doubts["psu_loss"] == pytest.approx(math.hypot(0.03 * 500.0, 0.08 * 470.0))
+    assert doubts["rest"] == pytest.approx(math.hypot(15.0, doubts["package"], doubts["psu_loss"]))
+    assumed = whole(power(Node.CHASSIS, 500.0)).hosts[0].cover.parts
+    assert [part.power_w_u for part in assumed] == pytest.approx([8.65, math.hypot(25.0, 8.65)])
+
+
+def test_a_chassis_seen_through_two_doors_of_the_machine_is_one() -> None:
+    doors = [power(Node.CHASSIS, 400.0, f"hwmon/acpi{n}/power1", sensor=f"s{n}") for n in (0, 1)]
+    assert whole(*doors).whole.value == 400.0
 
 
 @pytest.mark.parametrize("node", [Node.CHASSIS, Node.PSU_IN, Node.PSU_OUT])
