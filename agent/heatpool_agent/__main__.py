@@ -14,7 +14,18 @@ from heatpool.errors import ConfigError, HeatpoolError
 from heatpool.process import journal
 
 EXIT_RUN, EXIT_USAGE = 1, 2
-COMMANDS = ("run", "once", "config", "mbus")
+COMMANDS = (
+    "run",
+    "once",
+    "doctor",
+    "detect",
+    "sources",
+    "config",
+    "init",
+    "mbus",
+    "record",
+    "replay",
+)
 
 
 class Lazy(click.Group):

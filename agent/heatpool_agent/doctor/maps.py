@@ -1,18 +1,17 @@
 """Maps of Modbus devices: proven on what, and do their words make sense."""
 
 import asyncio
-import struct
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-from heatpool.errors import ConfigError, SensorBusy, SensorGone
-from heatpool_agent.core.device_map import Block, DeviceMap, requests
+from heatpool.errors import ConfigError
+from heatpool_agent.core.device_map import DeviceMap
 from heatpool_agent.core.likely_order import likely_word_order
 from heatpool_agent.core.words import WordOrder
 from heatpool_agent.doctor.place import Place
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
 from heatpool_agent.fieldbus import line
+from heatpool_agent.fieldbus.asked import asked
 from heatpool_agent.fieldbus.maps import read_map
 
 _MOST_S = 3.0
@@ -65,33 +64,19 @@ async def _of(block: Mapping[str, Any], place: Place) -> tuple[Verdict, Verdict]
         why, fix = "the sensor cannot be opened", "mend the map, or name another"
         bad = fail(f"map:{name}", str(error), why=why, fix=fix)
         return bad, skip(f"word_order:{name}", "the map cannot be read")
-    answers = await asked(device, str(block.get("url")), unit_id=int(block.get("unit_id", 1)))
+    unit_id = int(block.get("unit_id", 1))
+    held = await line.hold(str(block.get("url")), unit_id=unit_id)
+    try:
+        found = await asked(device, held, unit_id=unit_id, most_s=_MOST_S)
+    finally:
+        held.release()
     return (
         verified(name, map_name, device, file=str(place.path or "FILE")),
         word_order(
             name,
             device,
-            likely_word_order(device, answers),
-            words=sum(map(len, answers.values())),
+            likely_word_order(device, found.answers),
+            words=found.words_count,
             map_name=map_name,
         ),
     )
-
-
-async def asked(
-    device: DeviceMap, url: str, *, unit_id: int, most_s: float = _MOST_S
-) -> dict[Block, Sequence[int]]:
-    """The words that the device gives for the blocks of a map; those it refuses are left out."""
-    answers: dict[Block, Sequence[int]] = {}
-    held = await line.hold(url, unit_id=unit_id)
-    try:
-        with suppress(SensorGone, SensorBusy, TimeoutError):
-            until_s = asyncio.get_running_loop().time() + most_s
-            for block in requests(device):
-                data = await held.line.read(block, unit_id=unit_id, until_s=until_s)
-                if len(data) == 2 * block.count:
-                    answers[block] = struct.unpack(f">{block.count}H", data)
-                await asyncio.sleep(device.pause_ms / 1000)
-    finally:
-        held.release()
-    return answers
