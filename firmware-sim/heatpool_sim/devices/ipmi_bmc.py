@@ -1,7 +1,8 @@
 """The controller of a server that speaks IPMI over LAN (RMCP+): the server's power by DCMI.
 
 The messages are pyghmi's. Its own loop, a thread that never ends, is not used: datagrams come and
-go by the event loop here. It answers one cipher suite, 3, and stays silent to strangers.
+go by the event loop here. It answers one cipher suite, 3, and stays silent to strangers. Faults of
+its speech are `plant.faults.IPMI` and `offline`.
 """
 
 import asyncio
@@ -19,10 +20,6 @@ from heatpool.errors import HeatpoolError
 from heatpool_sim.plant.gauges import Gauges
 from heatpool_sim.ports import LOOPBACK, Address, Twin
 
-# Faults of its speech, besides `offline`.
-IPMI = frozenset(
-    {"ipmi_not_activated", "ipmi_mw_mix", "ipmi_wrong_clock", "ipmi_slow", "ipmi_garbled"}
-)
 CIPHER = 3
 _DCMI, _GROUP = 0x2C, 0xDC
 _CAPABILITIES, _POWER_READING = 0x01, 0x02
@@ -35,6 +32,8 @@ _MEAN_FRAC, _LEAST_FRAC, _MOST_FRAC = 0.93, 0.74, 1.6
 # A clock that started at its maker's and was never set.
 _WRONG_S = 1_470_000_000
 _MOST_W = 0xFFFF
+# The library forgets no session by itself; real controllers have four or so.
+_PEERS_MOST = 16
 # Something else answers at the port.
 _PAGE = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 # All that this needs to know of a session: authentication for IPMI 2 only, on channel 1.
@@ -53,6 +52,7 @@ class IpmiBmc:
         # Datagrams and answered commands so far.
         self.datagrams = 0
         self.commands = 0
+        self.heard = asyncio.Event()
 
     @asynccontextmanager
     async def serve(self, plant: Twin) -> AsyncIterator[Address]:
@@ -72,7 +72,7 @@ class IpmiBmc:
         try:
             yield Address(host=LOOPBACK, port=door.open(transport))
         finally:
-            door.close()
+            await door.close()
 
     @property
     def account(self) -> dict[str, str]:
@@ -91,11 +91,13 @@ class _Door(asyncio.DatagramProtocol):
     def __init__(self, bmc: IpmiBmc, plant: Twin) -> None:
         self._bmc = bmc
         self._plant = plant
-        self._peers: set[tuple[str, int]] = set()
+        # In the order in which they came; each question of ipmitool comes from a port of its own.
+        self._peers: dict[tuple[str, int], None] = {}
         self._late: set[asyncio.TimerHandle] = set()
         self._transport: asyncio.DatagramTransport | None = None
         self._port = 0
         self._server: Any = None
+        self._ended = asyncio.Event()
 
     def open(self, transport: asyncio.DatagramTransport) -> int:
         """From now on datagrams are answered; the port."""
@@ -106,9 +108,12 @@ class _Door(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self._bmc.datagrams += 1
+        self._bmc.heard.set()
         if self._server is None or "offline" in self._plant.faults or len(data) < 4:
             return
-        self._peers.add(addr)
+        self._peers.setdefault(addr)
+        if len(self._peers) > _PEERS_MOST:
+            self._forget(next(iter(self._peers)))
         session = Session.bmc_handlers.get(addr, {}).get(self._port)
         # The shape of what the library's own thread hands on: data, peer, our side, whether known.
         packet = (data, addr, self, session is not None)
@@ -132,15 +137,27 @@ class _Door(asyncio.DatagramProtocol):
         )
         self._late.add(late)
 
-    def close(self) -> None:
-        """Ends; the library keeps nothing of this controller."""
+    def _forget(self, peer: tuple[str, int]) -> None:
+        del self._peers[peer]
+        # Another controller of this process may have a session with the same peer.
+        sessions = Session.bmc_handlers.get(peer, {})
+        sessions.pop(self._port, None)
+        if not sessions:
+            Session.bmc_handlers.pop(peer, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended.set()
+
+    async def close(self) -> None:
+        """Ends, the port is free again; the library keeps nothing of this controller."""
         for late in self._late:
             late.cancel()
-        for peer in self._peers:
-            Session.bmc_handlers.pop(peer, None)
+        for peer in list(self._peers):
+            self._forget(peer)
         Session.bmc_handlers.pop(self, None)
         if self._transport is not None:
             self._transport.close()
+            await self._ended.wait()
 
 
 class _Server(Bmc):  # type: ignore[misc]  # the library tells no types

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from contextlib import suppress
+from pathlib import Path
 
 from heatpool.errors import SensorGone
 from heatpool_agent.core.ipmi import refusal
@@ -25,6 +26,7 @@ _REFUSED = re.compile(
 _CIPHER = re.compile(r"is not what we requested|no matching cipher suite", re.IGNORECASE)
 _ABSENT_FIX = "install it: apt install ipmitool"
 _LOGIN_FIX = "check user, password_file and the account's privilege; it is tried again in 15 min"
+_FILE_FIX = "put the password into password_file, readable for the agent's user alone"
 _AWAY_FIX = "check address and network, and that the BMC allows IPMI over LAN"
 _OWN_FIX = "run the same by hand; the kernel needs ipmi_devintf and ipmi_si, and we the device"
 
@@ -43,6 +45,8 @@ class IpmiTool:
             SensorBusy: the BMC asks for patience.
             SensorGone: no ipmitool, no BMC, or nothing of this kind in it.
         """
+        if self._config.password_file:
+            await asyncio.to_thread(_has_password, Path(self._config.password_file))
         try:
             process = await asyncio.create_subprocess_exec(
                 self._config.ipmitool,
@@ -88,6 +92,16 @@ def arguments(config: Config) -> tuple[str, ...]:
     cipher = () if config.cipher is None else ("-C", str(config.cipher))
     # -v: why a login failed is told to those only who ask.
     return ("-v", "-I", "lanplus", "-H", host, "-p", str(port), *login, *cipher)
+
+
+def _has_password(path: Path) -> None:
+    """Without the file ipmitool would try an empty password: that counts as a wrong one."""
+    try:
+        is_empty = not path.read_bytes().strip()
+    except OSError as error:
+        raise SensorGone(f"{path}: {error.strerror}", fix=_FILE_FIX) from error
+    if is_empty:
+        raise SensorGone(f"{path}: is empty", fix=_FILE_FIX)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> tuple[bytes, str]:
