@@ -130,6 +130,7 @@ def telemetry(shown: Gauges, *, faults: frozenset[str] = frozenset()) -> Mapping
         "pump_percent": round(shown.pump_frac * 100.0, 1),
         "heat_kw": f"{shown.reported_heat_w / 1000.0:.3f}",
         "rack_w": round(shown.rack_electric_w),
+        "leak": shown.has_leak,
     }
     if "mqtt_text" in faults:
         figures = dict.fromkeys(figures, "n/a")
@@ -137,7 +138,7 @@ def telemetry(shown: Gauges, *, faults: frozenset[str] = frozenset()) -> Mapping
     return {
         "time": moment.isoformat(),
         "loops": [figures],
-        "unit": unit | {"leak": shown.has_leak},
+        "unit": unit,
     }
 
 
