@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     sys.exit(f"{error.name} is missing; install it by: pip install 'heatpool[agent]'")
 
+from heatpool import __version__
 from heatpool.errors import ConfigError, HeatpoolError
 from heatpool.process import journal
 
@@ -45,7 +46,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="heatpool", prog_name="heatpool-agent")
+@click.version_option(__version__, prog_name="heatpool-agent")
 @click.option("--debug", is_flag=True, help="Log everything, and show where an error comes from.")
 @click.pass_context
 def cli(ctx: click.Context, *, debug: bool) -> None:

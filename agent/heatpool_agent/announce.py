@@ -9,7 +9,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib import metadata
 from ipaddress import ip_address
 from itertools import chain
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ import psutil
 from zeroconf import Error, InterfaceChoice, IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
+from heatpool import __version__
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_agent import config
@@ -96,7 +96,7 @@ def service(address: str, site_id: SiteId) -> ServiceInfo:
         f"heatpool {short}.{SERVICE}",
         port=parts.port,
         parsed_addresses=_addresses(parts.hostname or ""),
-        properties={"version": metadata.version("heatpool"), "site": short, "path": "/"},
+        properties={"version": __version__, "site": short, "path": "/"},
         # Of the machine, too: two agents of one site name must not share one host record.
         server=f"heatpool-{short_hash(f'{site_id}/{socket.gethostname()}')}.local.",
     )

@@ -1,13 +1,15 @@
 """`heatpool-agent run`: the daemon in the foreground."""
 
-import asyncio
 import os
+import sys
 from pathlib import Path
 
 import click
 
-from heatpool_agent import app
-from heatpool_agent.config import load
+from heatpool_agent.config import Config, load
+
+# Kinds that read this machine or a plain line; whatever else may want to speak TLS.
+PLAIN_KINDS = frozenset({"rapl", "hwmon", "nvml", "host", "mbus"})
 
 
 @click.command("run")
@@ -23,4 +25,27 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
     Without settings it finds what this machine has, and sends nowhere.
     """
     config = load(path, os.environ)
+    if is_plain(config):
+        _leave_openssl_out()
+    import asyncio
+
+    from heatpool_agent import app
+
     asyncio.run(app.run(config, environ=os.environ, ready_file=ready_file))
+
+
+def is_plain(config: Config) -> bool:
+    """Whether nothing that the settings name can ever speak TLS or serve a page."""
+    if config.http.listen or config.aggregator.url or config.actuator or not config.sensor:
+        return False
+    return {str(block.get("kind")) for block in config.sensor} <= PLAIN_KINDS
+
+
+def _leave_openssl_out() -> None:
+    """Spares 4 MB: asyncio and hashlib load OpenSSL if it is there, and do as well without it.
+
+    Both run on Pythons built without OpenSSL; a name that is None in sys.modules is such a Python.
+    """
+    if "ssl" not in sys.modules:
+        sys.modules["ssl"] = None  # type: ignore[assignment]
+        sys.modules["_hashlib"] = None  # type: ignore[assignment]

@@ -1,11 +1,13 @@
 """Reads the map of a device model: one that comes along, or a file of one's own."""
 
-import importlib.resources
 from pathlib import Path
 
 from heatpool.errors import ConfigError
 from heatpool.process import settings
 from heatpool_agent.core.device_map import DeviceMap, mistakes
+
+# Beside the code, as wheels install it; importlib.resources would cost 2 MB.
+SHELF = Path(__file__).parents[1] / "sensors" / "maps"
 
 
 def read_map(name: str) -> DeviceMap:
@@ -14,10 +16,8 @@ def read_map(name: str) -> DeviceMap:
     Raises:
         ConfigError: with every mistake in it.
     """
-    shelf = importlib.resources.files("heatpool_agent") / "sensors" / "maps"
-    plain = shelf / f"{name}.toml" if not name.endswith(".toml") else Path(name)
-    with importlib.resources.as_file(plain) as path:
-        device = settings.convert(settings.read_toml(path), DeviceMap, file=str(path))
-        if found := mistakes(device):
-            raise ConfigError(found, file=str(path))
+    path = SHELF / f"{name}.toml" if not name.endswith(".toml") else Path(name)
+    device = settings.convert(settings.read_toml(path), DeviceMap, file=str(path))
+    if found := mistakes(device):
+        raise ConfigError(found, file=str(path))
     return device

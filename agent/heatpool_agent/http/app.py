@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from importlib import metadata
 from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
+from heatpool import __version__
 from heatpool.errors import ConfigError, HeatpoolError
 from heatpool_agent.board import Board
 from heatpool_agent.http import metrics
@@ -67,7 +67,7 @@ def application(board: Board, clock: Clock, *, period_s: float) -> web.Applicati
     seen = partial(look, board, clock, period_s=period_s)
     app = web.Application(middlewares=[problems])
     app.on_response_prepare.append(_secure)
-    for path, handler in _pages(seen, metadata.version("heatpool")):
+    for path, handler in _pages(seen, __version__):
         app.router.add_get(path, handler, allow_head=False)
     return app
 

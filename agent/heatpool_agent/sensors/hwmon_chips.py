@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ VOLTS_AMPERES = "volts_amperes"
 SAME_INDEX = "same_index"
 _VALUE = re.compile(r"(energy|power|in|curr)(\d+)_(input|average)")
 _DEVICE = Path("device")
+# Beside the code, as wheels install it; importlib.resources would cost 2 MB.
+_CHIPS = Path(__file__).parents[1] / "data" / "hwmon_chips.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,5 +235,4 @@ def _shows(chip: Chip, label: str) -> bool:
 @cache
 def _rules() -> dict[str, Any]:
     """The rules as TOML gives them: `label`, `pair` and `chip`."""
-    text = files("heatpool_agent").joinpath("data/hwmon_chips.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(_CHIPS.read_text(encoding="utf-8"))

@@ -7,12 +7,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import version
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
+from heatpool import __version__
 from heatpool.errors import ConfigError, UplinkError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId
@@ -74,9 +74,8 @@ class GrpcUplink:
         Raises:
             UplinkError: refused, or no answer; with the wait if the aggregator named one.
         """
-        own = version("heatpool")
         sent_ns = self._clock.event_ns()
-        hello = wire.hello(speaker, agent_version=own, sent_ns=sent_ns)
+        hello = wire.hello(speaker, agent_version=__version__, sent_ns=sent_ns)
         async with _within(HELLO_TIMEOUT_S, "Hello"):
             await self._line(self._telemetry.write(hello))
             answer = await self._answer()
