@@ -128,6 +128,7 @@ class _Show:
         self._mean = Mean()
         self._rows: list[dict[str, Any]] = []
         self._now = (0, 0)
+        self._hosts = {part.driven.id: part.driven.host for part in parts}
         for part in parts:
             one = part.driven
             self._board.post_sensor(SensorView(id=one.id, kind=one.kind, state="starting"))
@@ -199,7 +200,7 @@ class _Show:
         """The end of it, and the rows on the way."""
         manifest = recording.manifest
         return {
-            **document(self._board, self._now[0]),
+            **document(self._board, self._now[0], hosts=self._hosts),
             "schema": SCHEMA,
             "recording": {
                 "heatpool": manifest.heatpool,
