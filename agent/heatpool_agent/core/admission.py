@@ -33,7 +33,8 @@ class Scene:
     """What a verdict needs beside the readings.
 
     `loops` is what each loop draws, the empty name for readings of none; `hosts` what the
-    components of each host draw; `places` the host of each sensor.
+    components of each host draw; `places` the host of each sensor; `capacities_w` what each loop
+    can reject, where it is known.
     """
 
     boot_ns: int
@@ -41,6 +42,7 @@ class Scene:
     loops: Mapping[str, Drawn] = field(default_factory=dict)
     hosts: Mapping[str, Drawn] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    capacities_w: Mapping[str, float] = field(default_factory=dict)
 
 
 class Admission:
@@ -108,6 +110,7 @@ class Admission:
             boot_ns=scene.boot_ns,
             period_s=max(scene.periods_s.get(reading.sensor, 1.0), 1.0),
             rated_w=rated_w,
+            capacity_w=scene.capacities_w.get(reading.loop),
         )
         if is_remembered and (past is None or past.boot_ns != reading.boot_ns):
             drawn = _drawn(reading, scene)

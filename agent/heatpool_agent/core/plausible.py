@@ -17,6 +17,7 @@ NOT_FINITE = "not_finite"
 UNKNOWN_UNIT = "unknown_unit"
 SENTINEL = "sentinel"
 OUT_OF_RANGE = "out_of_range"
+BEYOND_SITE = "beyond_site"
 TOO_FAST = "too_fast"
 STUCK = "stuck"
 STALE = "stale"
@@ -40,6 +41,7 @@ FLAGS: dict[str, tuple[bool, str]] = {
     UNKNOWN_UNIT: (True, "the quantity names no unit of ours"),
     SENTINEL: (True, "a word that devices send for no value"),
     OUT_OF_RANGE: (True, "more or less than the quantity, or its source's rating, can be"),
+    BEYOND_SITE: (True, "ten times more than what its loop can reject"),
     TOO_FAST: (True, "moved faster than water can"),
     STUCK: (True, "the same for 20 samples while the site's power moved by more than 10 %"),
     STALE: (True, "older than three of its sensor's periods"),
@@ -87,6 +89,10 @@ RANGES: dict[str, tuple[float, float]] = {
 RATES: dict[str, float] = {"hot_c": 20.0, "cold_c": 20.0}
 # A supply may carry its rating for long and overload for moments.
 RATED_MARGIN = 1.2
+# A loop is built for its load: ten times that is another scale or other words, no load.
+SITE_MARGIN = 10.0
+# Water, W per m3/h that it carries at a difference of 1 K, less than any loop is run with.
+W_PER_M3_H = 1_160.0
 # What noise keeps moving; a valve or a pump speed may honestly stand still for days.
 STIRRED = frozenset({"hot_c", "cold_c", "volume_flow_m3_h", "power_w", "heat_rate_w"})
 # Quantities whose past can say something of them.
@@ -115,11 +121,13 @@ def judge(
     boot_ns: int,
     period_s: float,
     rated_w: float | None = None,
+    capacity_w: float | None = None,
 ) -> Reading:
     """The reading with a flag for each oddity.
 
     `boot_ns` is now, `period_s` how often this sensor should speak, `rated_w` the most that its
-    source can deliver (absent: unknown). Source: agent.md 6 A.
+    source can deliver, `capacity_w` what its loop can reject (absent: unknown). Source: agent.md
+    6 A.
     """
     found = [
         NOT_FINITE if not isfinite(reading.value) else None,
@@ -127,6 +135,7 @@ def judge(
         SENTINEL if _is_sentinel(reading) else None,
         PERCENT_AS_FRACTION if _is_hundredfold(reading) else None,
         OUT_OF_RANGE if _is_outside(reading, rated_w) else None,
+        BEYOND_SITE if capacity_w and _is_beyond(reading, capacity_w) else None,
         TOO_FAST if past and _is_too_fast(reading, past) else None,
         STUCK if past and _is_stuck(reading, past) else None,
         STALE if boot_ns - reading.boot_ns > STALE_PERIODS * period_s * NS_PER_S else None,
@@ -201,6 +210,17 @@ def _is_outside(reading: Reading, rated_w: float | None) -> bool:
     if reading.quantity == "power_w" and rated_w:
         high = RATED_MARGIN * rated_w
     return not low <= reading.value <= high
+
+
+def _is_beyond(reading: Reading, capacity_w: float) -> bool:
+    # A plate may name anything; it carries nothing.
+    if reading.quantity == "volume_flow_m3_h":
+        power_w = reading.value * W_PER_M3_H
+    elif reading.quantity.endswith("_w") and reading.quantity != "rated_w":
+        power_w = reading.value
+    else:
+        return False
+    return abs(power_w) > SITE_MARGIN * capacity_w
 
 
 def _is_too_fast(reading: Reading, past: Past) -> bool:

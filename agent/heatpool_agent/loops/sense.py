@@ -61,6 +61,11 @@ class Sense:
         self._hosts: dict[str, str] = {}
         self._drawn_by_loop: dict[str, Drawn] = {}
         self._drawn_by_host: dict[str, Drawn] = {}
+        self._capacities_w = {
+            loop.loop_id: loop.rejection_capacity_w
+            for loop in loops
+            if loop.rejection_capacity_w is not None
+        }
         self._looks = [LoopLook(loop, is_first=at == 0) for at, loop in enumerate(loops)]
         self._mean = Mean()
         self._periods_s: dict[str, float] = {}
@@ -187,6 +192,7 @@ class Sense:
                 loops=self._drawn_by_loop,
                 hosts=self._drawn_by_host,
                 places=self._hosts,
+                capacities_w=self._capacities_w,
             ),
         )
         return Pass(

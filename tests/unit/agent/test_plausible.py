@@ -34,6 +34,26 @@ def flags(one: Reading, past: Past | None = None, **more: float) -> tuple[str, .
 
 
 @pytest.mark.parametrize(
+    ("quantity", "value", "is_beyond"),
+    [
+        ("power_w", 91_226_112.0, True),  # 1392 W with its two words swapped
+        ("power_w", 31_900.0, False),
+        ("reported_heat_w", -73_138_176.0, True),
+        ("volume_flow_m3_h", 5636.0, True),
+        ("volume_flow_m3_h", 27.0, False),
+        ("rated_w", 91_226_112.0, False),
+        ("energy_j", 91_226_112.0, False),
+    ],
+)
+def test_what_a_loop_cannot_carry_is_known_by_what_it_can_reject(
+    quantity: str, value: float, *, is_beyond: bool
+) -> None:
+    one = reading(quantity, value)
+    assert ("beyond_site" in flags(one, capacity_w=3200.0)) is is_beyond
+    assert "beyond_site" not in flags(one)
+
+
+@pytest.mark.parametrize(
     ("quantity", "value", "expected"),
     [
         ("hot_c", 45.0, ()),
