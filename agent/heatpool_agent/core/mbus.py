@@ -47,6 +47,7 @@ STATUS_FLAGS = ((0x04, "low_power"), (0x08, "permanent_error"), (0x10, "temporar
 
 # A sensor that is broken or not connected shows 243 degC; no meter measures that hot.
 ABSENT_FROM_C = 243.0
+NO_TEMPERATURE = "no_temperature"
 # Water carries 1.15 kWh/(m3 K), glycols less and everything real stays inside.
 K_LOW_KWH_M3_K, K_HIGH_KWH_M3_K = 1.00, 1.20
 # The widest difference of an approved meter, 180 K, times the largest coefficient.
@@ -116,6 +117,8 @@ def heat_view(telegram: Telegram) -> HeatView:
     )
     view = _with_register(view, now.get("energy_wh") or now.get("energy_j"))
     flags = [*_status_flags(header.status), *_register_flags(view)]
+    if _has_dead_sensor(now):
+        flags.append(NO_TEMPERATURE)
     if (check := _check(view, now, slack_k=_resolution(hot) + _resolution(cold))) is not None:
         flags += check.flags(side)
         view = replace(view, k_kwh_m3_k=check.k_kwh_m3_k())
@@ -160,6 +163,11 @@ def _pipes(now: dict[str, Record], *, is_cooling: bool) -> tuple[Record | None, 
     flow = None if flow_c is None or flow_c >= ABSENT_FROM_C else flow
     back = None if back_c is None or back_c >= ABSENT_FROM_C else back
     return (back, flow) if is_cooling else (flow, back)
+
+
+def _has_dead_sensor(now: dict[str, Record]) -> bool:
+    pipes = ("flow_temperature_c", "return_temperature_c")
+    return any((_number(now.get(pipe)) or 0.0) >= ABSENT_FROM_C for pipe in pipes)
 
 
 def _with_register(view: HeatView, record: Record | None) -> HeatView:

@@ -26,7 +26,10 @@ _WORDS = {
     "set_copy": "the sum of others",
     "twin": "a second door to the same counter",
     "outputs_below_half": "not all of its level is shown",
+    "no_temperature": "its meter shows a temperature sensor that is broken or missing",
 }
+# Words of drivers that let a reading pass, and still ask for a look.
+_DOUBTFUL = FLAGS.keys() | {"no_temperature"}
 _SYMBOLS = {
     "_w": "W",
     "_wh": "Wh",
@@ -47,12 +50,12 @@ def verdict(reading: Reading) -> Verdict:
         return Verdict.REFUSED
     if not NOT_ADDED.isdisjoint(reading.flags):
         return Verdict.REPEATED
-    return Verdict.BELIEVED if FLAGS.keys().isdisjoint(reading.flags) else Verdict.DOUBTED
+    return Verdict.BELIEVED if _DOUBTFUL.isdisjoint(reading.flags) else Verdict.DOUBTED
 
 
 def reasons(reading: Reading) -> tuple[str, ...]:
     """Why it is not simply believed, in words; nothing if it is."""
-    judged = FLAGS.keys() | REFUSED_BY_DRIVERS | NOT_ADDED
+    judged = _DOUBTFUL | REFUSED_BY_DRIVERS | NOT_ADDED
     return tuple(_words(flag) for flag in reading.flags if flag in judged)
 
 
