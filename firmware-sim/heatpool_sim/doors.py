@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # The one account of every simulated device that asks for a login.
 USER, PASSWORD = "agent", "wort"
-_SCHEMES = {"redfish_cdu": "http", "redfish_bmc": "http", "ipmi_bmc": "udp", "mqtt_cdu": "mqtt"}
+_SCHEMES = {"redfish_cdu": "http", "redfish_bmc": "http", "ipmi_bmc": "ipmi", "mqtt_cdu": "mqtt"}
 # The device at a port; 0 is a free one. A kind that is not here cannot be served.
 _DEVICES: dict[str, Callable[[SiteSpec, int], Device]] = {
     "modbus_cdu": lambda spec, port: ModbusCdu(port=port),
@@ -43,6 +43,7 @@ _DEVICES: dict[str, Callable[[SiteSpec, int], Device]] = {
         port=port, user=USER, password=PASSWORD, site_id=spec.site_id
     ),
     "ipmi_bmc": lambda spec, port: _ipmi_bmc(port),
+    "mqtt_cdu": lambda spec, port: _mqtt_cdu(port),
 }
 
 
@@ -171,6 +172,12 @@ def _ipmi_bmc(port: int) -> Device:
     from heatpool_sim.devices.ipmi_bmc import IpmiBmc  # noqa: PLC0415  # pyghmi, for one only
 
     return IpmiBmc(port=port, user=USER, password=PASSWORD)
+
+
+def _mqtt_cdu(port: int) -> Device:
+    from heatpool_sim.devices.mqtt_cdu import MqttCdu  # noqa: PLC0415  # amqtt, for one only
+
+    return MqttCdu(port=port)
 
 
 def _parts(spec: SiteSpec) -> machine.Parts:

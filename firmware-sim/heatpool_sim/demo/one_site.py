@@ -9,7 +9,9 @@ from heatpool_sim.demo.settings import document
 from heatpool_sim.scenario import SiteSpec
 
 LOOP = "rack"
-_LOCAL = ("rapl", "hwmon", "nvml", "host")
+_MQTT_BASE = "site/cdu"  # where the unit publishes, by its manual
+# No hwmon: the machine has temperatures there and no power, and a sensor that is named must speak.
+_LOCAL = ("rapl", "nvml", "host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +94,42 @@ def _redfish(name: str) -> Callable[[Told, str], dict[str, Any]]:
     return block
 
 
+def _ipmi(told: Told, url: str) -> dict[str, Any]:
+    login = {"user": told.user, "password_file": str(told.password_file), "cipher": 3}
+    return {"id": "bmc-ipmi", "kind": "ipmi", "url": url, **login, "period_s": 10}
+
+
+def _mqtt(told: Told, url: str) -> dict[str, Any]:
+    """The points of the unit's manual; return is the hot pipe of a cooling loop."""
+    figure = {"topic": f"{_MQTT_BASE}/telemetry", "time": "time"}
+    pipe = {**figure, "quantity": "temperature", "unit": "degC"}
+    return {
+        "id": "cdu-mqtt",
+        "kind": "mqtt",
+        "url": url,
+        "loop": LOOP,
+        "availability_topic": f"{_MQTT_BASE}/state",
+        "point": [
+            {**pipe, "path": "loops[0].return_c", "pipe": "hot"},
+            {**pipe, "path": "loops[0].supply_c", "pipe": "cold"},
+            {**figure, "path": "loops[0].flow_l_min", "quantity": "volume_flow", "unit": "L/min"},
+            {
+                **figure,
+                "path": "unit.heat_kw",
+                "quantity": "reported_heat",
+                "unit": "kW",
+                "text": True,
+            },
+            {**figure, "path": "unit.leak", "quantity": "leak", "kind": "state"},
+        ],
+    }
+
+
 _BLOCKS: dict[str, Callable[[Told, str], dict[str, Any]]] = {
     "modbus_cdu": _modbus,
     "mbus_meter": _mbus,
     "redfish_cdu": _redfish("cdu-redfish"),
     "redfish_bmc": _redfish("bmc"),
+    "ipmi_bmc": _ipmi,
+    "mqtt_cdu": _mqtt,
 }

@@ -38,6 +38,7 @@ REDFISH = frozenset(
 IPMI = frozenset(
     {"ipmi_not_activated", "ipmi_mw_mix", "ipmi_wrong_clock", "ipmi_slow", "ipmi_garbled"}
 )
+MQTT = frozenset({"mqtt_retained_old", "mqtt_duplicate", "mqtt_text", "mqtt_will"})
 # One device is pulled, the others stay; Modbus and M-Bus know theirs among SPEECH.
 OFFLINE = "offline"
 PULLED = {
@@ -63,7 +64,7 @@ MACHINE = frozenset(
 )
 MQTT = frozenset({"mqtt_retained_old", "mqtt_duplicate", "mqtt_text", "mqtt_will"})
 EVENTS = frozenset({"meter_exchange", "register_rollover", "machine_reset", "machine_wrap_near"})
-ALL = PLANT | SPEECH | REDFISH | IPMI | PULLED.keys() | MACHINE | MQTT | EVENTS
+ALL = PLANT | SPEECH | REDFISH | IPMI | MQTT | PULLED.keys() | MACHINE | MQTT | EVENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
