@@ -1,8 +1,5 @@
-"""The energy ledger: exact over restarts and wraps, and gaps whose estimates keep their word."""
+"""The energy ledger: exact over restarts, wraps and boots; what cannot be measured is a gap."""
 
-import math
-import random
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -15,7 +12,6 @@ from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step, StepKind
 
 S = 1_000_000_000
-DAY_S = 86_400
 WALL_S = 1_750_000_000
 ZONE = "powercap/intel-rapl:0"
 # A 32-bit count of 61 uJ, and what the kernel says of its range: one unit short.
@@ -372,69 +368,3 @@ def test_pages_merge_to_the_newest_of_each_and_keep_their_gaps() -> None:
     assert whole is not None
     assert [account.total.raw for account in whole.accounts] == [20]
     assert [gap.number for gap in whole.gaps] == [2, 3]
-
-
-def _profile(dice: random.Random) -> Callable[[float], float]:
-    """A hidden load, W, by the second: steady, daily, or jobs that come and go."""
-    idle_w = dice.uniform(8, 60)
-    busy_w = idle_w + dice.uniform(30, 300)
-    kind = dice.choice(["steady", "daily", "jobs", "bursts"])
-    mean_s = 600 if kind == "bursts" else 5_400
-    now_w, until_s = idle_w, 0.0
-
-    def power_w(at_s: float) -> float:
-        nonlocal now_w, until_s
-        if kind == "steady":
-            return busy_w * dice.uniform(0.95, 1.0)
-        if kind == "daily":
-            return idle_w + (busy_w - idle_w) * (0.5 + 0.5 * math.sin(at_s / DAY_S * math.tau))
-        if until_s <= at_s:
-            now_w = busy_w * dice.uniform(0.6, 1.0) if dice.random() < 0.5 else idle_w
-            until_s = at_s + dice.expovariate(1 / mean_s)
-        return now_w
-
-    return power_w
-
-
-def _hidden_gap(dice: random.Random, *, off_s: int | None) -> tuple[GapRecord | None, float]:
-    """A gap as the ledger tells it, and its true energy, J; `off_s`: a reboot, off for so long."""
-    power_w = _profile(dice)
-    watched_s, away_s = dice.choice([1800, 7200, 36_000]), dice.choice([1800, 7200, 28_800])
-    ledger, at_s, true_uj = Ledger(boot_id="a"), 1_000.0, dice.randrange(RANGE_UJ)
-
-    def drawn(span_s: int, lost_s: int = 0) -> Iterator[float]:
-        nonlocal at_s, true_uj
-        for second in range(0, span_s, 60):
-            at_s += 60
-            true_uj += int(power_w(at_s) * 60e6) if second >= lost_s else 0
-            yield at_s
-
-    for second in drawn(watched_s):
-        ledger.take("cpu", [zone(true_uj % RANGE_UJ, second)])
-    start_uj, boot = true_uj, "a" if off_s is None else "b"
-    again = restarted(ledger, boot=boot)
-    for _ in drawn(away_s, off_s or 0):
-        pass
-    hidden_j = (true_uj - start_uj) / 1e6
-    boot_s = 0.0 if off_s is None else at_s - (away_s - off_s)
-    again.take("cpu", [zone(true_uj % RANGE_UJ, at_s - boot_s, boot=boot, wall_s=WALL_S + at_s)])
-    for second in drawn(120):
-        here = zone(true_uj % RANGE_UJ, second - boot_s, boot=boot, wall_s=WALL_S + second)
-        again.take("cpu", [here])
-    gaps = told_gaps(again)
-    return (gaps[0] if gaps else None), hidden_j
-
-
-@pytest.mark.parametrize("off_s", [None, 120, 900], ids=["wraps", "short reboot", "long reboot"])
-def test_estimates_are_within_two_uncertainties_in_95_of_100_cases(off_s: int | None) -> None:
-    dice = random.Random(11)
-    cases = [_hidden_gap(dice, off_s=off_s) for _ in range(200)]
-    told = [(gap, truth_j) for gap, truth_j in cases if gap is not None]
-    assert len(told) > 150
-    held = [
-        abs(gap.energy_j - truth_j) <= 2 * gap.energy_j_u
-        for gap, truth_j in told
-        if gap.energy_j is not None and gap.energy_j_u is not None
-    ]
-    assert len(held) == len(told)
-    assert sum(held) / len(held) >= 0.95
