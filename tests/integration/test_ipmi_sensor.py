@@ -71,6 +71,18 @@ async def test_the_watts_follow_the_plant(bmc: IpmiBench, clock: Clock) -> None:
     assert reading.value == 634.0
 
 
+async def test_the_supplies_are_read_from_the_bmc_s_own_list(bmc: IpmiBench, clock: Clock) -> None:
+    async with sensor(bmc, clock, sdr=True) as bound:
+        readings = await bound.read()
+    assert [(r.channel, r.node, r.label) for r in readings] == [
+        ("ipmi/dcmi", Node.CHASSIS, ""),
+        ("ipmi/sdr/30h@10.1", Node.PSU_IN, "PS1 Input Power"),
+        ("ipmi/sdr/31h@10.2", Node.PSU_IN, "PS2 Input Power"),
+    ]
+    # One count of an 8-bit sensor is 2 W here.
+    assert [r.value for r in readings] == [412.0, 198.0, 214.0]
+
+
 async def test_opening_sends_nothing(bmc: IpmiBench, clock: Clock) -> None:
     async with sensor(bmc, clock):
         pass

@@ -1,4 +1,5 @@
-"""The controller of a server that speaks IPMI over LAN (RMCP+): the server's power by DCMI.
+"""The controller of a server that speaks IPMI over LAN (RMCP+): the server's power by DCMI,
+and its supplies as sensors.
 
 The messages are pyghmi's. Its own loop, a thread that never ends, is not used: datagrams come and
 go by the event loop here. It answers one cipher suite, 3, and stays silent to strangers. Faults of
@@ -17,6 +18,7 @@ from pyghmi.ipmi.bmc import Bmc
 from pyghmi.ipmi.private.session import Session
 
 from heatpool.errors import HeatpoolError
+from heatpool_sim.devices.ipmi_sdr import SENSOR, STORAGE, sdr_answer
 from heatpool_sim.plant.gauges import Gauges
 from heatpool_sim.ports import LOOPBACK, Address, Twin
 
@@ -161,7 +163,7 @@ class _Door(asyncio.DatagramProtocol):
 
 
 class _Server(Bmc):  # type: ignore[misc]  # the library tells no types
-    """The library's controller without the library's thread, answering DCMI too."""
+    """The library's controller without the library's thread, with DCMI and sensors."""
 
     def __init__(self, door: _Door, bmc: IpmiBmc, plant: Twin, port: int) -> None:
         # Not the parent's: that one opens a socket and starts a thread that nothing ends.
@@ -186,15 +188,15 @@ class _Server(Bmc):  # type: ignore[misc]  # the library tells no types
     def handle_raw_request(self, request: dict[str, Any], session: Any) -> None:
         """Answers one command of a session."""
         self._bmc.commands += 1
-        if request["netfn"] != _DCMI:
+        netfn, command, asked = request["netfn"], request["command"], bytes(request["data"])
+        gauges = self._plant.gauges()
+        if netfn == _DCMI:
+            code, data = dcmi_answer(command, asked, gauges=gauges, faults=self._plant.faults)
+        elif netfn in (STORAGE, SENSOR):
+            code, data = sdr_answer(netfn, command, asked, gauges=gauges)
+        else:
             super().handle_raw_request(request, session)
             return
-        code, data = dcmi_answer(
-            request["command"],
-            bytes(request["data"]),
-            gauges=self._plant.gauges(),
-            faults=self._plant.faults,
-        )
         session.send_ipmi_response(data=data, code=code)
 
 

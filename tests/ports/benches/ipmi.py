@@ -26,9 +26,10 @@ class Plant:
         self.at_ns = 1_750_000_000_000_000_000
 
     def gauges(self) -> Any:
-        """As much of the display as a BMC shows by DCMI."""
-        shown = SimpleNamespace(electric_w=self.power_w)
-        return SimpleNamespace(server=SimpleNamespace(shown=shown), at_ns=self.at_ns)
+        """As much of the display as a BMC shows by IPMI."""
+        halves = (0.48 * self.power_w, 0.52 * self.power_w)
+        shown = SimpleNamespace(electric_w=self.power_w, input_w=halves)
+        return SimpleNamespace(server=SimpleNamespace(shown=shown, rated_w=500.0), at_ns=self.at_ns)
 
 
 class IpmiBench:

@@ -265,10 +265,11 @@ def test_the_command_line_names_a_file_and_no_password() -> None:
     told = config(
         url="ipmi://[2001:db8::9]:6230", user="me", password_file="/p", cipher=3
     )  # fmt: skip
-    assert tool.arguments(told) == (
+    assert tool.arguments(told, ("dcmi", "power", "reading")) == (
         "-v", "-I", "lanplus", "-H", "2001:db8::9", "-p", "6230",
         "-U", "me", "-f", "/p", "-L", "USER", "-C", "3",
     )  # fmt: skip
+    assert "-v" not in tool.arguments(told, ("sdr", "elist", "full"))
 
 
 # Recordings.

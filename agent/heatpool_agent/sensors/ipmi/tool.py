@@ -50,7 +50,7 @@ class IpmiTool:
         try:
             process = await asyncio.create_subprocess_exec(
                 self._config.ipmitool,
-                *arguments(self._config),
+                *arguments(self._config, command),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -83,15 +83,16 @@ class IpmiTool:
         )
 
 
-def arguments(config: Config) -> tuple[str, ...]:
+def arguments(config: Config, question: tuple[str, ...]) -> tuple[str, ...]:
     """Everything of the command line before the question; no secret is in it."""
     if not config.url:
         return ("-I", "open")
     host, port = config.address
     login = ("-U", config.user, "-f", config.password_file, "-L", config.privilege.upper())
     cipher = () if config.cipher is None else ("-C", str(config.cipher))
-    # -v: why a login failed is told to those only who ask.
-    return ("-v", "-I", "lanplus", "-H", host, "-p", str(port), *login, *cipher)
+    # Why a login failed is told to those only who ask; a list of sensors would change its form.
+    asks = ("-v",) if question[0] == "dcmi" else ()
+    return (*asks, "-I", "lanplus", "-H", host, "-p", str(port), *login, *cipher)
 
 
 def _has_password(path: Path) -> None:
