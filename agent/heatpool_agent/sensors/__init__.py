@@ -13,6 +13,8 @@ from heatpool_agent.ports import SensorModule
 GROUP = "heatpool.sensors"
 # A test holds this list against the entry points that pyproject.toml names.
 OWN = ("host", "rapl", "hwmon", "nvml", "ipmi", "redfish", "modbus", "mbus", "mqtt")
+# No device: plays what the driver of another kind was told, so nothing of a bench applies to it.
+PLAYED = "replay"
 # What a machine may have of itself: tried, in this order, where the settings name no sensor.
 _LOCAL_KINDS = ("rapl", "hwmon", "nvml", "host")
 
@@ -24,7 +26,7 @@ def driver(kind: str) -> SensorModule:
         ConfigError: no installed package has such a driver, or it cannot be imported.
     """
     try:
-        if kind in OWN:
+        if kind in OWN or kind == PLAYED:
             module: Any = import_module(f"{__name__}.{kind}")
         else:
             module = _of_others(kind)
@@ -37,7 +39,7 @@ def driver(kind: str) -> SensorModule:
 def _of_others(kind: str) -> Any:
     found = {point.name: point for point in _entry_points()}
     if kind not in found:
-        known = ", ".join(sorted({*OWN, *found}))
+        known = ", ".join(sorted({*OWN, PLAYED, *found}))
         raise ConfigError([f"sensor kind {kind!r} is unknown; known kinds: {known}"])
     return found[kind].load()
 
