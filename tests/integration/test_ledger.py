@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from heatpool.sample import Channel, Row, SiteId, SpoolKind
 from heatpool_agent.board import Board
 from heatpool_agent.commands.once import look
 from heatpool_agent.config import Config, load
-from heatpool_agent.core.ledger import Ledger
+from heatpool_agent.core.ledger import Ledger, Page
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.spooling import Spooling
@@ -95,9 +95,9 @@ class Site:
         await self.sense._write(self.spooling, self.clock.event_ns())
 
 
-def opened(folder: Path) -> SqliteSpool:
+def opened(folder: Path, kind: type[SqliteSpool] = SqliteSpool) -> SqliteSpool:
     clock = Clock()
-    return SqliteSpool(folder, clock=clock, rows_per_frame=6, max_bytes=10**9, keep_s=86_400)
+    return kind(folder, clock=clock, rows_per_frame=6, max_bytes=10**9, keep_s=86_400)
 
 
 @asynccontextmanager
@@ -192,6 +192,65 @@ async def test_a_disk_that_refuses_gets_the_ledger_later(tmp_path: Path) -> None
         await site.spooling.call(db.execute, "ALTER TABLE away RENAME TO ledger")
         await site.spooling.close_frame()
     assert await saved_j(tmp_path) >= 450.0
+
+
+async def test_pages_that_wait_for_the_disk_keep_every_gap(tmp_path: Path) -> None:
+    async with site_in(tmp_path) as site:
+        spool = site.spooling._spool
+        assert isinstance(spool, SqliteSpool)
+        db = spool._db[SpoolKind.TELEMETRY]
+        await site.read(100)
+        await site.spooling.call(db.execute, "ALTER TABLE ledger RENAME TO away")
+        for boot in "bcd":
+            site.boot = boot
+            await site.read(50)
+        await site.spooling.call(db.execute, "ALTER TABLE away RENAME TO ledger")
+        await site.read(60, span_s=10)
+        gaps = await site.spooling.call(spool.gaps, 10)
+    assert [gap.number for gap in gaps] == [1, 2, 3]
+
+
+async def test_a_row_is_one_commit_with_its_page(tmp_path: Path) -> None:
+    async with site_in(tmp_path) as site:
+        spool = site.spooling._spool
+        assert isinstance(spool, SqliteSpool)
+        db = spool._db[SpoolKind.TELEMETRY]
+        await site.read(0)
+        await site.read(30)
+        await site.spooling.call(db.execute, "ALTER TABLE ledger RENAME TO away")
+        row = Row(event_ns=S, cells={HEAT: 1.0})
+        await site.spooling.append(row, site.sense._ledger.page())
+        rows = await site.spooling.call(db.execute, "SELECT count(*) FROM open_rows")
+        assert await site.spooling.call(rows.fetchone) == (0,)
+        await site.spooling.call(db.execute, "ALTER TABLE away RENAME TO ledger")
+
+
+class Slow(SqliteSpool):
+    """A disk so slow that something happens while it saves."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def save(self, page: Page) -> None:
+        super().save(page)
+        self.meanwhile()
+
+
+async def test_a_page_that_comes_while_one_is_saved_is_saved_too(tmp_path: Path) -> None:
+    await asyncio.to_thread(migrate, tmp_path)
+    spool = await asyncio.to_thread(opened, tmp_path, Slow)
+    assert isinstance(spool, Slow)
+    site = Site(Spooling(spool, Board(site_id=SiteId("s1"))), Board(site_id=SiteId("s1")), Clock())
+    await site.read(0)
+    await site.read(10)
+    early = site.sense._ledger.page()
+    site.clock.second += 1
+    await site.read(40)
+    late = site.sense._ledger.page()
+    pages = [late]
+    spool.meanwhile = lambda: site.spooling.keep_page(pages.pop()) if pages else None
+    await site.spooling.save(early)
+    await site.spooling.close()
+    assert await saved_j(tmp_path) == 40.0
 
 
 async def test_a_row_that_no_disk_takes_does_not_take_the_ledger_with_it(tmp_path: Path) -> None:
