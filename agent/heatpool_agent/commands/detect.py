@@ -33,7 +33,7 @@ def command(*, hosts: tuple[str, ...], path: Path | None, as_json: bool) -> None
     logged in. Exit 4 if a HOST offers nothing.
     """
     try:
-        places = [split_host(host) for host in hosts]
+        places = list(dict.fromkeys(split_host(host) for host in hosts))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="HOST") from error
     own, theirs = asyncio.run(_look(load(path, os.environ), places))

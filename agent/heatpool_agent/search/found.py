@@ -1,9 +1,12 @@
 """One thing that was found, and the settings that would read it."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+_COLUMNS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +32,16 @@ def toml(found: Sequence[Found]) -> str:
 
 def _lines(one: Found) -> Iterator[str]:
     for said in one.seen:
-        yield f"# {one.place}: {said}"
+        yield from textwrap.wrap(
+            f"{one.place}: {said}", _COLUMNS, initial_indent="# ", subsequent_indent="#   "
+        )
     if not one.block:
         return
     mark = ""
     if one.missing:
         mark = "#"
-        yield f"# to use it, {one.missing} and take the marks away:"
+        told = f"to use it, {one.missing} and take the marks away:"
+        yield from textwrap.wrap(told, _COLUMNS, initial_indent="# ", subsequent_indent="#   ")
     yield f"{mark}[[sensor]]"
     for key, value in one.block.items():
         # JSON's numbers, texts and lists of texts are TOML's too.

@@ -62,5 +62,6 @@ def _nothing(place: str) -> Found:
 async def _asked(ask: Ask, host: str, port: int) -> Found | None:
     try:
         return await ask(host, port)
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+    # UnicodeError: a name that no name server could know.
+    except (OSError, TimeoutError, UnicodeError, asyncio.IncompleteReadError):
         return None

@@ -15,14 +15,17 @@ _ADAPTERS = ("ttyUSB*", "ttyACM*")
 
 
 async def own_sensors(config: Config, clock: Clock) -> list[Found]:
-    """One finding per local kind, also for those that are not here."""
+    """One finding per local kind that is here, and one line on those that are not."""
     seen = await look_at_all(Config(roots=config.roots), clock)
-    return [_found(look) for look in seen.looks]
+    absent = [look.kind for look in seen.looks if look.state == "absent"]
+    found = [_found(look) for look in seen.looks if look.state != "absent"]
+    if absent:
+        said = f"nothing here for {', '.join(absent)}"
+        found.append(Found(place=_HERE, kind="absent", seen=(said,)))
+    return found
 
 
 def _found(look: Look) -> Found:
-    if look.state == "absent":
-        return Found(place=_HERE, kind=look.kind, seen=(f"no {look.kind}: {look.detail}",))
     if look.state != "up":
         return Found(
             place=_HERE,

@@ -1,6 +1,7 @@
 """Which map fits a Modbus device, judged by whether its figures make sense."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ class Fit:
 
 async def modbus(host: str, port: int) -> Found | None:
     """The device at this port with the map that fits best; None if it speaks no Modbus."""
+    # What answers in another language is nothing to warn of here.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     url = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
     held = await line.hold(url, unit_id=UNIT_ID)
     try:

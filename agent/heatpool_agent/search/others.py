@@ -1,4 +1,4 @@
-"""Redfish by its open service root, IPMI by its ping, an MQTT broker by its greeting."""
+"""Redfish by its open root, IPMI by what it tells anybody, an MQTT broker by its greeting."""
 
 import asyncio
 import hashlib
@@ -8,14 +8,18 @@ import ssl
 from contextlib import suppress
 from typing import Any
 
+from heatpool_agent.config import is_loopback
 from heatpool_agent.search.found import Found, name_of
 
-_CONNECT_S, _ANSWER_S = 1.5, 4.0
+_CONNECT_S, _ANSWER_S = 1.5, 3.0
 _MOST_BYTES = 65_536
 _ROOT = "/redfish/v1/"
 # Presence ping and pong of RMCP (ASF 2.0, 3.2.4): ASF's number 4542, types 80 and 40.
 _PING = bytes.fromhex("0600ff06000011be80000000")
 _PONG_AT, _PONG = 8, 0x40
+# Get Channel Authentication Capabilities, which is answered without a session (IPMI 2.0, 22.13).
+_CAPABILITIES = bytes.fromhex("0600ff07 00 00000000 00000000 09 2018c8 81 00 38 8e 04 b5")
+_IPMI_CLASS_AT, _IPMI_CLASS = 3, 7
 # CONNECT of MQTT 3.1.1, clean session, 10 s; CONNACK has type 2 and the answer in its last byte.
 _CONNACK, _ACCEPTED = 0x20, 0
 _REFUSALS = {4: "user or password is asked for", 5: "a login is asked for"}
@@ -25,13 +29,13 @@ _DISCONNECT = b"\xe0\x00"
 async def redfish(host: str, port: int, *, is_tls: bool) -> Found | None:
     """A Redfish service, asked for its root alone; None if it is none."""
     root, fingerprint = await _service_root(host, port, is_tls=is_tls)
-    if not isinstance(root, dict) or "RedfishVersion" not in root:
+    if not isinstance(root, dict) or "ServiceRoot" not in str(root.get("@odata.type")):
         return None
     scheme, usual = ("https", 443) if is_tls else ("http", 80)
     name = f"[{host}]" if ":" in host else host
     url = f"{scheme}://{name}" + ("" if port == usual else f":{port}")
     block: dict[str, Any] = {"id": name_of("redfish", host, port), "kind": "redfish", "url": url}
-    told = [f"Redfish {root['RedfishVersion']}"]
+    told = [f"Redfish {root.get('RedfishVersion', 'of unknown version')}"]
     told += [str(root[key]) for key in ("Vendor", "Product") if root.get(key)]
     seen = [", ".join(told)]
     if fingerprint:
@@ -42,6 +46,7 @@ async def redfish(host: str, port: int, *, is_tls: bool) -> Found | None:
         kind="redfish",
         seen=(*seen, "most BMCs need a read-only user for more"),
         block=block,
+        missing="" if is_tls or is_loopback(url) else "switch HTTPS on there, write it in the url",
         options=('user = "heatpool"', 'password_file = "/etc/heatpool/bmc.password"'),
     )
 
@@ -99,25 +104,29 @@ class _Ear(asyncio.DatagramProtocol):
 
 
 async def ipmi(host: str, port: int) -> Found | None:
-    """A BMC that answers the ping; None if nobody does."""
+    """A BMC that answers without a login; None if nobody does."""
     loop = asyncio.get_running_loop()
     transport, ear = await loop.create_datagram_endpoint(_Ear, remote_addr=(host, port))
     answer = b""
     try:
         transport.sendto(_PING)
+        # Not every BMC knows the ping.
+        transport.sendto(_CAPABILITIES)
         with suppress(TimeoutError):
             async with asyncio.timeout(_CONNECT_S):
                 answer = await ear.heard
     finally:
         transport.close()
-    if len(answer) <= _PONG_AT or answer[_PONG_AT] != _PONG:
+    is_pong = len(answer) > _PONG_AT and answer[_PONG_AT] == _PONG
+    is_told = len(answer) > _IPMI_CLASS_AT and answer[_IPMI_CLASS_AT] == _IPMI_CLASS
+    if not is_pong and not is_told:
         return None
     name = f"[{host}]" if ":" in host else host
     url = f"ipmi://{name}" + ("" if port == 623 else f":{port}")
     return Found(
         place=f"{host}:{port}",
         kind="ipmi",
-        seen=("a BMC answers IPMI's ping",),
+        seen=("a BMC answers by IPMI",),
         block={
             "id": name_of("ipmi", host, port),
             "kind": "ipmi",
@@ -137,7 +146,7 @@ async def mqtt(host: str, port: int) -> Found | None:
         writer.write(_greeting())
         answer = b""
         with suppress(TimeoutError, asyncio.IncompleteReadError):
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_CONNECT_S):
                 answer = await reader.readexactly(4)
         if answer[:1] == bytes((_CONNACK,)) and answer[3] == _ACCEPTED:
             writer.write(_DISCONNECT)
