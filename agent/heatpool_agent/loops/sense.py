@@ -141,11 +141,16 @@ class Sense:
             missed = round((tick_ns - due_ns) / (self._period_s * _NS)) if due_ns else 0
             self._board.missed_ticks += min(max(0, missed), 3600)
             due_ns = tick_ns + round(self._period_s * _NS)
-            self._ledger.look(self._clock.event_ns(), self._clock.boot_ns())
-            self.tick(tick_ns, self._clock.boot_ns())
-            self._beat()
-            if self._spooling is not None:
-                await self._write(self._spooling, tick_ns)
+            await self.step(tick_ns)
+
+    async def step(self, tick_ns: int) -> None:
+        """One tick with what it leaves behind: the look, the sign of life, rows and ledger."""
+        boot_ns = self._clock.boot_ns()
+        self._ledger.look(self._clock.event_ns(), boot_ns)
+        self.tick(tick_ns, boot_ns)
+        self._beat()
+        if self._spooling is not None:
+            await self._write(self._spooling, tick_ns)
 
     def tick(self, event_ns: int, boot_ns: int) -> None:
         """One look at everything, posted to the board."""
