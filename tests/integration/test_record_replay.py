@@ -201,12 +201,16 @@ async def test_ctrl_c_ends_a_recording_well(tmp_path: Path) -> None:
         str(folder),
         stderr=asyncio.subprocess.PIPE,
     )
-    await asyncio.to_thread(_wait_for_passes, folder / "host.jsonl", 2)
+    await asyncio.to_thread(_wait_for_passes, folder / "host.jsonl", 3)
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert process.returncode == 0, err
     assert b"passes" in err
     assert (await asyncio.to_thread(load, folder)).manifest.ended_ns is not None
+    # This very machine, with the agent's own seconds, which are those of no other run.
+    runs = [await _program("replay", str(folder), "--json", seed=seed) for seed in "12"]
+    assert runs[0] == runs[1]
+    assert b"busy_frac" in runs[0][1]
 
 
 async def test_what_finds_no_room_is_counted_and_leaves_no_hole(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from ports.bench import Bench
+from ports.benches import mbus as mbus_bench
 
 from heatpool.errors import SensorBusy, SensorGone
 from heatpool_agent import sensors
@@ -22,6 +23,7 @@ from heatpool_agent.tapes.lines import Manifest
 from heatpool_agent.tapes.play import Player, PlayingTape, load
 from heatpool_agent.tapes.redaction import Redaction
 
+NUMBER = f"{mbus_bench.METER.number:08d}"
 BENCHES = Path(__file__).parent / "benches"
 KINDS = sorted(path.stem for path in BENCHES.glob("*.py") if path.stem != "__init__")
 ERRORS = (SensorBusy, SensorGone, TimeoutError)
@@ -159,3 +161,33 @@ async def test_a_recording_holds_no_password(bench: Bench, tmp_path: Path) -> No
     secret = await asyncio.to_thread(Path(told).read_bytes)
     for path in folder.iterdir():
         assert secret not in await asyncio.to_thread(path.read_bytes)
+
+
+class _BySecondary:
+    """The meter's bench, its meter named by the number on its plate."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.roots = bench.roots
+
+    @property
+    def settings(self) -> Any:
+        told = {key: value for key, value in self._bench.settings.items() if key != "address"}
+        return {**told, "secondary": NUMBER, "meter_id": NUMBER}
+
+
+async def test_a_meter_plays_without_its_number(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    folder = tmp_path / "recording"
+    async with mbus_bench.opened(tmp_path / "bench") as opened:
+        bench: Any = _BySecondary(opened)
+        async with _recorded(bench, folder, timeout_s=2.0) as rig:
+            await rig.passes("probe", "read")
+            await opened.pull()
+            await rig.passes("read")
+    written = b"".join([await asyncio.to_thread(path.read_bytes) for path in folder.iterdir()])
+    assert rig.fates[1]
+    assert NUMBER.encode() not in written
+    # As it travels: four bytes of decimal digits, the last two first.
+    assert bytes.fromhex(NUMBER)[::-1].hex().encode() not in written
+    assert await _played(folder, bench.roots) == rig.fates
