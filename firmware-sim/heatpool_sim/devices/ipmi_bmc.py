@@ -18,7 +18,7 @@ from pyghmi.ipmi.bmc import Bmc
 from pyghmi.ipmi.private.session import Session
 
 from heatpool.errors import HeatpoolError
-from heatpool_sim.devices.ipmi_sdr import SENSOR, STORAGE, sdr_answer
+from heatpool_sim.devices.ipmi_sdr import LIST, SENSOR, sdr_answer
 from heatpool_sim.plant.gauges import Gauges
 from heatpool_sim.ports import LOOPBACK, Address, Twin
 
@@ -192,7 +192,7 @@ class _Server(Bmc):  # type: ignore[misc]  # the library tells no types
         gauges = self._plant.gauges()
         if netfn == _DCMI:
             code, data = dcmi_answer(command, asked, gauges=gauges, faults=self._plant.faults)
-        elif netfn in (STORAGE, SENSOR):
+        elif netfn in (LIST, SENSOR):
             code, data = sdr_answer(netfn, command, asked, gauges=gauges)
         else:
             super().handle_raw_request(request, session)

@@ -8,7 +8,8 @@ from math import ceil
 
 from heatpool_sim.plant.gauges import Gauges
 
-STORAGE, SENSOR = 0x0A, 0x04
+# Network functions: the one that keeps the list, and the sensors themselves.
+LIST, SENSOR = 0x0A, 0x04
 _LIST_STATE, _RESERVE, _RECORD = 0x20, 0x22, 0x23
 _READING = 0x2D
 _INVALID_COMMAND, _ABSENT = 0xC1, 0xCB
@@ -24,13 +25,13 @@ _MOST_RAW = 255
 
 def sdr_answer(netfn: int, command: int, data: bytes, *, gauges: Gauges) -> tuple[int, bytes]:
     """Completion code, and what follows it, for one command about the list or a sensor."""
-    if (netfn, command) == (STORAGE, _LIST_STATE):
+    if (netfn, command) == (LIST, _LIST_STATE):
         # Version, records, no room left, never changed; may be read without a reservation.
         count = len(gauges.server.shown.input_w)
         return 0, struct.pack("<BHHIIB", _VERSION, count, 0, 0, 0, 0x02)
-    if (netfn, command) == (STORAGE, _RESERVE):
+    if (netfn, command) == (LIST, _RESERVE):
         return 0, b"\x01\x00"
-    if (netfn, command) == (STORAGE, _RECORD) and len(data) == 6:
+    if (netfn, command) == (LIST, _RECORD) and len(data) == 6:
         return _part(data, gauges)
     if (netfn, command) == (SENSOR, _READING) and data:
         return _reading(data[0] - _FIRST_NUMBER, gauges)
