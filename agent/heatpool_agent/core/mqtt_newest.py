@@ -185,5 +185,6 @@ class Newest:
             loop=moment.loop,
             raw=found.raw,
             exponent=(counter_exponent(point) or 0) if is_counter else 0,
+            sensor_side=point.sensor_side or "",
             modulus=10**point.digits if is_counter and point.digits is not None else None,
         )

@@ -31,6 +31,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     payload's own time. `text` allows a number in quotes or bare text, `decimal` says that its
     fraction stands behind a comma. `states` gives words their numbers, for kind "state". A counter
     shows `decimals` places of `unit` and starts again after `digits` digits, those included.
+    `sensor_side` is the pipe that a flow sensor sits in.
     """
 
     topic: str
@@ -51,6 +52,7 @@ class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     decimals: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
     digits: Annotated[int, msgspec.Meta(ge=1, le=18)] | None = None
     u: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    sensor_side: Literal["hot", "cold"] | None = None
 
 
 def quantity_of(point: Point) -> str:

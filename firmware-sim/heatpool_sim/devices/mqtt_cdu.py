@@ -25,6 +25,7 @@ BASE = "site/cdu"
 _SILENT = frozenset({"offline", "cdu_offline"})
 _OLD = timedelta(days=1)
 _RETRY_S = 0.05
+_LAST_LOOKS = 50
 _L_MIN_PER_M3_H = 1000.0 / 60.0
 _J_PER_KWH = 3.6e6
 _NS = 1_000_000_000
@@ -142,22 +143,40 @@ def telemetry(shown: Gauges, *, faults: frozenset[str] = frozenset()) -> Mapping
     }
 
 
+class _Broker(Broker):  # type: ignore[misc]  # the library leaves its types untold
+    """The library's broker, which leaves a connection open when its client was quicker to go."""
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        """One client, until it has left."""
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            writer.close()
+
+
 @asynccontextmanager
 async def _broker(port: int) -> AsyncIterator[Address]:
     """A broker in this process, open to everybody on loopback."""
-    listener = {"type": "tcp", "bind": f"{LOOPBACK}:{port}"}
+    door = {"type": "tcp", "bind": f"{LOOPBACK}:{port}"}
     settings = {
-        "listeners": {"default": listener},
+        "listeners": {"default": door},
         "plugins": {_PLUGIN: {"allow_anonymous": True}},
     }
-    broker = Broker(settings)
+    broker = _Broker(settings)
     try:
         await broker.start()
     except BrokerError as error:
         raise HeatpoolError(f"port {port} on {LOOPBACK} is taken; free it or give 0") from error
+    # The library tells the port and the connections of a listener nowhere else.
+    listener = broker._servers["default"]
     try:
-        # The library tells the port of a listener nowhere else.
-        socket = broker._servers["default"].instance.sockets[0]
-        yield Address(host=LOOPBACK, port=int(socket.getsockname()[1]))
+        yield Address(host=LOOPBACK, port=int(listener.instance.sockets[0].getsockname()[1]))
     finally:
+        # Those who hung up before are let go first; the library forgets them otherwise.
+        for _ in range(_LAST_LOOKS):
+            if not listener.conn_count:
+                break
+            await asyncio.sleep(0.01)
         await broker.shutdown()

@@ -43,10 +43,15 @@ class Publisher:
         """
         async with asyncio.timeout(ANSWER_MOST_S):
             own = cls(*await asyncio.open_connection(host, port))
-            own._writer.write(_connect(client_id, will))
-            kind, body = await own._packet()
-        if kind != _CONNACK or body[1:2] != b"\0":
-            await own.vanish()
+            is_in = False
+            try:
+                own._writer.write(_connect(client_id, will))
+                kind, body = await own._packet()
+                is_in = kind == _CONNACK and body[1:2] == b"\0"
+            finally:
+                if not is_in:
+                    await own.vanish()
+        if not is_in:
             raise HeatpoolError(f"the broker at {host}:{port} refused {client_id}: {body.hex()}")
         return own
 

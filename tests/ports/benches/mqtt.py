@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ports.bench import FAULTS
 from ports.machine_bench import Counter
 
 from heatpool_agent.ports import Roots
@@ -23,7 +24,7 @@ MAX_AGE_S = 0.5
 DOCUMENT, COUNT, STATE = f"{BASE}/telemetry", f"{BASE}/heat_kwh", f"{BASE}/state"
 _FIGURE: Mapping[str, Any] = {"topic": DOCUMENT}
 _PIPE: Mapping[str, Any] = {**_FIGURE, "quantity": "temperature", "unit": "degC"}
-_FLOW: Mapping[str, Any] = {"quantity": "volume_flow", "unit": "L/min"}
+_FLOW: Mapping[str, Any] = {"quantity": "volume_flow", "unit": "L/min", "sensor_side": "cold"}
 _HEAT: Mapping[str, Any] = {"quantity": "reported_heat", "unit": "kW", "text": True}
 POINTS: tuple[Mapping[str, Any], ...] = (
     {**_PIPE, "path": "loops[0].return_c", "pipe": "hot"},
@@ -65,7 +66,9 @@ class Mosquitto:
     def __init__(self, folder: Path, lines: tuple[str, ...] = ("allow_anonymous true",)) -> None:
         self.port = free_port()
         self._file = folder / f"mosquitto-{self.port}.conf"
-        text = "\n".join((f"listener {self.port} 127.0.0.1", "persistence false", *lines))
+        text = "\n".join(
+            (f"listener {self.port} 127.0.0.1", "persistence false", "user root", *lines)
+        )
         self._file.write_text(f"{text}\n")
         self._program = mosquitto()
         self._process: asyncio.subprocess.Process | None = None
@@ -153,7 +156,8 @@ class MqttBench:
             "heat_removed_wh",
         }
     )
-    faults = frozenset({"pull", "slow", "garble"})
+    faults = FAULTS
+    lacks: Mapping[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
         self.tape = Counter()

@@ -157,9 +157,9 @@ class MqttSensor:
         what = "connected, and no message came" if self._link.is_up else "no connection"
         return SensorGone(
             f"{self._config.url}: {what} in {self._config.timeout_s:g} s",
-            fix="check the topics of the points, and that the device publishes"
+            fix="check that the device publishes on the points' topics, and that we may read them"
             if self._link.is_up
-            else "check the broker, or raise timeout_s",
+            else "check that url names the broker, mqtts:// for its TLS port, or raise timeout_s",
         )
 
     def _note_reasons(self) -> None:

@@ -29,6 +29,28 @@ MqttError = aiomqtt.MqttError
 Take = Callable[[str, bytes, bool, bool], None]
 
 
+class _Socket(ssl.SSLSocket):
+    """Closed when the handshake fails, which the library leaves to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  # as inherited
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def trust(ca_file: str | None) -> ssl.SSLContext:
+    """What certificates are checked against: the authorities of a file, else the system's.
+
+    Raises:
+        OSError: the file cannot be read, or holds no certificate. It blocks: for a thread.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    context.sslsocket_class = _Socket
+    return context
+
+
 class Client(aiomqtt.Client):
     """One connection, used once; `take` gets topic, payload, retain and dup of each message."""
 
@@ -86,6 +108,12 @@ class Client(aiomqtt.Client):
         # Let go while the thread was still at it: nobody else will close this socket.
         if self._is_over:
             self._client.disconnect()
+
+    def _on_disconnect(self, *told: Any, **more: Any) -> None:
+        # The library asks how its waiting ended, and that may have been by our own time limit;
+        # the error would keep it from closing the socket.
+        if not self._connected.cancelled():
+            super()._on_disconnect(*told, **more)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         # The library's own message has no dup flag, and its queue no sense of what is newest.

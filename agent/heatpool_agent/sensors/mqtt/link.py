@@ -6,6 +6,7 @@ login that was refused is not tried again for a while, unless the password file 
 
 import asyncio
 import logging
+import re
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from heatpool.process.journal import facts
 from heatpool_agent.core.mqtt_newest import Message
 from heatpool_agent.core.mqtt_payload import MAX_PAYLOAD_BYTES
 from heatpool_agent.ports import Clock
-from heatpool_agent.sensors.mqtt.client import Client, MqttError, Refused
+from heatpool_agent.sensors.mqtt.client import Client, MqttError, Refused, trust
 from heatpool_agent.sensors.mqtt.settings import Broker, Config, broker, client_id
 
 logger = logging.getLogger(__name__)
 
 QOS = 1
+_ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
 # Brokers lock out or alarm on repeated wrong passwords.
 REFUSED_WAIT_NS = 600 * 1_000_000_000
 _LOGIN_CODES = (134, 135)  # bad user name or password, not authorized
@@ -100,13 +102,13 @@ class Link:
     async def close(self) -> None:
         """Hangs up; may be called twice."""
         client, self._client = self._client, None
-        self._came.clear()
         self.heard.clear()
         if client is not None:
             await client.let_go()
 
     def _take(self, topic: str, payload: bytes, is_retained: bool, is_dup: bool) -> None:  # noqa: FBT001  # as the library calls it
-        if topic not in self._config.topics:
+        # Some brokers send what they kept after what was said since, which is newer.
+        if topic not in self._config.topics or (is_retained and topic in self.heard):
             return
         self._heard_s = asyncio.get_running_loop().time()
         if not is_retained:
@@ -133,7 +135,8 @@ class Link:
         except Refused as error:
             raise self._no_entry(error, password) from error
         except MqttError as error:
-            raise SensorGone(f"{url}: {error}", fix=_fix(str(error))) from error
+            words = _ERRNO.sub("", str(error))
+            raise SensorGone(f"{url}: {words}", fix=_fix(words)) from error
         self._check_rights([str(code) for code in codes], [_is_denied(code) for code in codes])
 
     def _no_entry(self, error: Refused, password: str) -> SensorGone:
@@ -190,8 +193,8 @@ class Link:
     async def _trust(self) -> ssl.SSLContext:
         file = self._config.ca_file or None
         try:
-            return await asyncio.to_thread(ssl.create_default_context, cafile=file)
-        except (OSError, ssl.SSLError) as error:
+            return await asyncio.to_thread(trust, file)
+        except OSError as error:
             raise SensorGone(
                 f"{self._config.url}: ca_file {file}: {error.strerror or error}",
                 fix="name a readable PEM file of certificates",

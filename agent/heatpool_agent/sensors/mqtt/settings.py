@@ -73,6 +73,7 @@ def mistakes(config: Config) -> list[str]:
     return [
         *_of_url(config, parts),
         *_of_login(config, parts),
+        *_of_role(config),
         *_of_availability(config),
         *point_mistakes(config.point),
     ]
@@ -101,6 +102,11 @@ def _of_login(config: Config, parts: SplitResult) -> Iterator[str]:
             f"url: {config.url!r} would send the password in clear; use mqtts://, "
             "or say insecure = true"
         )
+
+
+def _of_role(config: Config) -> Iterator[str]:
+    if config.role == "billing":
+        yield 'role: "billing" is for a meter that is asked; what is published may be lost or old'
 
 
 def _of_availability(config: Config) -> Iterator[str]:

@@ -1,0 +1,226 @@
+"""The MQTT driver against mosquitto, and against peers that are no broker."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+from integration.mqtt_rig import (
+    CONNACK,
+    NOW_NS,
+    SUBACK,
+    Clock,
+    S,
+    cancelled_s,
+    peer,
+    sensor,
+    subscribed,
+    values,
+)
+from ports.benches.mqtt import Mosquitto
+
+from heatpool.errors import SensorGone
+
+Say = Callable[..., Any]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    async with Mosquitto(tmp_path).running() as running:
+        yield running
+
+
+@pytest.fixture
+async def say(broker: Mosquitto) -> AsyncIterator[Say]:
+    """Publishes with QoS 1, and knows that the broker has it when this returns."""
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+
+        async def publish(topic: str, payload: str, *, retain: bool = False) -> None:
+            await client.publish(topic, payload, qos=1, retain=retain)
+
+        yield publish
+
+
+async def test_a_published_number_is_read_with_the_time_of_its_coming(
+    broker: Mosquitto, say: Say, clock: Clock
+) -> None:
+    async with sensor(broker.port, clock, loop="rack") as bound:
+        probe = await subscribed(bound)
+        await say("t", "42.5")
+        assert await probe == ["mqtt/t"]
+        clock.ns += 30 * S
+        (reading,) = await bound.read()
+    assert (reading.quantity, reading.value, reading.loop) == ("power_w", 42.5, "rack")
+    assert (reading.event_ns, reading.boot_ns) == (NOW_NS, 1000 * S)
+
+
+async def test_only_the_newest_of_many_is_kept_and_the_others_are_counted(
+    broker: Mosquitto, say: Say, clock: Clock
+) -> None:
+    async with sensor(broker.port, clock) as bound:
+        probe = await subscribed(bound)
+        await say("t", "1")
+        await probe
+        for value in range(500):
+            await say("t", str(value))
+        await asyncio.sleep(0.1)
+        assert values(await bound.read()) == {"power_w": 499.0}
+        assert bound._link.overwritten_count == 499
+
+
+async def test_yesterday_s_retained_message_is_no_reading_and_today_s_is(
+    broker: Mosquitto, say: Say, clock: Clock
+) -> None:
+    point = {"topic": "t", "path": "v", "time": "at", "quantity": "power", "unit": "W"}
+    old, fresh = ({"v": 5, "at": (NOW_NS // S) - age_s} for age_s in (86_400, 10))
+    await say("t", json.dumps(old), retain=True)
+    async with sensor(broker.port, clock, point=[point], timeout_s=0.3) as bound:
+        with pytest.raises(SensorGone, match="86400 s old"):
+            await bound.read()
+    await say("t", json.dumps(fresh), retain=True)
+    async with sensor(broker.port, clock, point=[point], timeout_s=0.3) as bound:
+        (reading,) = await bound.read()
+    assert reading.event_ns == NOW_NS - 10 * S
+
+
+async def test_nothing_but_retained_messages_without_a_time_is_told(
+    broker: Mosquitto, say: Say, clock: Clock
+) -> None:
+    await say("t", "5", retain=True)
+    async with sensor(broker.port, clock, timeout_s=0.3) as bound:
+        with pytest.raises(SensorGone, match="no message that is news") as caught:
+            await bound.probe()
+    assert "mosquitto_sub" in caught.value.fix
+
+
+async def test_silence_is_gone_after_the_age_of_the_last_message(
+    broker: Mosquitto, say: Say, clock: Clock
+) -> None:
+    async with sensor(broker.port, clock, timeout_s=0.5) as bound:
+        probe = await subscribed(bound)
+        await say("t", "5")
+        await probe
+        clock.ns += 61 * S
+        with pytest.raises(SensorGone, match=r"no message came in 0\.5 s") as caught:
+            await bound.read()
+        assert "publishes" in caught.value.fix
+
+
+async def test_a_payload_without_a_number_is_named_once_while_it_lasts(
+    broker: Mosquitto, say: Say, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sensor(broker.port, clock) as bound:
+        probe = await subscribed(bound)
+        await say("t", "5")
+        await probe
+        for _ in range(3):
+            await say("t", "n/a")
+            await asyncio.sleep(0.05)
+            with pytest.raises(SensorGone, match=r'mqtt/t: "n/a" is no number'):
+                await bound.read()
+        await say("t", "6")
+        await asyncio.sleep(0.05)
+        assert values(await bound.read()) == {"power_w": 6.0}
+    assert [r.message for r in caplog.records if r.levelno == logging.WARNING] == ["mqtt.refused"]
+
+
+async def test_a_broker_that_died_is_told_and_found_again(
+    broker: Mosquitto, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sensor(broker.port, clock) as bound, aiomqtt.Client("127.0.0.1", broker.port) as one:
+        probe = await subscribed(bound)
+        await one.publish("t", "5", qos=1)
+        await probe
+        await broker.kill()
+        with pytest.raises(SensorGone, match="refused") as caught:
+            await bound.read()
+        assert caught.value.fix
+        await broker.start()
+        probe = await subscribed(bound)
+        async with aiomqtt.Client("127.0.0.1", broker.port) as two:
+            await two.publish("t", "6", qos=1)
+            assert await probe == ["mqtt/t"]
+        assert values(await bound.read()) == {"power_w": 6.0}
+    assert [
+        r for r in caplog.records if r.levelno >= logging.WARNING and "heatpool" in r.name
+    ] == []
+
+
+async def test_a_read_is_cancelled_at_once_and_harms_no_later_one(
+    broker: Mosquitto, say: Say, clock: Clock
+) -> None:
+    async with sensor(broker.port, clock) as bound:
+        probe = await subscribed(bound)
+        begun_s = asyncio.get_running_loop().time()
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        assert asyncio.get_running_loop().time() - begun_s < 0.5
+        probe = await subscribed(bound)
+        await say("t", "5")
+        assert await probe == ["mqtt/t"]
+
+
+async def test_a_frozen_broker_holds_nobody(broker: Mosquitto, clock: Clock) -> None:
+    broker.freeze()
+    async with sensor(broker.port, clock, timeout_s=0.3) as bound:
+        with pytest.raises(SensorGone, match=r"no connection in 0\.3 s"):
+            await bound.read()
+        assert await cancelled_s(bound) < 0.5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x20\x02\x00",
+        b"\x20\x02\x00\x00\x30\x03\x00\x01\xff",
+        b"\x20\x02\x00\x00\x30\x04\x00\x09t1",
+        b"\xff" * 64,
+        bytes(64),
+    ],
+)
+async def test_a_peer_that_is_no_broker_is_gone_with_a_cure(clock: Clock, answer: bytes) -> None:
+    async with peer(answer) as port, sensor(port, clock, timeout_s=0.3) as bound:
+        with pytest.raises(SensorGone) as caught:
+            await bound.read()
+        assert caught.value.fix
+
+
+async def test_a_refused_subscription_is_named(clock: Clock) -> None:
+    async with peer(CONNACK, b"\x90\x03\x00\x01\x80") as port, sensor(port, clock) as bound:
+        with pytest.raises(SensorGone, match="may not subscribe to t") as caught:
+            await bound.read()
+    assert "access list" in caught.value.fix
+
+
+async def test_what_a_broker_kept_does_not_replace_what_was_said_since(clock: Clock) -> None:
+    live, kept = b"\x30\x04\x00\x01t7", b"\x31\x04\x00\x01t5"
+    async with peer(CONNACK, SUBACK + live + kept) as port, sensor(port, clock) as bound:
+        assert await bound.probe() == ["mqtt/t"]
+        await asyncio.sleep(0.05)
+        assert values(await bound.read()) == {"power_w": 7.0}
+
+
+@pytest.mark.parametrize(("kind", "later_s"), [(b"\x3a", 0), (b"\x32", 30)])
+async def test_only_the_dup_flag_tells_a_duplicate_from_the_same_value_again(
+    clock: Clock, kind: bytes, later_s: int
+) -> None:
+    body, more = b"\x06\x00\x01t\x00\x097", asyncio.Event()
+    answers = CONNACK, SUBACK + b"\x32" + body, kind + body
+    async with peer(*answers, more=more) as port, sensor(port, clock) as bound:
+        await bound.probe()
+        clock.ns += 30 * S
+        more.set()
+        await asyncio.sleep(0.1)
+        (reading,) = await bound.read()
+    assert reading.boot_ns == (1000 + later_s) * S
