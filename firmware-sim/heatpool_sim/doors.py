@@ -177,6 +177,8 @@ def _ipmi_bmc(port: int) -> Device:
 def _mqtt_cdu(port: int) -> Device:
     from heatpool_sim.devices.mqtt_cdu import MqttCdu  # noqa: PLC0415  # amqtt, for one only
 
+    for neighbour in ("amqtt", "transitions"):  # each connection and state is news to them
+        logging.getLogger(neighbour).setLevel(logging.ERROR)
     return MqttCdu(port=port)
 
 
