@@ -139,9 +139,8 @@ def test_a_later_file_replaces_a_list_with_its_origins(path: Path) -> None:
 
 async def test_config_show_prints_values_with_their_origins(path: Path) -> None:
     folder = path.parent
-    done = await ran(
-        "config", "show", "--config", str(path), folder=folder, HEATPOOL__SITE__ID="s9"
-    )
+    show = ("config", "show", "--config", str(path))
+    done = await ran(*show, folder=folder, HEATPOOL__SITE__ID="s9")
     lines = {line.split(" = ")[0]: line for line in done.out.splitlines()}
     assert lines["site.id"].split() == ["site.id", "=", '"s9"', "#", "HEATPOOL__SITE__ID"]
     assert lines["sampling.period_s"].endswith(f"# {path}")
