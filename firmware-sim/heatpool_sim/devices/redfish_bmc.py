@@ -3,79 +3,36 @@
 The server stands for all computers of its site; inlet and outlet are those of its air.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from heatpool_sim.devices import redfish_words as words
-from heatpool_sim.devices.redfish_service import RedfishService
+from heatpool_sim.devices.redfish_device import PlantTree, RedfishDevice
 from heatpool_sim.devices.redfish_template import Template
-from heatpool_sim.devices.redfish_tree import Resource
 from heatpool_sim.plant.gauges import Gauges
 from heatpool_sim.plant.server_gauges import ServerGauges
-from heatpool_sim.ports import Address, Twin
+from heatpool_sim.ports import Twin
 
 MODEL = "Simulated server"
 
 
-class RedfishBmc:
+class RedfishBmc(RedfishDevice):
     """One controller behind its own port; without a user everybody may read."""
 
-    def __init__(
-        self, *, port: int = 0, user: str = "", password: str = "", site_id: str = "site"
-    ) -> None:
-        self._port = port
-        self._user = user
-        self._password = password
-        self._site_id = site_id
-
-    @asynccontextmanager
-    async def serve(self, plant: Twin) -> AsyncIterator[Address]:
-        """Answers at the address for as long as the context is open.
-
-        Raises:
-            HeatpoolError: the port is taken.
-        """
-        service = RedfishService(
-            BmcTree(plant, site_id=self._site_id, user=self._user),
-            port=self._port,
-            user=self._user,
-            password=self._password,
-            faults=lambda: plant.faults,
-        )
-        async with service.serve() as address:
-            yield address
+    def tree(self, plant: Twin, *, site_id: str, user: str) -> PlantTree:
+        """Its resources."""
+        return BmcTree(plant, site_id=site_id, user=user)
 
 
-class BmcTree:
+class BmcTree(PlantTree):
     """The server's resources as its plant is now."""
 
     def __init__(self, plant: Twin, *, site_id: str = "site", user: str = "") -> None:
-        self._plant = plant
-        self._template = Template("service", "bmc", sensors="bmc_sensors", context="Chassis")
-        self._identity = words.identity("bmc", site_id=site_id, user=user)
-
-    @property
-    def paths(self) -> list[str]:
-        """Where the resources are."""
-        return self._template.paths
-
-    @property
-    def figure_names(self) -> frozenset[str]:
-        """Every figure that a resource has a gap for."""
-        return self._template.figure_names
+        template = Template("service", "bmc", sensors="bmc_sensors", context="Chassis")
+        super().__init__(plant, template, words.identity("bmc", site_id=site_id, user=user))
 
     def figures(self) -> dict[str, Any]:
         """All figures as they are now."""
         return self._identity | figures(self._plant.gauges())
-
-    def get(self, path: str) -> Resource | None:
-        """The resource as it is now; None where there is none."""
-        return self._template.filled(path, self.figures()) if self._template.has(path) else None
-
-    def patch(self, path: str, change: Resource) -> Resource | None:
-        """None: nothing of this server can be set from outside."""
-        return None
 
 
 def figures(gauges: Gauges) -> dict[str, Any]:
