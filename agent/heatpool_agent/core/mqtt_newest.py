@@ -126,15 +126,20 @@ class Newest:
             told: Any = document(message.payload)
         except Refusal as error:
             told = error
+        came = replace(
+            stamp,
+            event_ns=stamp.event_ns - message.age_ns,
+            boot_ns=stamp.boot_ns - message.age_ns,
+        )
         for point in points:
-            self._take_point(point, told, message, stamp)
+            self._take_point(point, told, message, came)
 
-    def _take_point(self, point: Point, told: Any, message: Message, stamp: Stamp) -> None:
+    def _take_point(self, point: Point, told: Any, message: Message, came: Stamp) -> None:
         channel = channel_of(point)
         try:
             if isinstance(told, Refusal):
                 raise told
-            moment = self._moment(point, told, message, stamp)
+            moment = self._moment(point, told, message, came)
             if moment is None:
                 self.ignored_count += 1
                 return
@@ -148,13 +153,8 @@ class Newest:
             self._held.pop(channel, None)
             self._reasons[channel] = str(error)
 
-    def _moment(self, point: Point, told: Any, message: Message, stamp: Stamp) -> Stamp | None:
+    def _moment(self, point: Point, told: Any, message: Message, came: Stamp) -> Stamp | None:
         """When the value was measured; None if the message is no news."""
-        came = replace(
-            stamp,
-            event_ns=stamp.event_ns - message.age_ns,
-            boot_ns=stamp.boot_ns - message.age_ns,
-        )
         own_ns = told_ns(told, point)
         age_ns = None if own_ns is None else came.event_ns - own_ns
         if own_ns is None or age_ns is None or age_ns < -MOST_AHEAD_NS:

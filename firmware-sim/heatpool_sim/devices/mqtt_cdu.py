@@ -27,7 +27,7 @@ _OLD = timedelta(days=1)
 _RETRY_S = 0.05
 _LAST_LOOKS = 50
 _L_MIN_PER_M3_H = 1000.0 / 60.0
-_J_PER_KWH = 3.6e6
+_J_PER_WH, _WH_SHOWN = 3600.0, 1000.0  # the display counts thousands of Wh
 _NS = 1_000_000_000
 _PLUGIN = "amqtt.plugins.authentication.AnonymousAuthPlugin"
 
@@ -112,7 +112,7 @@ class MqttCdu:
         self._last_ns = shown.at_ns
         if "mqtt_text" in faults:
             return b"n/a"
-        return f"{max(self._heat_j, 0.0) / _J_PER_KWH:.2f}".replace(".", ",").encode()
+        return f"{max(self._heat_j, 0.0) / _J_PER_WH / _WH_SHOWN:.2f}".replace(".", ",").encode()
 
 
 def telemetry(shown: Gauges, *, faults: frozenset[str] = frozenset()) -> Mapping[str, Any]:

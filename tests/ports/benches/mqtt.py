@@ -24,12 +24,12 @@ MAX_AGE_S = 0.5
 DOCUMENT, COUNT, STATE = f"{BASE}/telemetry", f"{BASE}/heat_kwh", f"{BASE}/state"
 _FIGURE: Mapping[str, Any] = {"topic": DOCUMENT}
 _PIPE: Mapping[str, Any] = {**_FIGURE, "quantity": "temperature", "unit": "degC"}
-_FLOW: Mapping[str, Any] = {"quantity": "volume_flow", "unit": "L/min", "sensor_side": "cold"}
+_STREAM: Mapping[str, Any] = {"quantity": "volume_flow", "unit": "L/min", "sensor_side": "cold"}
 _HEAT: Mapping[str, Any] = {"quantity": "reported_heat", "unit": "kW", "text": True}
 POINTS: tuple[Mapping[str, Any], ...] = (
     {**_PIPE, "path": "loops[0].return_c", "pipe": "hot"},
     {**_PIPE, "path": "loops[0].supply_c", "pipe": "cold"},
-    {**_FIGURE, "path": "loops[0].flow_l_min", **_FLOW},
+    {**_FIGURE, "path": "loops[0].flow_l_min", **_STREAM},
     {**_FIGURE, "path": "unit.pump_percent", "quantity": "pump", "unit": "%"},
     {**_FIGURE, "path": "unit.heat_kw", **_HEAT},
     {**_FIGURE, "path": "unit.leak", "quantity": "leak", "kind": "state"},
