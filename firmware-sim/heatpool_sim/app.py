@@ -9,15 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from heatpool.errors import ConfigError
-from heatpool_sim import doors, loops
+from heatpool_sim import loops, premises
 from heatpool_sim.demo import one_site, settings, story
 from heatpool_sim.demo.story import Cast
 from heatpool_sim.demo.summary import Findings
 from heatpool_sim.devices import memory
 from heatpool_sim.devices.memory import SavedFleet
-from heatpool_sim.doors import SiteDoor as SiteDoor
 from heatpool_sim.plant.meter import MODULUS, Meter
 from heatpool_sim.ports import LOOPBACK
+from heatpool_sim.premises import SiteDoor as SiteDoor
 from heatpool_sim.programs import page
 from heatpool_sim.programs.child import Child, Order
 from heatpool_sim.programs.page import Pages
@@ -67,7 +67,7 @@ class Fleet:
     def saved(self, *, is_final: bool) -> SavedFleet:
         """What a restart needs to go on from here; before the end, the meters still count."""
         ahead_s = 0.0 if is_final else 2 * _SAVE_S
-        sites = {site_id: doors.saved(door, ahead_s) for site_id, door in self.doors.items()}
+        sites = {site_id: premises.saved(door, ahead_s) for site_id, door in self.doors.items()}
         return SavedFleet(fleet=self.scenario.name, sites=sites)
 
 
@@ -94,7 +94,7 @@ async def serve(scenario: Scenario, *, state_file: Path | None = None) -> AsyncI
         served = {}
         for spec in scenario.sites:
             before = saved.sites.get(spec.site_id)
-            served[spec.site_id] = await doors.opened(stack, spec, before, folder=folder)
+            served[spec.site_id] = await premises.opened(stack, spec, before, folder=folder)
         fleet = Fleet(scenario, served)
         if state_file is not None:
             stack.push_async_callback(_save, fleet, state_file, is_final=True)
@@ -151,12 +151,12 @@ def write_agent(fleet: Fleet, site_id: str, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     password_file = file.with_suffix(".password")
     password_file.touch(mode=0o600)
-    password_file.write_text(doors.PASSWORD, encoding="utf-8")
+    password_file.write_text(premises.PASSWORD, encoding="utf-8")
     told = one_site.Told(
         spec=door.spec,
         urls=door.urls,
         roots=_roots(door),
-        user=doors.USER,
+        user=premises.USER,
         password_file=password_file,
     )
     state_dir = file.with_suffix(".state")

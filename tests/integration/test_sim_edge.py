@@ -17,8 +17,8 @@ from heatpool_sim import app, scenario
 from heatpool_sim.commands import run
 from heatpool_sim.demo.one_site import LOOP
 from heatpool_sim.devices.memory import SavedSite
-from heatpool_sim.doors import PASSWORD, USER, Behind
 from heatpool_sim.plant import faults
+from heatpool_sim.premises import PASSWORD, USER, Behind
 from heatpool_sim.scenario import Scenario
 
 SITE = "edge"
