@@ -16,6 +16,7 @@ def table(document: Mapping[str, Any]) -> str:
         _rows(("host", "W", "± 95 %", "class", "as"), _hosts(document)),
         _rows(("these disagree", "by", ""), _quarrels(document)),
         _rows(("sensor", "state", "what is wrong", "what mends it"), _sensors(document)),
+        _rows(("not simply believed", "value", "unit", "", "channel"), _doubts(document)),
         _rows(("reading", "value", "unit", "node", "", "channel"), _readings(document)),
     ]
     return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if len(lines) > 1 or
@@ -64,6 +65,22 @@ def _sensors(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         yield view["id"], view["state"], view["detail"], view["fix"]
 
 
+def _doubts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    """What a person should look at; what another reading says better is in order."""
+    for reading in document["readings"]:
+        if reading["quality"] in ("refused", "doubted"):
+            yield (
+                f"{reading['sensor']} {reading['quantity']} {reading.get('label', '')}".rstrip(),
+                *_value(reading),
+                _fate(reading),
+                reading["channel"],
+            )
+
+
+def _value(reading: Mapping[str, Any]) -> tuple[str, str]:
+    return f"{reading['value']:.6g}", reading["unit"].replace("1", "")
+
+
 def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     """By sensor, those of one loop or host together."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -76,8 +93,7 @@ def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         for reading in readings:
             yield (
                 f"  {reading['quantity']} {reading.get('label', '')}".rstrip(),
-                f"{reading['value']:.6g}",
-                reading["unit"].replace("1", ""),
+                *_value(reading),
                 reading["node"],
                 _fate(reading),
                 reading["channel"],
