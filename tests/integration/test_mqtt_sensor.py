@@ -204,11 +204,15 @@ async def test_a_refused_subscription_is_named(clock: Clock) -> None:
 
 
 async def test_what_a_broker_kept_does_not_replace_what_was_said_since(clock: Clock) -> None:
-    live, kept = b"\x30\x04\x00\x01t7", b"\x31\x04\x00\x01t5"
-    async with peer(CONNACK, SUBACK + live + kept) as port, sensor(port, clock) as bound:
-        assert await bound.probe() == ["mqtt/t"]
-        await asyncio.sleep(0.05)
-        assert values(await bound.read()) == {"power_w": 7.0}
+    said = b"\x30\x04\x00\x01t7" + b"\x31\x04\x00\x01t5" + b"\x30\x04\x00\x01u8"
+    points = [
+        {"topic": "t", "quantity": "power", "unit": "W"},
+        {"topic": "u", "quantity": "other", "unit": "W"},
+    ]
+    both = b"\x90\x04\x00\x01\x01\x01"
+    async with peer(CONNACK, both + said) as port, sensor(port, clock, point=points) as bound:
+        assert await bound.probe() == ["mqtt/t", "mqtt/u"]
+        assert values(await bound.read()) == {"power_w": 7.0, "other_w": 8.0}
 
 
 @pytest.mark.parametrize(("kind", "later_s"), [(b"\x3a", 0), (b"\x32", 30)])
