@@ -102,7 +102,7 @@ def endpoint(look: Look, *, is_named: bool, is_agent: bool) -> Verdict:
         return warn(
             name,
             look.detail,
-            why="the device asked for patience, so this time it was not read",
+            why="the device needs longer than this look, or asked for patience",
             fix="run doctor again in a minute; if it stays, give the sensor a longer period_s",
         )
     if look.state == "gone":

@@ -69,7 +69,7 @@ def modes(files: Sequence[FileSeen], *, user: str) -> Verdict:
             f"{foreign[0].path} belongs to another user",
             why="the agent cannot keep rows there",
             fix=f"chown -R {user} {folder} (as root), or run this as the service's user: "
-            "sudo -u heatpool heatpool-agent doctor",
+            "runuser -u heatpool -- heatpool-agent doctor",
         )
     open_ones = [one for one in files if one.mode & _FOR_OTHERS]
     if open_ones:
