@@ -23,6 +23,8 @@ MAX_HOLE = 8
 # How manuals count: from 0 as on the wire, from 1, or 30001 and 40001 ("modicon").
 MODICON = {4: 30001, 3: 40001}
 METER_NUMBER = "meter_number"
+# A factor or a distance beyond is a slip of the pen, as infinity is: no unit differs by so much.
+MOST = 1e30
 
 Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
 Stem = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -217,6 +219,10 @@ def _flaws(point: Point, device: DeviceMap) -> Iterator[str]:
         yield f"an absent mark does not fit {point.type}; write it unsigned"
     if point.scale == 0:
         yield "scale is 0: every value would be the offset"
+    for key, told in (("scale", point.scale), ("offset", point.offset), ("u", point.u or 0.0)):
+        if not abs(told) <= MOST:
+            yield f"{key} is {told:g}, beyond every measurement"
+            return
     if point.kind is ReadingKind.COUNTER and counter_exponent(point) is None:
         yield "a counter is an integer with a scale that is a power of ten, and no offset"
     if point.circuit and point.loop:

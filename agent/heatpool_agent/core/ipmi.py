@@ -37,8 +37,8 @@ _NOT_ALLOWED = 0xD4
 
 _NO_DCMI_FIX = "read this BMC by kind redfish, or set sdr = true for its own sensors"
 _INACTIVE_FIX = "switch power measurement on in the BMC's own pages; some stop it with the server"
-_LINE = re.compile(r"^\s*(?P<key>[A-Za-z ]+?)\s*:\s+(?P<value>\S.*?)\s*$", re.MULTILINE)
-_WATTS = re.compile(r"(\d+) Watts")
+# No machine draws a gigawatt: more digits are no figure, and Python refuses to read thousands.
+_WATTS = re.compile(r"(\d{1,9}) Watts", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +105,11 @@ def power_in_text(text: bytes) -> Power:
     Raises:
         WireError: a text without watts or without a state.
     """
-    told = {
-        found["key"].lower(): found["value"]
-        for found in _LINE.finditer(text.decode("utf-8", "replace"))
-    }
+    parts = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+    told = {key.strip().lower(): value.strip() for key, _, value in parts}
     watts = _WATTS.fullmatch(told.get("instantaneous power reading", ""))
     state = told.get("power reading state is")
-    if watts is None or state is None:
+    if watts is None or not state:
         raise WireError("ipmi: ipmitool printed no power reading")
     return Power(power_w=int(watts[1]), is_active=state.lower() == "activated")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from heatpool_agent.core.reading import Node
 
 # "110 Watts, Presence detected": a figure with states behind it is one.
-_WATTS = re.compile(r"(-?\d+(?:\.\d+)?) Watts(?:,.*)?")
+# More digits are no figure, and hundreds of them would be infinite.
+_WATTS = re.compile(r"(-?\d{1,9}(?:\.\d{1,9})?) Watts(?:,.*)?", re.ASCII)
 _NO_READING = "ns"
 
 

@@ -18,6 +18,8 @@ from heatpool_agent.core.reading import Node, ReadingKind
 
 # MQTT 3.1.1, 1.5.3 and 4.7: the length has two bytes, and two characters are wildcards.
 MAX_TOPIC_BYTES = 0xFFFF
+# An uncertainty beyond is a slip of the pen.
+MOST = 1e30
 _STEP = re.compile(r"(?:^|\.)([^.\[\]]+)|\[([0-9]{1,4})\]")
 
 Path = tuple[str | int, ...]
@@ -131,6 +133,8 @@ def _flaws(point: Point) -> Iterator[str]:
         yield f"a pipe's temperature is in degC, not {point.unit!r}"
     if point.scale == 0 or not isfinite(point.scale) or not isfinite(point.offset):
         yield "scale and offset are numbers, and a scale of 0 would leave the offset alone"
+    if point.u is not None and not point.u <= MOST:
+        yield f"u is {point.u:g}, beyond every measurement"
     if point.decimal == "," and not point.text:
         yield 'decimal "," is for numbers as text; set text = true'
     yield from _kind_flaws(point)
@@ -140,6 +144,8 @@ def _kind_flaws(point: Point) -> Iterator[str]:
     is_counter = point.kind is ReadingKind.COUNTER
     if point.states and point.kind is not ReadingKind.STATE:
         yield 'states are numbers of words; the kind is not "state"'
+    if not all(isfinite(number) for number in point.states.values()):
+        yield "states are numbers: neither inf nor nan can be counted or compared"
     if (point.decimals or point.digits is not None) and not is_counter:
         yield 'digits and decimals tell how a counter counts; the kind is not "counter"'
     if is_counter and counter_exponent(point) is None:

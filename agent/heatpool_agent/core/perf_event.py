@@ -65,7 +65,8 @@ def cpus(mask: str | None) -> tuple[int, ...]:
         last = last or first
         if not (_is_number(first) and _is_number(last)) or int(last) - int(first) >= _MOST_CPUS:
             return ()
-        found += range(int(first), int(last) + 1)
+        if len(found) < _MOST_CPUS:
+            found += range(int(first), int(last) + 1)
     return tuple(found[:_MOST_CPUS])
 
 

@@ -30,8 +30,8 @@ class _Found:
     """The texts below each card, by path."""
 
     path: list[str] = field(default_factory=list)
-    texts: dict[str, dict[tuple[str, ...], str]] = field(default_factory=dict)
-    card: dict[tuple[str, ...], str] | None = None
+    texts: dict[str, dict[tuple[str, ...], list[str]]] = field(default_factory=dict)
+    card: dict[tuple[str, ...], list[str]] | None = None
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self.path.append(tag)
@@ -51,7 +51,8 @@ class _Found:
     def text(self, text: str) -> None:
         if self.card is not None:
             place = tuple(self.path[len(_GPU) :])
-            self.card[place] = self.card.get(place, "") + text
+            # The parser hands a text over line by line: joined once, since each join copies it all.
+            self.card.setdefault(place, []).append(text)
 
     def refuse(self, *_: object) -> None:
         raise WireError("nvidia-smi: its text declares entities")
@@ -77,7 +78,11 @@ def cards(text: bytes) -> dict[str, Card]:
     except expat.ExpatError as error:
         offset = max(parser.ErrorByteIndex, 0)
         raise WireError(f"nvidia-smi: {expat.ErrorString(error.code)}", offset=offset) from error
-    return {address: _card(told) for address, told in found.texts.items() if address}
+    return {address: _card(_joined(told)) for address, told in found.texts.items() if address}
+
+
+def _joined(told: Mapping[tuple[str, ...], list[str]]) -> dict[tuple[str, ...], str]:
+    return {place: "".join(parts) for place, parts in told.items()}
 
 
 def without_identity(text: bytes) -> bytes:

@@ -31,9 +31,11 @@ _ROOT = "/redfish/"
 
 
 def text(body: Document, name: str) -> str:
-    """The property if it is text, else nothing."""
+    """The property if it is text, else nothing; half a surrogate pair becomes a question mark."""
     value = body.get(name)
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode(errors="replace").decode()
 
 
 def table(body: Document, name: str) -> Document:
