@@ -19,8 +19,9 @@ from heatpool_agent.ports import Roots
 ENV_PREFIX = "HEATPOOL"
 # Beside the code, as wheels install it; importlib.resources would cost 2 MB.
 _DATA = Path(__file__).parent / "data"
-# A tick a minute is the least that a loop can be watched with.
-PERIOD_MOST_S = 60.0
+# A tick a minute is the least that a loop can be watched with; below a millisecond no machine
+# keeps the grid, and its clock counts whole ns.
+PERIOD_LEAST_S, PERIOD_MOST_S = 0.001, 60.0
 # Coolant below is no heat for anybody; above, an open loop boils.
 HOT_LIMITS_C = (20.0, 95.0)
 _SCHEMES = ("http", "grpc", "")
@@ -152,6 +153,8 @@ def _off_the_grid(config: Config) -> Iterator[str]:
     sampling = config.sampling
     if not sampling.period_s <= PERIOD_MOST_S:
         yield f"sampling.period_s: is {sampling.period_s:g}, must be at most {PERIOD_MOST_S:g}"
+    if sampling.period_s < PERIOD_LEAST_S:
+        yield f"sampling.period_s: is {sampling.period_s:g}, must be at least {PERIOD_LEAST_S:g}"
     if sampling.message_period_s > sampling.report_period_s * ROWS_LIMIT:
         yield (
             f"sampling.message_period_s: is {sampling.message_period_s:g}, must be at most "
@@ -214,7 +217,10 @@ def aggregator_address(url: str) -> str | None:
 
 def is_loopback(address: str) -> bool:
     """Whether `host:port` or a url names this machine alone."""
-    host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
+    try:
+        host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
+    except ValueError:  # half an IPv6 address
+        return False
     try:
         return ip_address(host).is_loopback
     except ValueError:

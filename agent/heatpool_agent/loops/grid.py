@@ -12,7 +12,7 @@ async def until_next_tick(period_s: float, clock: Clock) -> int:
 
     A sleep may end a little early by the wall clock: then the rest is slept, not skipped.
     """
-    period_ns = round(period_s * _NS)
+    period_ns = max(round(period_s * _NS), 1)
     tick_ns = (clock.event_ns() // period_ns + 1) * period_ns
     while (left_ns := tick_ns - clock.event_ns()) > 0:
         # At most a period at once: a clock that steps back must not stop the ticks for long.

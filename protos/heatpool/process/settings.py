@@ -14,6 +14,8 @@ import msgspec
 from heatpool.errors import ConfigError
 
 S = TypeVar("S", bound=msgspec.Struct)
+# No text, broken text, and what makes the parser itself give up: thousands of digits or brackets.
+_NOT_TOML = (ValueError, RecursionError)
 
 
 def load(path: Path | None, kind: type[S], *, environ: Mapping[str, str], prefix: str) -> S:
@@ -37,10 +39,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError([f"cannot be read: {error.strerror}"], file=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # a name with a NUL in it
+        raise ConfigError([f"cannot be read: {error}"], file=repr(str(path))) from error
+    try:
+        return tomllib.loads(data.decode())
+    except _NOT_TOML as error:
         raise ConfigError([f"is not TOML: {error}"], file=str(path)) from error
 
 
@@ -139,6 +145,8 @@ def _from_environ(environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
             node = tree
             for part in parts[1:-1]:
                 node = node.setdefault(part.lower(), {})
+                if not isinstance(node, dict):
+                    raise ConfigError([f"{name}: another variable has set {part} to one value"])
             node[parts[-1].lower()] = _toml_value(text)
     return tree
 
@@ -147,5 +155,5 @@ def _toml_value(text: str) -> Any:
     """A number, bool or list if the text reads as one, else the text itself."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except _NOT_TOML:
         return text
