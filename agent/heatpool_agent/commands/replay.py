@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from heatpool.errors import ConfigError, SensorBusy, SensorGone
+from heatpool.errors import ConfigError, SensorBusy, SensorGone, WireError
 from heatpool.process import settings
 from heatpool.sample import SiteId
 from heatpool.units import NS_PER_S
@@ -191,6 +191,10 @@ class _Show:
             self._post(driven, state="busy", detail=str(error))
         except TimeoutError:
             self._post(driven, state="gone", detail=f"no answer within {driven.timeout_s:g} s")
+        except (OSError, WireError) as error:
+            # What the driver let through then; its supervisor took it for a fault of its own.
+            told = f"{type(error).__name__}: {error}"
+            self._post(driven, state="gone", detail=told, fix="report this as a bug")
         else:
             self._post(driven, state="up", readings_count=len(readings), boot_ns=one.end.boot_ns)
             self._board.latest[driven.id] = readings

@@ -62,7 +62,7 @@ def load(folder: Path) -> Recording:
     except OSError as error:
         text = f"cannot be read: {error.strerror}; name a folder made by heatpool-agent record"
         raise ConfigError([text], file=str(path)) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError([f"is no recording: {error}"], file=str(path)) from error
     passes, damaged = {}, {}
     for block in manifest.sensor:
@@ -89,7 +89,7 @@ def _passes(path: Path) -> tuple[tuple[Pass, ...], str]:
                 begin = None
     except OSError as error:
         return tuple(found), f"{path.name}: {error.strerror}"
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return tuple(found), f"{path.name}: after {len(found)} passes: {error}"
     return tuple(found), ""
 
