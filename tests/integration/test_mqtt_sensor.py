@@ -155,6 +155,21 @@ async def test_a_broker_that_died_is_told_and_found_again(
     ] == []
 
 
+async def test_a_last_will_from_before_the_broker_died_is_forgotten(
+    broker: Mosquitto, clock: Clock
+) -> None:
+    async with sensor(broker.port, clock, availability_topic="s") as bound:
+        async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+            probe = await subscribed(bound)
+            await client.publish("t", "5", qos=1)
+            await probe
+            await client.publish("s", "offline", qos=1)
+            await asyncio.sleep(0.1)
+        await broker.kill()
+        await broker.start()
+        assert values(await bound.read()) == {"power_w": 5.0}
+
+
 async def test_a_read_is_cancelled_at_once_and_harms_no_later_one(
     broker: Mosquitto, say: Say, clock: Clock
 ) -> None:

@@ -144,9 +144,10 @@ class MqttSensor:
     def _is_waiting(self, *, is_first: bool) -> bool:
         if not self._link.is_up:
             return True
+        heard = self._link.heard & self._figure_topics
         if is_first:
-            return not self._figure_topics <= self._link.heard
-        return self._is_silent() or not (self._link.heard or self._newest.readings(self._stamp()))
+            return heard < self._figure_topics
+        return self._is_silent() or not (heard or self._newest.readings(self._stamp()))
 
     def _is_silent(self) -> bool:
         """Whether no message that came can hold any more, or none came at all."""

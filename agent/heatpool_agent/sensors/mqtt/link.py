@@ -102,6 +102,8 @@ class Link:
     async def close(self) -> None:
         """Hangs up; may be called twice."""
         client, self._client = self._client, None
+        # What came before is no present state: a broker tells the last will again, if it lasts.
+        self._came.clear()
         self.heard.clear()
         if client is not None:
             await client.let_go()
