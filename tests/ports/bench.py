@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 from heatpool_agent.ports import Roots
 
+FAULTS = frozenset({"pull", "slow", "garble"})
+
 
 class Bench(Protocol):
     """One device on this machine, answering as in the field until told otherwise.
 
-    Every fault lasts until `heal`. A bench whose device cannot have a fault (a kernel file is
-    never slow) leaves its name out of `faults`: "pull", "slow", "garble".
+    Every fault lasts until `heal`. What a device cannot have (a kernel file is never slow) stands
+    in `lacks` with the reason, and what it can have in `faults`.
     """
 
     @property
@@ -36,6 +38,11 @@ class Bench(Protocol):
     @property
     def faults(self) -> frozenset[str]:
         """What can be done to it."""
+        ...
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Why the other faults cannot be."""
         ...
 
     @property

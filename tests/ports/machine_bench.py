@@ -52,6 +52,7 @@ class MachineBench:
     """One sensor kind on a machine of files: a file is never slow."""
 
     faults = frozenset({"pull", "garble"})
+    lacks: Mapping[str, str] = {"slow": "a kernel's file is never slow"}
 
     def __init__(self, folder: Path, kind: str, quantities: frozenset[str]) -> None:
         self.quantities = quantities

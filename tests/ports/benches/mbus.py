@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from ports.bench import FAULTS
+
 from heatpool_agent.ports import Roots
 from heatpool_sim.devices.mbus_bus import MbusBus
 from heatpool_sim.devices.mbus_meter import MbusMeter, MeterTalk
@@ -41,7 +43,8 @@ class MbusBench:
     quantities = frozenset(
         {"energy_wh", "volume_m3", "delivered_heat_w", "volume_flow_m3_h", "hot_c", "cold_c"}
     )
-    faults = frozenset({"pull", "slow", "garble"})
+    faults = FAULTS
+    lacks: Mapping[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
         self.roots = Roots(state=folder)

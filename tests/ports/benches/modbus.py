@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ports.bench import FAULTS
+
 from heatpool_agent.ports import Roots
 from heatpool_sim.devices.modbus_cdu import ModbusCdu
 
@@ -55,7 +57,8 @@ class ModbusBench:
             "pump_runs",
         }
     )
-    faults = frozenset({"pull", "slow", "garble"})
+    faults = FAULTS
+    lacks: Mapping[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
         self.roots = Roots(state=folder)

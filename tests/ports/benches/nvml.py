@@ -1,11 +1,12 @@
 """The bench of `nvml`: one card behind a library that is built for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from ports.bench import FAULTS
 from ports.machine_bench import GPU, MachineBench
 
 from heatpool.errors import HeatpoolError
@@ -15,7 +16,8 @@ from heatpool_sim.devices.nvml import Gpu, GpuModel, NvmlLibrary
 class NvmlBench(MachineBench):
     """A card of a maker's own figures, idle and limit as published."""
 
-    faults = frozenset({"pull", "slow", "garble"})
+    faults = FAULTS
+    lacks: Mapping[str, str] = {}
 
     def __init__(self, folder: Path, library: NvmlLibrary) -> None:
         super().__init__(folder, "nvml", frozenset({"energy_j", "power_w", "rated_w"}))

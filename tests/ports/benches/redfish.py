@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from ports.bench import FAULTS
+
 from heatpool_agent.ports import Roots
 from heatpool_sim.devices import redfish_garble as garble
 from heatpool_sim.devices.redfish_service import RedfishService
@@ -14,7 +16,7 @@ from heatpool_sim.devices.redfish_tree import ROOT, Resource
 USER, PASSWORD = "agent", "wort"
 CHASSIS = f"{ROOT}/Chassis/1"
 # Longer than the suite waits, and short enough to be waited for at the end.
-SLOW_S = 1.0
+SLOW_S = 0.8
 
 
 def _link(path: str) -> dict[str, str]:
@@ -66,7 +68,8 @@ class RedfishBench:
     """One BMC, and what can be done to it."""
 
     quantities = frozenset({"power_w", "energy_wh"})
-    faults = frozenset({"pull", "slow", "garble"})
+    faults = FAULTS
+    lacks: Mapping[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
         self.roots = Roots(state=folder)
