@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from heatpool.errors import ConfigError, SensorBusy, SensorError, WireError
+from heatpool.errors import ConfigError, SensorBusy, SensorError, SensorGone, WireError
 from heatpool_agent.ports import Clock, Roots, Tape
 from heatpool_agent.sensors.redfish.answer import Answer, hidden, unpacked
 from heatpool_agent.sensors.redfish.http import Line, Reply, retry_after_s
@@ -47,11 +47,14 @@ class Bmc:
         """The answer to one question and how long it took, s; after one new login if need be.
 
         Raises:
-            SensorGone: not reachable, or we are not let in.
+            SensorGone: not reachable, we are not let in, or its last sensor has left.
             SensorBusy: the service asks for patience.
             WireError: an answer that is none.
         """
         async with self._lock:
+            if not self.users:
+                # A pass that outlives its sensor: another login would be nobody's to end.
+                raise SensorGone(f"{self.config.base}: left already", fix="open the sensor anew")
             reply = await self._asked(path)
             if reply.status == 401 and self.config.has_login:
                 self._login.lose()
