@@ -28,6 +28,7 @@ from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.loops.supervise import Driven
 
 SPREAD_MB = 2.0
+RAPL_RANGE_UJ = 262_143_328_850
 _NS = 1_000_000_000
 
 
@@ -77,37 +78,8 @@ def passes(clock: Clock) -> Iterator[tuple[str, list[Reading]]]:
     """One pass of every sensor at this moment."""
     at_s = clock.at_s - 1_800_000_000
     wave = (at_s * 7 % 100) / 100
-    counts = {
-        f"powercap/intel-rapl:{n}": int(at_s * (90 + n) * 1e6) % 262_143_328_850 for n in (0, 1)
-    }
-    yield (
-        "rapl",
-        [
-            _reading(
-                "rapl",
-                "energy_j",
-                raw / 1e6,
-                clock,
-                channel=channel,
-                kind=ReadingKind.COUNTER,
-                node=Node.PACKAGE,
-                raw=raw,
-                exponent=-6,
-                modulus=262_143_328_850,
-                generation="boot",
-            )
-            for channel, raw in counts.items()
-        ],
-    )
-    yield (
-        "nvml",
-        [
-            _reading(
-                "nvml", "power_w", 250 + 10 * wave + n, clock, channel=f"nvml/{n}", node=Node.GPU
-            )
-            for n in range(4)
-        ],
-    )
+    yield "rapl", [_package(clock, index, at_s) for index in (0, 1)]
+    yield "nvml", [_card(clock, index, 250 + 10 * wave + index) for index in range(4)]
     figures = {"volume_flow_m3_h": 1.2, "hot_c": 41.0, "cold_c": 40.0, "reported_heat_w": 1400.0}
     yield (
         "cdu",
@@ -116,23 +88,42 @@ def passes(clock: Clock) -> Iterator[tuple[str, list[Reading]]]:
             for name, value in figures.items()
         ],
     )
-    raw = at_s // 3
-    yield (
+    yield "meter", [_register(clock, at_s // 3)]
+
+
+def _package(clock: Clock, index: int, at_s: int) -> Reading:
+    raw = int(at_s * (90 + index) * 1e6) % RAPL_RANGE_UJ
+    return _reading(
+        "rapl",
+        "energy_j",
+        raw / 1e6,
+        clock,
+        channel=f"powercap/intel-rapl:{index}",
+        kind=ReadingKind.COUNTER,
+        node=Node.PACKAGE,
+        raw=raw,
+        exponent=-6,
+        modulus=RAPL_RANGE_UJ,
+        generation="boot",
+    )
+
+
+def _card(clock: Clock, index: int, power_w: float) -> Reading:
+    return _reading("nvml", "power_w", power_w, clock, channel=f"nvml/{index}", node=Node.GPU)
+
+
+def _register(clock: Clock, raw: int) -> Reading:
+    return _reading(
         "meter",
-        [
-            _reading(
-                "meter",
-                "energy_wh",
-                raw,
-                clock,
-                kind=ReadingKind.COUNTER,
-                node=Node.HEAT_METER,
-                raw=raw,
-                modulus=10**8,
-                meter_id="HPL.1.1.4",
-                generation="HPL.1.1.4",
-            )
-        ],
+        "energy_wh",
+        raw,
+        clock,
+        kind=ReadingKind.COUNTER,
+        node=Node.HEAT_METER,
+        raw=raw,
+        modulus=10**8,
+        meter_id="HPL.1.1.4",
+        generation="HPL.1.1.4",
     )
 
 

@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def type_text(kind: Any) -> str:
             return "time with zone"
         case kinds.LiteralType(values=values):
             return ", ".join(f"`{value}`" if value else "empty" for value in values)
+        case kinds.EnumType(cls=cls):
+            return ", ".join(f"`{member.value}`" for member in cls)
         case kinds.UnionType(types=types):
             return " or ".join(type_text(t) for t in types if not isinstance(t, kinds.NoneType))
         case kinds.VarTupleType(item_type=item):
@@ -97,6 +100,8 @@ def default_text(field: kinds.Field) -> str:
     if field.required:
         return "needed"
     value = field.default if field.default is not msgspec.NODEFAULT else None
+    if isinstance(value, Enum):
+        value = value.value
     if value is None or value in ("", ()):
         return ""
     return f"`{json.dumps(value)}`" if isinstance(value, bool | int | float | str) else f"`{value}`"
