@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # On its way down or up, a look would hold a card up or wait for it.
 _ASLEEP = ("suspended", "suspending", "resuming")
 _MUTE_FIX = "read a powerN_input by hand; a chip that shows nothing wants its driver loaded anew"
+_REMOVED_FIX = "plug it in or load its driver again; others are read on at the next look"
 _MASK_FIX = (
     "bind-mount the host's /sys/devices into the container and set [roots].sys to where it lies"
 )
@@ -113,7 +114,7 @@ class Hwmon:
                 found = [self._reading(point) for point in self._points or ()]
             except OSError as error:
                 self._shut()
-                raise SensorGone("hwmon: a measuring chip was removed") from error
+                raise SensorGone("hwmon: a measuring chip was removed", fix=_REMOVED_FIX) from error
             readings = [reading for reading in found if reading is not None]
             if self._points and not readings:
                 self._shut()

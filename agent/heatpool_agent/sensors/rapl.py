@@ -32,6 +32,7 @@ _LOOKS_PER_WRAP = 4
 # No package is rated above this today: agent.md 5.1 counts with it.
 _MOST_W = 500.0
 _MUTE_FIX = "read an energy_uj by hand as root; a virtual machine may show zones that never count"
+_REMOVED_FIX = "load its driver again: modprobe intel_rapl_msr"
 _EVENTS = Path("bus/event_source/devices/power/events")
 _PERF_ROOM = "heatpool_agent.sensors.perf_event"
 _PERF_FIX = (
@@ -200,7 +201,9 @@ class Rapl:
                 found = [r for counter in self._counters or () for r in self._readings(counter)]
             except OSError as error:
                 self._shut()
-                raise SensorGone(f"{self._folder}: a power zone was removed") from error
+                raise SensorGone(
+                    f"{self._folder}: a power zone was removed", fix=_REMOVED_FIX
+                ) from error
             if self._counters and not any(r.kind is ReadingKind.COUNTER for r in found):
                 self._shut()
                 raise SensorGone(f"{self._folder}: no zone shows a number any more", fix=_MUTE_FIX)
