@@ -14,9 +14,12 @@ PROTO_VENV := .venv-protos
 PROTO_STAMP := $(PROTO_VENV)/.stamp
 REDFISH_VENV := .venv-redfish
 REDFISH_STAMP := $(REDFISH_VENV)/.stamp
+FUZZ_VENV := .venv-fuzz
+FUZZ_STAMP := $(FUZZ_VENV)/.stamp
+SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos docs bench oracles redfish-conformance clean
+.PHONY: help demo test lint protos docs bench oracles redfish-conformance fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
@@ -51,8 +54,11 @@ oracles: $(ORACLE_STAMP) ## rewrites the fixtures that other people's tools make
 redfish-conformance: $(TEST_STAMP) $(REDFISH_STAMP) ## DMTF's validators against the simulated devices (ARGS=--mockup)
 	@$(BIN)/python tests/tools/redfish_conformance.py $(ARGS)
 
+fuzz: $(FUZZ_STAMP) ## fuzzes every decoder, SECONDS_EACH=60 (ARGS="mbus_stream redfish_json")
+	@$(FUZZ_VENV)/bin/python tests/fuzz/run.py --seconds $(SECONDS_EACH) $(ARGS)
+
 clean: ## removes the environments and every cache
-	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) $(FUZZ_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp is older than what it was made of: the next call installs again.
@@ -94,4 +100,11 @@ $(REDFISH_STAMP): Makefile
 	@$(PYTHON) -m venv $(REDFISH_VENV)
 	@$(REDFISH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  redfish_service_validator==3.1.8 redfish_interop_validator==3.0.4
+	@touch $@
+
+# The fuzzer instruments what it imports, and is no part of the suite: it finds, hypothesis keeps.
+$(FUZZ_STAMP): Makefile pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(FUZZ_VENV)
+	@$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[agent]' atheris==3.0.0
 	@touch $@

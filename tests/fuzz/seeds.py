@@ -1,0 +1,189 @@
+"""Small inputs of our own from which each fuzzer begins, by decoder."""
+
+import json
+
+from fuzz.laws import CUT
+
+from heatpool_agent.core.mbus_frames import long_frame, reset_frame
+
+_HEADER = bytes.fromhex("78 56 34 12 2d 2c 01 04 07 00 00 00")
+_RECORDS = bytes.fromhex(
+    "04 06 39 30 00 00 0c 14 21 43 65 00 02 5a 2b 02 02 5e 90 01 04 2d 64 00 00 00"
+    "05 3b cd cc 0c 40 04 6d 1e 0a b1 16 42 6c 9f 15 84 40 06 01 00 00 00 0f 01 02"
+)
+_BODY = b"\x72" + _HEADER + _RECORDS
+_FIXED = b"\x73" + bytes.fromhex("78 56 34 12 0a 00 e9 7e 01 00 00 00 35 01 00 00")
+_FRAMES = tuple(long_frame(0x08, 5, body) for body in (_BODY, _FIXED, b"\x70\x08"))
+
+_MAP = b"""name = "x"
+sensor_side = "cold"
+[absent]
+int16 = [32768]
+[[point]]
+quantity = "temperature"
+pipe = "hot"
+function = 4
+address = 0
+type = "int16"
+scale = 0.1
+unit = "degC"
+u = 0.3
+[[point]]
+quantity = "energy"
+function = 3
+address = 10
+type = "uint32"
+word_order = "CDAB"
+unit = "kWh"
+kind = "counter"
+digits = 8
+[[point]]
+quantity = "meter_number"
+function = 3
+address = 20
+type = "uint16"
+text_words = 4
+"""
+_POINTS = b"""[[point]]
+topic = "a/b"
+quantity = "energy"
+path = "x[0].y"
+time = "t"
+unit = "MWh"
+kind = "counter"
+decimals = 3
+digits = 9
+[[point]]
+topic = "a/c"
+quantity = "runs"
+kind = "state"
+states = {on = 1.0, off = 0}
+[[point]]
+topic = "a/d"
+quantity = "power"
+unit = "kW"
+text = true
+decimal = ","
+scale = 1e3
+offset = -0.5
+u = 2.0
+absent = [-999.0]
+"""
+_SETTINGS = b"""[site]
+id = "a"
+[sampling]
+period_s = 1
+report_period_s = 10.0
+[http]
+listen = "[::1]:9188"
+[aggregator]
+url = "http://127.0.0.1:50051"
+[[loop]]
+id = "rack"
+fluid = "water"
+[[sensor]]
+id = "m"
+kind = "modbus"
+url = "tcp://127.0.0.1:502"
+map = "generic-cdu"
+loop = "rack"
+[[sensor]]
+id = "h"
+kind = "mbus"
+url = "serial:/dev/ttyUSB0?baud=2400"
+secondary = "12345678"
+[[sensor]]
+id = "r"
+kind = "redfish"
+url = "https://127.0.0.1"
+[[sensor]]
+id = "q"
+kind = "mqtt"
+url = "mqtt://127.0.0.1:1883"
+[[sensor.point]]
+topic = "a"
+quantity = "power"
+unit = "W"
+[[sensor]]
+id = "i"
+kind = "ipmi"
+"""
+
+
+def _chassis() -> bytes:
+    path = "/redfish/v1/Chassis/1"
+    sensor = {"@odata.type": "#Sensor.v1_5_0.Sensor", "ReadingType": "Power", "Reading": 310,
+              "ReadingUnits": "W", "PhysicalContext": "Chassis", "SensingInterval": "PT5S",
+              "ReadingAccuracy": 1}  # fmt: skip
+    told = {"Reading": 300.5, "DataSourceUri": f"{path}/Sensors/P"}
+    metrics = {"@odata.type": "#EnvironmentMetrics.v1_3_0.EnvironmentMetrics",
+               "PowerWatts": told, "EnergykWh": {"Reading": 65.51}}  # fmt: skip
+    unit = {"@odata.type": "#CoolantConnector.v1_1_0.CoolantConnector",
+            "FlowLitersPerMinute": {"Reading": 60}, "HeatRemovedkW": {"Reading": 41},
+            "SupplyTemperatureCelsius": {"Reading": 30},
+            "ReturnTemperatureCelsius": {"Reading": 40}}  # fmt: skip
+    supply = {"@odata.type": "#PowerSupply.v1_5_0.PowerSupply", "Name": "PSU \ud800",
+              "PowerCapacityWatts": 800, "InputPowerWatts": 300}  # fmt: skip
+    body = {"@odata.id": path, "Name": "x", f"{path}/E": metrics, f"{path}/Sensors/P": sensor,
+            f"{path}/PowerSubsystem/PowerSupplies/1": supply,
+            "/redfish/v1/ThermalEquipment/CDUs/1/SecondaryCoolantConnectors/1": unit,
+            "PowerControl": [{"PowerConsumedWatts": "290"}]}  # fmt: skip
+    return json.dumps(body).encode()
+
+
+_SMI = b"""<?xml version="1.0" ?><nvidia_smi_log><driver_version>550</driver_version>
+<gpu id="00000000:3B:00.0"><product_name>X</product_name><uuid>GPU-1</uuid>
+<gpu_power_readings><average_power_draw>67.03 W</average_power_draw>
+<instant_power_draw>N/A</instant_power_draw><max_power_limit>400.00 W</max_power_limit>
+</gpu_power_readings></gpu></nvidia_smi_log>"""
+
+_SDR = b"PS1 Input Power  | 110 Watts         | ok\nPS2 | 71h | ok | 10.2 | 90.5 Watts, present\n"
+_DCMI = b"""
+    Instantaneous power reading:                   167 Watts
+    Minimum during sampling period:                  3 Watts
+    Power reading state is:                   activated
+"""
+_ANSWER = bytes.fromhex("00 dc a7 00 03 00 2d 01 9c 00 11 22 33 44 e8 03 00 00 40")
+
+_KERNEL = CUT.join(
+    (b"package-0\n", b"240422366267\n", b"262143328850\n", b"95000000\n", b"core\n", b"0,28-29\n",
+     b"14\n", b"event=0x02\n", b"2.3283064365386962890625e-10\n", b"amdgpu\n", b"118000000\n",
+     b"PPT\n", b"12000\n", b"5000\n", b"cpu  1 2 3 4 5 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n",
+     b"processor\t: 0\nmodel name\t: X\ncpu MHz\t\t: 1800.000\n", b"11111111-2222\n")
+)  # fmt: skip
+
+
+def _recording() -> bytes:
+    at = 1_750_000_000_000_000_000
+    moment = {"event_ns": at, "boot_ns": 5}
+    manifest = {
+        "schema": "heatpool.recording/1", "heatpool": "0", "begun_ns": at, "roots": {},
+        "sampling": {"period_s": 1.0, "report_period_s": 10.0},
+        "loop": [{"id": "rack"}],
+        "sensor": [{"id": "s", "kind": "ipmi", "via": "device", "loop": "rack"}],
+    }  # fmt: skip
+    lines = [
+        {"line": "begin", "do": "read", **moment},
+        {"line": "exchange", "request": "dcmi power", "answer_hex": _ANSWER.hex(), **moment},
+        {"line": "end", "count": 1, "event_ns": at + 10**9, "boot_ns": 10**9 + 5},
+        {"line": "begin", "do": "read", **moment},
+        {"line": "end", **moment, "error": {"kind": "os", "errno": 5, "text": "I/O"}},
+    ]
+    return json.dumps(manifest).encode() + CUT + b"\n".join(json.dumps(x).encode() for x in lines)
+
+
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "mbus_telegram": _FRAMES,
+    "mbus_body": (_BODY, _FIXED),
+    "mbus_stream": (b"".join((*_FRAMES, b"\xe5", reset_frame(1))), _FRAMES[0].hex(" ").encode()),
+    "modbus_words": (bytes(range(64)), b"\x03\xff\xff\x7f\xff\x80\x00"),
+    "modbus_map": (_MAP,),
+    "redfish_json": (_chassis(),),
+    "mqtt_payload": (b'{"a": [{"b": 12.345}], "b": "1,5", "t": "2025-06-15T15:06:40Z"}', b"1.5"),
+    "mqtt_points": (_POINTS,),
+    "ipmi_words": (_ANSWER, _DCMI, _SDR),
+    "smi_text": (_SMI,),
+    "kernel_files": (_KERNEL,),
+    "recording": (_recording(),),
+    "settings_text": (_SETTINGS,),
+}
