@@ -9,11 +9,14 @@ import pytest
 from e2e.rig import free_port
 from integration import bench_site
 from integration.bench_site import Done, Site, ran
+from integration.map_witness import MAPS, VALUES
 
 from heatpool_agent.config import Config
 from heatpool_agent.search.found import Found, name_of, toml
 from heatpool_agent.search.hosts import split_host
 from heatpool_agent.search.machine import serial_ports
+from heatpool_agent.search.modbus import modbus
+from heatpool_sim.devices.modbus_model import ModbusModel
 
 REMOTE = ("modbus", "mbus", "redfish", "ipmi", "mqtt")
 
@@ -44,6 +47,15 @@ async def test_named_hosts_are_recognised_and_their_blocks_can_be_pasted(tmp_pat
     assert blocks["mbus"] in tomllib.loads(done.document["toml"])["sensor"]
     pasted = await checked(tmp_path, done.document["toml"])
     assert (pasted.code, pasted.out.strip()) == (0, "no mistake found"), pasted.err
+
+
+@pytest.mark.parametrize("name", MAPS)
+async def test_every_model_is_told_from_all_others(name: str) -> None:
+    async with ModbusModel(name).serve(VALUES) as address:
+        found = await modbus(address.host, address.port)
+    assert found is not None
+    assert found.block["map"] == name
+    assert not [said for said in found.seen if "could be meant" in said]
 
 
 async def test_what_was_pasted_reads_what_is_there(tmp_path: Path) -> None:
@@ -117,3 +129,8 @@ def test_ids_of_findings_hold_as_ids(host: str) -> None:
     block = {"id": name_of("modbus", host, 502), "kind": "modbus"}
     text = toml([Found(place=host, kind="modbus", block=block)])
     msgspec.convert(tomllib.loads(text), Config)
+
+
+def test_what_a_device_says_of_itself_stays_a_comment() -> None:
+    said = "\x1b[31mred\n[[sensor]]\r\nid = 1\u2028\x7f"
+    assert tomllib.loads(toml([Found(place="h", kind="redfish", seen=(said,))])) == {}

@@ -64,6 +64,17 @@ async def test_a_whole_site_is_found_sound_in_ten_seconds(tmp_path: Path) -> Non
     assert done.check("loop:rack")["status"] == "OK"
 
 
+async def test_heat_and_electricity_of_a_loop_are_held_against_each_other(tmp_path: Path) -> None:
+    async with bench_site.opened(tmp_path, "modbus") as site:
+        site.blocks[0]["loop"] = "rack"
+        sound = await site.doctor(LOOP)
+        site.benches["modbus"].plant.shown.rack_electric_w = 9_100.0
+        missing = await site.doctor(LOOP)
+    assert sound.check("heat_balance")["status"] == "OK"
+    assert missing.check("heat_balance")["status"] == "WARN"
+    assert "name every load of the loop" in missing.check("heat_balance")["fix"]
+
+
 async def test_doctor_leaves_no_file_behind(tmp_path: Path) -> None:
     site = Site(tmp_path)
     await asyncio.to_thread(site.write)
@@ -208,9 +219,11 @@ async def test_a_bmc_tells_its_slots_and_its_clock(
 ) -> None:
     bench = redfish_bench.Bmc(tmp_path)
     told = datetime.fromtimestamp(time.time() + off_s, UTC).isoformat()
-    manager = redfish_bench.resource("Managers/1", "Manager", DateTime=told)
-    managers = redfish_bench.members("Managers", "ManagerCollection", "1")
-    bench.tree.resources |= {one["@odata.id"]: one for one in (manager, managers)}
+    pages = (
+        redfish_bench.resource("Managers/1", "Manager", DateTime=told),
+        redfish_bench.members("Managers", "ManagerCollection", "1"),
+    )
+    bench.tree.resources |= {page["@odata.id"]: page for page in pages}
     bench.tree.resources[redfish_bench.ROOT]["Managers"] = redfish_bench.link("Managers")
     site = Site(tmp_path)
     login = {"user": redfish_bench.USER, "password_file": str(bench.secret)}

@@ -154,7 +154,8 @@ def container_mask(seen: CpuSeen) -> Verdict:
             fix="start it with -v /sys/devices/virtual/powercap:/host/powercap:ro and set "
             "roots.sys to where it lies, or run the agent on the host",
         )
-    return ok("container_mask", "a container that hides no zone" if seen.zones else "a container")
+    none = "a container of a virtual machine, which has no zones to hide"
+    return ok("container_mask", "a container that hides no zone" if seen.zones else none)
 
 
 def virtual_machine(seen: CpuSeen) -> Verdict:

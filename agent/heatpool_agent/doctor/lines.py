@@ -38,13 +38,13 @@ def beside(place: Place, *, runs: bool) -> Verdict:
         return ok("agent_beside", "no other agent holds this site's spool")
     if not has_lines:
         return ok("agent_beside", "an agent runs; both read the machine's own files without harm")
-    page = place.config.http.listen
+    listen = place.config.http.listen
+    page = f"look at what it sees: curl http://{listen}/v1/status; or " if listen else ""
     return warn(
         "agent_beside",
         "an agent runs on this site, and its devices are asked by both",
         why="a device that allows one connection refuses us or drops the agent for a moment",
-        fix=f"look at what it sees: curl http://{page}/v1/status; or stop it for this check: "
-        "systemctl stop heatpool-agent",
+        fix=f"{page}stop it for this check: systemctl stop heatpool-agent",
     )
 
 

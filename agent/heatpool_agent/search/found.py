@@ -33,7 +33,10 @@ def toml(found: Sequence[Found]) -> str:
 def _lines(one: Found) -> Iterator[str]:
     for said in one.seen:
         yield from textwrap.wrap(
-            f"{one.place}: {said}", _COLUMNS, initial_indent="# ", subsequent_indent="#   "
+            _printable(f"{one.place}: {said}"),
+            _COLUMNS,
+            initial_indent="# ",
+            subsequent_indent="#   ",
         )
     if not one.block:
         return
@@ -47,6 +50,11 @@ def _lines(one: Found) -> Iterator[str]:
         # JSON's numbers, texts and lists of texts are TOML's too.
         yield f"{mark}{key} = {json.dumps(value, ensure_ascii=False)}"
     yield from (f"#{option}" for option in one.options)
+
+
+def _printable(said: str) -> str:
+    """What a device says of itself must not end a comment, nor colour a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in said)
 
 
 def document(one: Found) -> dict[str, Any]:
