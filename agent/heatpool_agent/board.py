@@ -9,6 +9,7 @@ from heatpool.sample import Estimate, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.core.contradictions import Contradiction
 from heatpool_agent.core.crosscheck import Disagreement
+from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import LoopState
 from heatpool_agent.core.tree import LoopPower
@@ -92,6 +93,8 @@ class Board:
     judged: tuple[Reading, ...] = ()
     # Measured energy, J, of each counter by (sensor, channel), since the agent began to count it.
     energies_j: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    # Beside it, never in it: what the gaps of a counter are estimated to hide.
+    hidden: Mapping[tuple[str, str], Hidden] = field(default_factory=dict)
     marks: Mapping[SpoolKind, SpoolMark] = field(default_factory=dict)
     spool_bytes: int = 0
     spool_error: str = ""

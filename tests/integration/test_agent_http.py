@@ -17,6 +17,7 @@ from integration.site_board import NS, StoppedClock, filled, mark, rack
 from heatpool.errors import ConfigError, HeatpoolError
 from heatpool.sample import SiteId, SpoolKind
 from heatpool_agent.board import Board, LoopView, SensorView
+from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.http import metrics, serve
 from heatpool_agent.http.seen import look
 
@@ -210,6 +211,21 @@ async def test_the_status_carries_each_estimate_whole(site: Site) -> None:
     assert heat["computed"]["provenance"] == "computed"
     assert heat["electric"]["value_w"] == 20_140.0
     assert told["electric"]["value_w_u"] == 760.0
+
+
+async def test_what_gaps_hide_stands_beside_the_total(site: Site) -> None:
+    key = next(iter(site.board.energies_j))
+    site.board.hidden = {key: Hidden(gaps_count=2, energy_j=5e4, energy_j_u=1e4)}
+    (told,) = [e for e in (await site.json("/v1/status"))["energies"] if e["gaps_count"]]
+    assert (told["energy_j"], told["gaps_energy_j"], told["gaps_energy_j_u"]) == (
+        site.board.energies_j[key],
+        5e4,
+        1e4,
+    )
+    page = (await site.get("/metrics"))[1]
+    labels = f'{{channel="{key[1]}",sensor="{key[0]}"}}'
+    assert f"heatpool_gap_energy_joules{labels} 50000.0" in page
+    assert f"heatpool_gap_energy_uncertainty_joules{labels} 10000.0" in page
 
 
 async def test_absent_is_null_in_the_status(site: Site) -> None:

@@ -74,6 +74,15 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """What the gaps of one counter hide, J: estimated, and in no total."""
+
+    gaps_count: int
+    energy_j: float
+    energy_j_u: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What changed in the ledger since the page before: to be saved as a whole, or not at all.
 
@@ -121,6 +130,14 @@ class Ledger:
     def energies_j(self) -> dict[Key, float]:
         """Measured energy, J, of each counter that was read since the agent began."""
         return {key: totals.energy_j(self._accounts[key].total) for key in self._read}
+
+    def hidden(self) -> dict[Key, Hidden]:
+        """What the gaps of each such counter hide; one without a gap is left out."""
+        return {
+            key: Hidden(gaps_count=it.gaps_count, energy_j=it.gaps_j, energy_j_u=it.gaps_j_u)
+            for key in self._read
+            if (it := self._accounts[key]).gaps_count
+        }
 
     def account(self, sensor: str, channel: str) -> Account | None:
         """What is known of one counter."""

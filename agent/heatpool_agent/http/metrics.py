@@ -207,6 +207,21 @@ def _sensors(seen: Seen) -> Iterator[Metric]:
         "sensor",
         "channel",
     )
+    hidden = seen.board.hidden.items()
+    yield _gauge(
+        "heatpool_gap_energy_joules",
+        "What the gaps of a counter are estimated to hide; in no total.",
+        ((key, gaps.energy_j) for key, gaps in hidden),
+        "sensor",
+        "channel",
+    )
+    yield _gauge(
+        "heatpool_gap_energy_uncertainty_joules",
+        "Standard uncertainty of what the gaps of a counter hide.",
+        ((key, gaps.energy_j_u) for key, gaps in hidden),
+        "sensor",
+        "channel",
+    )
 
 
 def _site(seen: Seen) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ import msgspec
 
 from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView, SensorView, SetpointView
+from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.core.plausible import FLAGS, REJECTING, is_admitted
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.http.seen import Seen, unacked_count
@@ -84,11 +85,17 @@ class Sensor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
-    """Energy of one counter since the agent began to count it, J."""
+    """Measured energy of one counter since the agent began to count it, J.
+
+    What its gaps hide is estimated beside it and never in it.
+    """
 
     sensor: str
     channel: str
     energy_j: float
+    gaps_count: int
+    gaps_energy_j: float
+    gaps_energy_j_u: float
 
 
 class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,10 +196,22 @@ def status(seen: Seen, *, version: str) -> Status:
         marks=() if seen.is_stale else tuple(_marks(board.judged)),
         sensors=tuple(_sensor(view) for view in board.sensors.values()),
         energies=tuple(
-            Energy(sensor=sensor, channel=channel, energy_j=energy_j)
-            for (sensor, channel), energy_j in board.energies_j.items()
+            _energy(key, energy_j, board.hidden.get(key))
+            for key, energy_j in board.energies_j.items()
         ),
         setpoint=_wish(board.setpoint),
+    )
+
+
+def _energy(key: tuple[str, str], energy_j: float, hidden: Hidden | None) -> Energy:
+    sensor, channel = key
+    return Energy(
+        sensor=sensor,
+        channel=channel,
+        energy_j=energy_j,
+        gaps_count=hidden.gaps_count if hidden else 0,
+        gaps_energy_j=hidden.energy_j if hidden else 0.0,
+        gaps_energy_j_u=hidden.energy_j_u if hidden else 0.0,
     )
 
 

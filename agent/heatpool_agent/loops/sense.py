@@ -168,6 +168,7 @@ class Sense:
         self._board.electric = power
         self._board.loops = views
         self._board.energies_j = self._ledger.energies_j()
+        self._board.hidden = self._ledger.hidden()
         self._board.ticks += 1
         self._board.last_tick_boot_ns = boot_ns
         self._mean.add(cells_of(power, views))

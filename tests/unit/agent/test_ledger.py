@@ -218,6 +218,9 @@ def test_a_new_boot_is_a_gap_beside_the_total() -> None:
     account = again.account("cpu", ZONE)
     assert account is not None
     assert (account.gaps_count, account.gaps_j) == (1, gap.energy_j)
+    hidden = again.hidden()["cpu", ZONE]
+    assert (hidden.energy_j, hidden.energy_j_u) == (gap.energy_j, gap.energy_j_u)
+    assert ledger.hidden() == {}
 
 
 def test_a_boot_whose_clock_begins_in_1970_has_its_gap_put_right_when_the_clock_is_set() -> None:
