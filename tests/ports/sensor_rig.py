@@ -3,28 +3,34 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 from ports.bench import Bench
 
-from heatpool.errors import SensorBusy
+from heatpool.errors import SensorBusy, SensorError, SensorGone
+from heatpool_agent import sensors
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.ports import Roots, Sensor
+from heatpool_agent.ports import Roots, Sensor, Tape
 from heatpool_agent.tapes.keep import KeptSensor, Recorder
 from heatpool_agent.tapes.lines import Manifest
 from heatpool_agent.tapes.play import Pass, Player, PlayingTape, load
 from heatpool_agent.tapes.redaction import Redaction
 
+KINDS = sorted({point.name for point in entry_points(group=sensors.GROUP)} | {*sensors.OWN})
+NETWORK = sorted({*KINDS} - {*sensors.local_kinds()})
 EVENT_NS, BOOT_NS = 1_750_000_000_000_000_000, 7_000_000_000
 # How long a driver may wait in tests of faults: long enough for a healthy device on loopback, and
 # where each pass is a process of its own and a login of ten datagrams.
-TIMEOUT_S, TOOL_TIMEOUT_S = 0.4, 0.8
+TIMEOUT_S, TOOL_TIMEOUT_S = 0.4, 0.6
 # What ending, telling and cleaning up may take beyond that (agent.md 15: cancelled in 0.5 s).
 CANCEL_S = 0.5
 # agent.md 4: a busy device is asked again; a bench that healed is ready after a few times.
@@ -47,6 +53,38 @@ class Clock:
     def step(self, step_s: float) -> None:
         self.passed_ns += round(step_s * 1e9)
         self.instants_ns.add(self.boot_ns())
+
+
+class BrokenTape:
+    """Passes everything on until it is given an error, which every exchange then ends with."""
+
+    is_playing = False
+
+    def __init__(self, through: Tape) -> None:
+        self.error: Exception | None = None
+        self._through = through
+
+    async def exchange(
+        self,
+        request: str,
+        ask: Callable[[], Awaitable[bytes]],
+        *,
+        hide: Callable[[bytes], bytes] | None = None,
+    ) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return await self._through.exchange(request, ask, hide=hide)
+
+    def look(
+        self,
+        request: str,
+        see: Callable[[], bytes],
+        *,
+        hide: Callable[[bytes], bytes] | None = None,
+    ) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return self._through.look(request, see, hide=hide)
 
 
 class Relay:
@@ -192,6 +230,24 @@ class Rig:
                 self.clock.step(busy.wait_s)
                 await asyncio.sleep(0.05)
         raise AssertionError(f"{self.kind}: still busy after {TRIES} times")
+
+    def needs(self, fault: str) -> None:
+        """Skips where the bench has no such fault, for the reason that it tells."""
+        if fault not in self.bench.faults:
+            pytest.skip(f"{self.kind}, {fault}: {self.bench.lacks[fault]}")
+
+    async def fails(self, sensor: Sensor, what: str) -> SensorError:
+        """How a pass fails, in time: with a reason and, if the device is gone, a cure."""
+        # What was heard before the fault is old news by now.
+        self.clock.step(60.0)
+        begun_s = time.monotonic()
+        with pytest.raises(SensorError) as caught:
+            await self.look(sensor, what)
+        took_s, error = time.monotonic() - begun_s, caught.value
+        assert took_s < self.timeout_s + CANCEL_S, f"{took_s:.2f} s until {error}"
+        assert str(error), "no reason"
+        assert not isinstance(error, SensorGone) or error.fix, f"no cure: {error}"
+        return error
 
     async def asked(self, before: int) -> None:
         """Returns once the bench was asked something more, at the latest after a while."""

@@ -127,6 +127,10 @@ class Host:
             except SensorGone:
                 self._shut()
                 raise
+            except OSError as error:
+                self._shut()
+                path = self._roots.proc / "stat"
+                raise SensorGone(f"{path}: {error.strerror}", fix=_FIX) from error
 
     def _readings(self) -> Iterator[Reading]:
         busy_frac = self._busy_frac()
