@@ -139,7 +139,7 @@ async def test_the_sites_power_is_its_best_meters_and_no_sum_of_what_overlaps(ed
     assert host["level"] == "chassis"
     assert sum(parts_w.values()) == pytest.approx(host["power_w"])
     # Each card is seen by the BMC and by its own library, and counts once.
-    assert parts_w["gpu"] == pytest.approx(sum(cards_w), rel=0.15)
+    assert parts_w["gpu"] == pytest.approx(sum(cards_w), rel=0.3)
 
 
 async def test_the_heats_stand_apart_and_each_is_near_the_truth(edge: Edge) -> None:
