@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from heatpool.errors import ConfigError, HeatpoolError
+from heatpool.errors import HeatpoolError
+from heatpool.sample import SiteId
+from heatpool_agent.assembly import open_parts
+from heatpool_agent.board import Board
 from heatpool_agent.doctor import (
     bmc,
     cards,
@@ -49,6 +53,7 @@ async def examine(place: Place, progress: Callable[[str], None] = lambda _: None
     Raises:
         ConfigError: the settings cannot be used, with every mistake.
     """
+    await _check_settings(place)
     families = {
         "machine": _blocking(machine.families, place),
         "clock": _blocking(own_clock.families, place),
@@ -66,6 +71,17 @@ async def examine(place: Place, progress: Callable[[str], None] = lambda _: None
     return Report(verdicts=(ok("settings", place.file_name), *(v for vs in found for v in vs)))
 
 
+async def _check_settings(place: Place) -> None:
+    """Opens every part, which touches no device, and closes it again.
+
+    Raises:
+        ConfigError: with every mistake.
+    """
+    async with AsyncExitStack() as stack:
+        board = Board(site_id=SiteId("unnamed"))
+        await open_parts(place.config, board, place.clock, stack)
+
+
 async def _in_time(
     name: str, work: Awaitable[Sequence[Verdict]], progress: Callable[[str], None]
 ) -> Sequence[Verdict]:
@@ -75,9 +91,6 @@ async def _in_time(
             found = await work
     except TimeoutError:
         return (_unfinished(name, f"not finished within {FAMILY_S:g} s"),)
-    except ConfigError:
-        # Mistakes in the settings end the whole: nothing can be judged without them.
-        raise
     except (OSError, HeatpoolError) as error:
         return (_unfinished(name, str(error)),)
     progress(name)

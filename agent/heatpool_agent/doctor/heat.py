@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from heatpool.sample import Estimate
+from heatpool.sample import Estimate, QualityClass
 from heatpool_agent.board import LoopView
 from heatpool_agent.config import Config, Loop
+from heatpool_agent.core.heat_checks import ABOVE_U
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
 from heatpool_agent.looks import Look, powers_w
@@ -15,8 +16,6 @@ from heatpool_agent.looks import Look, powers_w
 _GROSS_FRAC, _GROSS_W = 0.5, 20.0
 # A board that draws less than its own CPUs shows something else.
 _PSYS_LEAST_FRAC = 0.9
-# Three standard uncertainties: chance is less than one in three hundred.
-_SURE_U = 3.0
 
 
 def loop_settings(config: Config, *, told: frozenset[str]) -> Iterator[Verdict]:
@@ -166,30 +165,33 @@ def _register(look: Look) -> Reading | None:
 
 
 def heat_balance(loops: Sequence[LoopView]) -> Verdict:
-    """Whether no loop carries more heat than electricity went in."""
-    known = [loop for loop in loops if loop.computed is not None and loop.electric is not None]
+    """Whether no loop carries more heat than all the electricity that went in."""
+    known = [(loop.loop_id, *pair) for loop in loops if (pair := _heat_and_power(loop))]
     if not known:
-        return skip("heat_balance", "no loop has both a computed and an electric heat")
-    for loop in known:
-        if loop.computed and loop.electric and _is_above(loop.computed, loop.electric):
+        return skip("heat_balance", "no loop has both a computed heat and measured power")
+    for name, computed, wall in known:
+        if computed.value - wall.value > ABOVE_U * math.hypot(computed.u, wall.u):
             return warn(
                 "heat_balance",
-                f"loop {loop.loop_id}: {loop.computed.value:.0f} W of heat from "
-                f"{loop.electric.value:.0f} W of electricity",
+                f"loop {name}: {computed.value:.0f} W of heat from {wall.value:.0f} W of "
+                "electricity",
                 why="a loop cannot give more than goes in for long: a load is not metered, a "
                 "temperature pair is off, or the flow is scaled wrong",
                 fix="name every load of the loop as a sensor; then let an installer compare both "
                 "temperature sensors in one bath and the flow with a clamp-on meter",
             )
     shown = ", ".join(
-        f"{loop.loop_id} {loop.computed.value:.0f} W" for loop in known if loop.computed
+        f"{name} {computed.value:.0f} of {wall.value:.0f} W" for name, computed, wall in known
     )
     return ok("heat_balance", f"no more heat than electricity: {shown}")
 
 
-def _is_above(computed: Estimate, electric: Estimate) -> bool:
-    doubt_w = math.hypot(computed.u, electric.u)
-    return computed.value - electric.value > _SURE_U * doubt_w
+def _heat_and_power(loop: LoopView) -> tuple[Estimate, Estimate] | None:
+    """Computed heat and measured power, W; a modelled power says nothing of what warms a loop."""
+    if loop.computed is None or loop.power is None:
+        return None
+    wall = loop.power.whole
+    return None if wall.quality is QualityClass.E else (loop.computed, wall)
 
 
 def rejection(config: Config, loops: Sequence[LoopView]) -> Verdict:

@@ -15,6 +15,7 @@ from heatpool_agent.core import powercap
 from heatpool_agent.core.device_map import Block
 from heatpool_agent.core.likely_order import likely_word_order
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.core.tree import LoopPower
 from heatpool_agent.doctor import (
     bmc,
     cards,
@@ -97,6 +98,9 @@ GPU_ENERGY = reading("energy_j", 90.0, channel="nvml/a", node=Node.GPU)
 
 def loops(**more: Any) -> tuple[LoopView, ...]:
     return (LoopView(**{"loop_id": "rack", **more}),)
+
+
+POWER = LoopPower(whole=estimate(1e4, 500), level="pdu")
 
 
 def commanded(**more: Any) -> Config:
@@ -246,10 +250,10 @@ CASES: list[tuple[Status, Verdict, str]] = [
     ),
     (FAIL, heat.billing_meter(Config(loop=(LOOP,)), [look(is_billing=True)]), "call who"),
     (SKIP, heat.heat_balance(loops()), ""),
-    (OK, heat.heat_balance(loops(computed=estimate(9e3, 300), electric=estimate(1e4, 500))), ""),
+    (OK, heat.heat_balance(loops(computed=estimate(9e3, 300), power=POWER)), ""),
     (
         WARN,
-        heat.heat_balance(loops(computed=estimate(2e4, 300), electric=estimate(1e4, 500))),
+        heat.heat_balance(loops(computed=estimate(2e4, 300), power=POWER)),
         "clamp-on",
     ),
     (SKIP, heat.rejection(Config(loop=(LOOP,)), ()), ""),
