@@ -14,6 +14,7 @@ from heatpool_sim.devices import machine
 from heatpool_sim.devices.mbus_meter import MbusMeter
 from heatpool_sim.devices.memory import SavedSite
 from heatpool_sim.devices.modbus_cdu import ModbusCdu
+from heatpool_sim.devices.modbus_model import ModbusModel
 from heatpool_sim.devices.nvml import GpuModel
 from heatpool_sim.devices.redfish_bmc import RedfishBmc
 from heatpool_sim.devices.redfish_cdu import RedfishCdu
@@ -118,10 +119,9 @@ async def opened(
     """The site with all its devices open until the stack ends; a machine's files go to `folder`."""
     running = _running(spec, saved)
     addresses: dict[str, Address] = {}
-    for name in spec.devices:
-        if name in _DEVICES:
-            port = saved.port(name) if saved else 0
-            addresses[name] = await _at(stack, Behind(running, name), _DEVICES[name], spec, port)
+    for name, device in _devices(spec).items():
+        port = saved.port(name) if saved else 0
+        addresses[name] = await _at(stack, Behind(running, name), device, spec, port)
     if "machine" not in spec.devices:
         return SiteDoor(spec=spec, running=running, addresses=addresses)
     server = machine.Machine(folder / spec.site_id, _parts(spec), seed=spec.plant.seed)
@@ -149,6 +149,16 @@ def saved(door: SiteDoor, ahead_s: float) -> SavedSite:
         unit_j=now.unit_j + most_w * ahead_s,
         ports={name: address.port for name, address in door.addresses.items()},
     )
+
+
+def _devices(spec: SiteSpec) -> dict[str, Callable[[SiteSpec, int], Device]]:
+    """What stands at a port, by name; a device of the Modbus shelf is called after its model."""
+    named = {name: _DEVICES[name] for name in spec.devices if name in _DEVICES}
+    return named | {name: _model(name) for name in spec.models}
+
+
+def _model(name: str) -> Callable[[SiteSpec, int], Device]:
+    return lambda _, port: ModbusModel(name, port=port)
 
 
 async def _at(

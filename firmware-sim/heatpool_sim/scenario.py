@@ -112,6 +112,7 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     load: DailyLoad | TraceLoad = DailyLoad()
     meter: MeterPlate = MeterPlate()
     devices: tuple[DeviceName, ...] = USUAL
+    models: tuple[str, ...] = ()  # of the Modbus shelf, each one more device
     machine: MachinePlate = MachinePlate()
 
 
@@ -151,6 +152,7 @@ class SiteSpec:
     register_l: int
     faults: tuple[Fault, ...]
     devices: tuple[DeviceName, ...] = USUAL
+    models: tuple[str, ...] = ()
     machine: MachinePlate = field(default_factory=MachinePlate)
 
 
@@ -239,6 +241,7 @@ def _spec(fleet: FleetFile, site: Site, load: Load, source: VirtualSource) -> Si
             if line.site == site.id
         ),
         devices=site.devices,
+        models=site.models,
         machine=site.machine,
     )
 
@@ -299,8 +302,18 @@ def _strangers(fleet: FleetFile) -> Iterator[str]:
 
 def _twice_named(fleet: FleetFile) -> Iterator[str]:
     for site in fleet.site:
-        twice = {name for name in site.devices if site.devices.count(name) > 1}
+        named = (*site.devices, *site.models)
+        twice = {name for name in named if named.count(name) > 1}
         yield from (f"site {site.id!r}: device {name!r} is there twice" for name in sorted(twice))
+
+
+def _unknown_models(fleet: FleetFile) -> Iterator[str]:
+    shelf = files("heatpool_sim") / "devices" / "modbus_models"
+    known = sorted(item.name.removesuffix(".toml") for item in shelf.iterdir())
+    for site in fleet.site:
+        for name in site.models:
+            if name not in known:
+                yield f"site {site.id!r}: model {name!r} is unknown; known: {', '.join(known)}"
 
 
 def _small_machines(fleet: FleetFile) -> Iterator[str]:
@@ -334,6 +347,7 @@ _CHECKS: tuple[Callable[[FleetFile], Iterator[str]], ...] = (
     _doubles,
     _strangers,
     _twice_named,
+    _unknown_models,
     _small_machines,
     _bad_faults,
     _narrow_sources,

@@ -1,7 +1,9 @@
 """A site with every device: one plant behind all, each pulled alone, energies over a restart."""
 
 import asyncio
+import json
 import logging
+import sys
 import tomllib
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -13,6 +15,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
+from heatpool.errors import ConfigError
 from heatpool_sim import app, scenario
 from heatpool_sim.commands import run
 from heatpool_sim.demo.one_site import LOOP
@@ -120,6 +123,28 @@ async def test_the_agents_settings_have_a_block_for_every_device(tmp_path: Path)
     assert {block["url"] for block in told["sensor"] if "url" in block} == urls
     assert told["roots"].keys() == {"sys", "proc", "nvml"}
     assert told["loop"][0]["id"] == LOOP
+
+
+async def test_a_model_of_the_modbus_shelf_stands_at_the_site_with_its_map(tmp_path: Path) -> None:
+    spec = replace(only("mbus_meter").sites[0], models=("eastron-sdm630",))
+    async with app.serve(replace(LOADED, sites=(spec,))) as served:
+        await asyncio.to_thread(app.write_agent, served, SITE, tmp_path / "a.toml")
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "heatpool_agent", "once", "--json"),
+            *("--config", str(tmp_path / "a.toml"), "--for", "0.2"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        told = json.loads((await child.communicate())[0])
+        true_w = served.doors[SITE].running.state.electric_w
+    powers_w = [r["value"] for r in told["readings"] if r["quantity"] == "power_w"]
+    assert powers_w == [pytest.approx(true_w, rel=0.05)]
+
+
+def test_a_model_that_is_not_on_the_shelf_is_a_mistake(tmp_path: Path) -> None:
+    text = (Path(scenario.__file__).parent / "fleets/edge.toml").read_text()
+    (tmp_path / "f.toml").write_text(text + 'models = ["abacus-1"]\n')
+    with pytest.raises(ConfigError, match=r"model 'abacus-1' is unknown; known: .*eastron-sdm630"):
+        scenario.parse(tmp_path / "f.toml")
 
 
 @pytest.mark.parametrize(

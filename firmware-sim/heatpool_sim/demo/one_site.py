@@ -53,7 +53,19 @@ def agent(told: Told, *, state_dir: Path) -> str:
 
 
 def _remote(told: Told) -> list[dict[str, Any]]:
-    return [_BLOCKS[name](told, url) for name, url in told.urls.items() if name in _BLOCKS]
+    return [_BLOCKS.get(name, _model(name))(told, url) for name, url in told.urls.items()]
+
+
+def _model(name: str) -> Callable[[Told, str], dict[str, Any]]:
+    """A device of the Modbus shelf: the agent's map has the same name."""
+    return lambda told, url: {
+        "id": name,
+        "kind": "modbus",
+        "url": url,
+        "unit_id": 1,
+        "map": name,
+        "loop": LOOP,
+    }
 
 
 def _modbus(told: Told, url: str) -> dict[str, Any]:
