@@ -25,6 +25,8 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
     Without settings it finds what this machine has, and sends nowhere.
     """
     config = load(path, os.environ)
+    # What the agent leaves on disk is nobody else's: registers, its name, sessions to log out of.
+    os.umask(0o077)
     if is_plain(config):
         _leave_openssl_out()
     import asyncio
