@@ -251,10 +251,10 @@ class Rig:
 
     async def asked(self, before: int) -> None:
         """Returns once the bench was asked something more, at the latest after a while."""
-        for _ in range(100):
+        for _ in range(300):
             if self.bench.exchanges > before:
                 break
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.001)
 
     @asynccontextmanager
     async def relayed(self) -> AsyncIterator[tuple[Relay, str]]:
