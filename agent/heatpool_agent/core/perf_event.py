@@ -90,7 +90,7 @@ def _scale(text: str | None) -> Fraction | None:
         return None
     try:
         scale = Fraction(text)
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         return None
     return scale if 0 < scale <= 1 else None
 

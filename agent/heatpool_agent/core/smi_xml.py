@@ -78,6 +78,8 @@ def cards(text: bytes) -> dict[str, Card]:
     except expat.ExpatError as error:
         offset = max(parser.ErrorByteIndex, 0)
         raise WireError(f"nvidia-smi: {expat.ErrorString(error.code)}", offset=offset) from error
+    except (LookupError, ValueError) as error:  # the text names an encoding that Python lacks
+        raise WireError(f"nvidia-smi: {error}") from error
     return {address: _card(_joined(told)) for address, told in found.texts.items() if address}
 
 

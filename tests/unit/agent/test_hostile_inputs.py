@@ -55,6 +55,19 @@ def test_a_long_text_of_nvidia_smi_is_read_soon(inside: str) -> None:
         assert list(smi_xml.cards(text.encode())) == ["0:1"]
 
 
+@pytest.mark.parametrize("encoding", ["UTF-9", "utf-7", "hex", "shift_jis"])
+def test_a_text_of_nvidia_smi_in_a_strange_encoding_is_refused(encoding: str) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}" ?><nvidia_smi_log></nvidia_smi_log>'
+    with pytest.raises(WireError, match="nvidia-smi: "):
+        smi_xml.cards(text.encode())
+
+
+@pytest.mark.parametrize("scale", ["11/0", "0/0", "1/", "nan", "inf"])
+def test_a_scale_that_is_no_number_is_no_event(scale: str) -> None:
+    told = {"config": "event=0x02", "scale": scale, "unit": "Joules"}
+    assert perf_event.energy_event("energy-pkg", **told) is None
+
+
 def test_a_damaged_list_of_cpus_costs_no_memory() -> None:
     with soon():
         assert perf_event.cpus("0-4095," * 50_000 + "7") == tuple(range(4096))
