@@ -227,7 +227,8 @@ async def test_bytes_that_are_no_answer_give_no_reading(
         relay.spoil = good
         if rig.kind == "mqtt":
             await _in_step(rig, sensor, before)
-        assert values(await rig.back(sensor, "probe", "read")) == before
+        else:
+            assert values(await rig.back(sensor, "probe", "read")) == before
 
 
 async def _in_step(rig: Rig, sensor: Sensor, before: object) -> None:
@@ -237,6 +238,7 @@ async def _in_step(rig: Rig, sensor: Sensor, before: object) -> None:
             if values(await rig.look(sensor, "probe", "read")) == before:
                 return
         await asyncio.sleep(0.02)
+    raise AssertionError(f"{rig.kind}: not in step again after {TRIES} times")
 
 
 @pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
