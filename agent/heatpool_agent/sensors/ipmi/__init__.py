@@ -34,9 +34,9 @@ from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
 from heatpool_agent.sensors.ipmi import device as kernel
 from heatpool_agent.sensors.ipmi.device import Ioctl
-from heatpool_agent.sensors.ipmi.pace import Pace
 from heatpool_agent.sensors.ipmi.settings import PERIOD_LEAST_S, PERIOD_S, Config, mistakes
 from heatpool_agent.sensors.ipmi.tool import IpmiTool
+from heatpool_agent.sensors.pace import Pace
 
 __all__ = ["PERIOD_S", "Config", "Ipmi", "open"]
 
@@ -129,7 +129,7 @@ class Ipmi:
             self._pace.failed(error, now_ns)
             raise
         took_s = (self._clock.boot_ns() - now_ns) / _NS
-        self._pace.passed(begun_ns=now_ns, took_s=took_s)
+        self._pace.passed(begun_ns=now_ns, slowest_s=took_s, interval_s=None)
         return self._readings
 
     async def close(self) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from heatpool.errors import SensorGone
 from heatpool_agent.core.ipmi import refusal
-from heatpool_agent.sensors.ipmi.pace import LoginRefused
 from heatpool_agent.sensors.ipmi.settings import Config
+from heatpool_agent.sensors.pace import LoginRefused
 
 _MOST_BYTES = 1_000_000
 _CODE = re.compile(r"request failed because: .*\(([0-9a-f]{1,2})\)")

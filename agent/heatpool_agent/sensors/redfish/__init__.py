@@ -13,10 +13,10 @@ from heatpool_agent.core.decode import Stamp
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.redfish import Document, polled, redfish_readings, sensing_interval_s
 from heatpool_agent.ports import Clock, Roots, Sensor
+from heatpool_agent.sensors.pace import Pace
 from heatpool_agent.sensors.redfish.answer import Transport
 from heatpool_agent.sensors.redfish.bmc import bmc_tree
 from heatpool_agent.sensors.redfish.files import FileTree
-from heatpool_agent.sensors.redfish.pace import Pace
 from heatpool_agent.sensors.redfish.settings import PERIOD_LEAST_S, Config, mistakes
 from heatpool_agent.sensors.redfish.walk import Refusals, Walk
 

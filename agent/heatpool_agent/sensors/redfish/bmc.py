@@ -7,10 +7,10 @@ from weakref import WeakValueDictionary
 
 from heatpool.errors import ConfigError, SensorBusy, SensorError, SensorGone, WireError
 from heatpool_agent.ports import Clock, Roots, Tape
+from heatpool_agent.sensors.pace import LoginRefused
 from heatpool_agent.sensors.redfish.answer import Answer, hidden, unpacked
 from heatpool_agent.sensors.redfish.http import Line, Reply, retry_after_s
 from heatpool_agent.sensors.redfish.login import SERVICE_ROOT, Login, SessionFile
-from heatpool_agent.sensors.redfish.pace import LoginRefused
 from heatpool_agent.sensors.redfish.settings import Config
 
 # A stop of the agent may take 10 s in all; a slot that is not freed in this time is freed later.

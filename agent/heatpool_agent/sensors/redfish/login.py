@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from heatpool.errors import SensorBusy, SensorGone, WireError
 from heatpool.process.journal import facts
 from heatpool_agent.core.redfish import parse
+from heatpool_agent.sensors.pace import LoginRefused
 from heatpool_agent.sensors.redfish.answer import own_path
 from heatpool_agent.sensors.redfish.http import Line, Reply, retry_after_s
-from heatpool_agent.sensors.redfish.pace import LoginRefused
 from heatpool_agent.sensors.redfish.settings import Config
 
 logger = logging.getLogger(__name__)

@@ -5,6 +5,8 @@ from heatpool.errors import SensorBusy, SensorError, SensorGone
 _NS = 1_000_000_000
 # An answer that takes longer says that we are a burden.
 SLOW_S = 3.0
+# Three periods after it was taken a reading is stale: a slow BMC is asked every second one.
+FACTOR_MOST = 2
 FAILURES_MOST = 3
 REST_S = 300.0
 # A wrong password tried again and again locks the account of people as well.
@@ -20,6 +22,7 @@ class Pace:
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
+        self._factor = 1
         self._failures = 0
         self._due_ns = 0
         self._rest_until_ns = 0
@@ -34,15 +37,17 @@ class Pace:
         return SensorBusy(str(self._reason), wait_s=(self._rest_until_ns - boot_ns) / _NS)
 
     def is_due(self, boot_ns: int) -> bool:
-        """Whether the next question may be put; the supervisor's own grid is not repeated here."""
+        """Whether the next pass may begin; the supervisor's own grid is not repeated here."""
         return boot_ns >= self._due_ns
 
-    def passed(self, *, begun_ns: int, took_s: float) -> None:
-        """An answer came; a slow BMC is left out the next time."""
+    def passed(self, *, begun_ns: int, slowest_s: float, interval_s: float | None) -> None:
+        """A pass that was read to its end; `interval_s` is how often its sensors measure."""
         self._failures, self._reason = 0, None
+        self._factor = min(self._factor * 2, FACTOR_MOST) if slowest_s > SLOW_S else 1
+        wait_s = max(self._period_s * self._factor, interval_s or 0.0)
+        is_longer = wait_s > self._period_s
         # Half a period of slack: ticks come a little early or late.
-        rest_s = 1.5 * self._period_s if took_s > SLOW_S else 0.0
-        self._due_ns = begun_ns + round(rest_s * _NS)
+        self._due_ns = begun_ns + round((wait_s - self._period_s / 2) * _NS) if is_longer else 0
 
     def failed(self, error: SensorGone, boot_ns: int) -> None:
         """The third failure in a row, and any refused login, buys the BMC a rest."""

@@ -3,7 +3,7 @@
 import pytest
 
 from heatpool.errors import SensorBusy, SensorGone
-from heatpool_agent.sensors.redfish.pace import FACTOR_MOST, LoginRefused, Pace
+from heatpool_agent.sensors.pace import FACTOR_MOST, LoginRefused, Pace
 
 NS = 1_000_000_000
 STALE_PERIODS = 3
