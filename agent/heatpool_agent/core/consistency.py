@@ -43,25 +43,35 @@ Mark = tuple[Key, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubts:
-    """How often in a row each channel and quantity earned each mark, and its last value."""
+    """How often in a row each channel and quantity earned each mark, its last value, and when.
+
+    `seen_ns` is the newest boot time of each thing: what is shown again is no other sample.
+    """
 
     counts: Mapping[Mark, int] = field(default_factory=dict)
     values: Mapping[Key, float] = field(default_factory=dict)
+    seen_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 def observe(state: Doubts, readings: Sequence[Reading]) -> Doubts:
     """The state after one pass of one sensor."""
     if not any(r.node in _KEYED or r.quantity.endswith("_a") for r in readings):
         return state
+    groups = _groups(readings)
+    seen_ns = {name: max(r.boot_ns for r in group) for name, group in groups.items()}
+    fresh = {name for name, at_ns in seen_ns.items() if at_ns > state.seen_ns.get(name, -1)}
     marks = {
         mark
-        for group in _groups(readings).values()
+        for name in fresh
         for check in (_psu, _volt_amperes, _heat_meter)
-        for mark in check(group, state.values)
+        for mark in check(groups[name], state.values)
     }
+    again = seen_ns.keys() - fresh
+    kept = {mark: n for mark, n in state.counts.items() if stem(mark[0][0]) in again}
     return Doubts(
-        counts={mark: state.counts.get(mark, 0) + 1 for mark in marks},
+        counts={**kept, **{mark: state.counts.get(mark, 0) + 1 for mark in marks}},
         values={_key(r): r.value for r in readings if r.node in _SUPPLIES},
+        seen_ns=seen_ns,
     )
 
 

@@ -106,9 +106,13 @@ async def test_a_refused_counter_leaves_the_word_to_the_gauge() -> None:
 
 def passed(count: int, *readings: Reading) -> dict[tuple[str, str], tuple[str, ...]]:
     state = consistency.Doubts()
-    for _ in range(count):
-        state = consistency.observe(state, readings)
+    for second in range(count):
+        state = consistency.observe(state, read_at(second, readings))
     return consistency.flags(state)
+
+
+def read_at(second: int, readings: Sequence[Reading]) -> list[Reading]:
+    return [replace(reading, boot_ns=second * S) for reading in readings]
 
 
 IN, OUT = Node.PSU_IN, Node.PSU_OUT
@@ -159,9 +163,27 @@ def test_one_good_sample_ends_a_mark() -> None:
     bad = [gauge("power_w", 100.0, IN), gauge("power_w", 120.0, OUT, "psu/0/y")]
     good = [bad[0], replace(bad[1], value=95.0)]
     state = consistency.Doubts()
-    for readings in (bad, bad, bad, bad, bad, good):
-        state = consistency.observe(state, readings)
+    for second, readings in enumerate((bad, bad, bad, bad, bad, good)):
+        state = consistency.observe(state, read_at(second, readings))
     assert consistency.flags(state) == {}
+
+
+def test_one_sample_shown_again_and_again_is_no_second_one() -> None:
+    bad = [gauge("power_w", 100.0, IN), gauge("power_w", 120.0, OUT, "psu/0/y")]
+    state = consistency.Doubts()
+    for _ in range(60):
+        state = consistency.observe(state, bad)
+    assert consistency.flags(state) == {}
+
+
+def test_a_mark_stands_while_its_samples_are_shown_again() -> None:
+    bad = [gauge("power_w", 100.0, IN), gauge("power_w", 120.0, OUT, "psu/0/y")]
+    state = consistency.Doubts()
+    for second in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
+        state = consistency.observe(state, read_at(second, bad))
+    assert {flag for found in consistency.flags(state).values() for flag in found} == {
+        "out_above_in"
+    }
 
 
 def meter(heat_w: float, energy_wh: float = 1000.0) -> list[Reading]:
