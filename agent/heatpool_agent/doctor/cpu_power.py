@@ -189,7 +189,8 @@ def perf_events(seen: CpuSeen) -> Verdict:
         found,
         why="neither perf events nor powercap zones may be read by this user",
         fix="printf '[Service]\\nAmbientCapabilities=CAP_PERFMON\\n"
-        "CapabilityBoundingSet=CAP_PERFMON\\nPrivateUsers=no\\n' | "
+        "CapabilityBoundingSet=CAP_PERFMON\\nPrivateUsers=no\\n"
+        "SystemCallFilter=perf_event_open\\n' | "
         "systemctl edit --stdin heatpool-agent && systemctl restart heatpool-agent",
     )
 

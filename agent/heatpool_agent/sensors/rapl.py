@@ -36,7 +36,7 @@ _REMOVED_FIX = "load its driver again: modprobe intel_rapl_msr"
 _EVENTS = Path("bus/event_source/devices/power/events")
 _PERF_ROOM = "heatpool_agent.sensors.perf_event"
 _PERF_FIX = (
-    "give the agent CAP_PERFMON (AmbientCapabilities=CAP_PERFMON in a drop-in of its unit), "
+    "give the agent CAP_PERFMON by deploy/agent/heatpool-agent.service.d/rapl-perf.conf, "
     "or leave via = 'auto' to read powercap"
 )
 
