@@ -187,4 +187,5 @@ class Newest:
             exponent=(counter_exponent(point) or 0) if is_counter else 0,
             sensor_side=point.sensor_side or "",
             modulus=10**point.digits if is_counter and point.digits is not None else None,
+            holds_s=point.max_age_s,
         )

@@ -44,7 +44,7 @@ FLAGS: dict[str, tuple[bool, str]] = {
     BEYOND_SITE: (True, "ten times more than what its loop can reject"),
     TOO_FAST: (True, "moved faster than water can"),
     STUCK: (True, "the same for 20 samples while the site's power moved by more than 10 %"),
-    STALE: (True, "older than three of its sensor's periods"),
+    STALE: (True, "older than three of its sensor's periods, or than it may stand"),
     PERCENT_AS_FRACTION: (True, "a share of 2 to 100: percent where a fraction belongs"),
     COUNTER_DISAGREES: (True, "an energy counter that its own channel's power contradicts"),
     RATING_AS_READING: (True, "constant and at or above the supply's capacity"),
@@ -138,7 +138,7 @@ def judge(
         BEYOND_SITE if capacity_w and _is_beyond(reading, capacity_w) else None,
         TOO_FAST if past and _is_too_fast(reading, past) else None,
         STUCK if past and _is_stuck(reading, past) else None,
-        STALE if boot_ns - reading.boot_ns > STALE_PERIODS * period_s * NS_PER_S else None,
+        STALE if _is_stale(reading, boot_ns, period_s) else None,
     ]
     return marked(reading, [flag for flag in found if flag])
 
@@ -221,6 +221,12 @@ def _is_beyond(reading: Reading, capacity_w: float) -> bool:
     else:
         return False
     return abs(power_w) > SITE_MARGIN * capacity_w
+
+
+def _is_stale(reading: Reading, boot_ns: int, period_s: float) -> bool:
+    # Who publishes every ten seconds is not late after three looks at its last word.
+    holds_s = max(STALE_PERIODS * period_s, reading.holds_s or 0.0)
+    return boot_ns - reading.boot_ns > holds_s * NS_PER_S
 
 
 def _is_too_fast(reading: Reading, past: Past) -> bool:

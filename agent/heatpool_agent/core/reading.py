@@ -48,7 +48,8 @@ class Reading:
     `channel` is a stable path such as `powercap/intel-rapl:0`, never a label; `quantity` carries
     the unit. Counters carry `raw` (value = raw * 10**exponent), `modulus` of the raw count (None:
     unknown) and `generation`, the life in which differences make sense. `u` is standard, absent
-    where the device states none.
+    where the device states none. `holds_s` is how long a published value stands until its source
+    speaks again; None for what is asked for each time.
     """
 
     sensor: str
@@ -71,3 +72,4 @@ class Reading:
     sensor_side: str = ""
     status_bits: int = 0
     meter_ns: int | None = None
+    holds_s: float | None = None

@@ -131,6 +131,14 @@ class Supervisor:
         self._post(
             state=state, detail=detail, fix=fix, failures_count=self._view.failures_count + 1
         )
+        if state == "gone":
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Who is gone publishes nothing: its last words go stale as any others."""
+        last = self._board.latest.get(self._driven.id, ())
+        if any(reading.holds_s is not None for reading in last):
+            self._board.latest[self._driven.id] = tuple(replace(r, holds_s=None) for r in last)
 
     def _post(self, **changes: object) -> None:
         self._view = replace(self._view, **changes)  # type: ignore[arg-type]

@@ -254,6 +254,12 @@ def test_a_value_holds_for_its_age_and_not_longer(after_s: int, count: int) -> N
     assert len(newest.readings(replace(NOW, boot_ns=NOW.boot_ns + after_s * S))) == count
 
 
+def test_a_value_says_for_how_long_it_stands() -> None:
+    newest = Newest([point(max_age_s=45.0)], node=Node.CDU)
+    newest.take([Message(topic="t", payload=b"5")], NOW)
+    assert [reading.holds_s for reading in newest.readings(NOW)] == [45.0]
+
+
 def test_an_older_message_after_a_newer_one_changes_nothing() -> None:
     (reading,) = held(timed(7.0, age_s=1.0), timed(6.0, age_s=2.0), timed(8.0, age_s=1.0))
     assert reading.value == 7.0

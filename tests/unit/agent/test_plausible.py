@@ -153,6 +153,13 @@ def test_a_reading_judged_twice_is_one_sample() -> None:
     assert flags(reading("hot_c", 35.0, boot_s=101.0), past) == ("stuck",)
 
 
+@pytest.mark.parametrize(("boot_s", "expected"), [(40.0, ()), (39.9, ("stale",))])
+def test_what_is_published_stands_for_as_long_as_its_source_lets_it(
+    boot_s: float, expected: tuple[str, ...]
+) -> None:
+    assert flags(reading("power_w", 300.0, boot_s=boot_s, holds_s=60.0)) == expected
+
+
 @pytest.mark.parametrize(("boot_s", "expected"), [(97.0, ()), (96.9, ("stale",))])
 def test_stale_is_more_than_three_periods_old(boot_s: float, expected: tuple[str, ...]) -> None:
     assert flags(reading("hot_c", 40.0, boot_s=boot_s)) == expected
