@@ -239,6 +239,48 @@ async def test_a_busy_service_is_left_alone_as_long_as_it_says(bmc: Bmc) -> None
         assert powers(await sensor.read()) == [374.0]
 
 
+@pytest.mark.parametrize("busy", ["1", "2"])
+async def test_one_resource_that_is_never_ready_keeps_no_other_away(bmc: Bmc, busy: str) -> None:
+    bmc.tree.resources = documents("1", "2")
+    async with bmc.sensor() as sensor:
+        assert len(powers(await sensor.read())) == 2
+        well, not_ready = frozenset[str](), frozenset({garble.BUSY})
+        bmc.next_faults.extend((not_ready,) if busy == "1" else (well, not_ready))
+        with pytest.raises(SensorBusy):
+            await sensor.read()
+        for _ in range(3):
+            bmc.clock.pass_s(120)
+            # What was busy is asked last.
+            bmc.next_faults.extend((well, not_ready))
+            assert powers(await sensor.read()) == [374.0]
+        assert [*sensor.refused] == [f"{ROOT}/Chassis/{busy}/EnvironmentMetrics"]
+        assert len(powers(await sensor.read())) == 2
+        assert not sensor.refused
+
+
+async def test_a_counter_that_a_long_discovery_found_has_the_time_of_its_look(bmc: Bmc) -> None:
+    bmc.tree.resources = documents(*"12345")
+    bmc.tree.takes_s = 4.0
+    async with bmc.sensor(period_s=300) as sensor:
+        begun_ns = bmc.clock.boot_ns()
+        readings = await sensor.read()
+        # Twelve documents for the discovery, five of them again for their figures.
+        assert readings[0].boot_ns > (begun_ns + bmc.clock.boot_ns()) / 2
+        assert len(powers(readings)) == 5
+
+
+async def test_foreign_links_do_not_fill_the_journal(
+    bmc: Bmc, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = [{"@odata.id": f"{ROOT}/<{number}{'x' * 1000}"} for number in range(500)]
+    bmc.tree.resources[f"{ROOT}/Chassis"]["Members"] += odd
+    async with bmc.sensor() as sensor:
+        with caplog.at_level(logging.INFO):
+            await sensor.read()
+    (told,) = [record for record in caplog.records if record.msg == "redfish.foreign_link"]
+    assert len(str(vars(told))) < 2000
+
+
 async def test_half_a_pass_does_not_mix_old_figures_with_new_ones(bmc: Bmc) -> None:
     bmc.tree.resources = documents("1", "2")
     async with bmc.sensor() as sensor:

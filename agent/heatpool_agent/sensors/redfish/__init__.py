@@ -27,6 +27,8 @@ _NS = 1_000_000_000
 DISCOVERY_PERIOD_S = 86_400.0
 # A service whose paths come and go is not searched all the time.
 DISCOVERY_LEAST_S = 600.0
+# A pass has one stamp: what a discovery reads later than this after it is read again.
+LATE_S = 2.0
 # Our own limit comes a little before the supervisor's, which knows no reason.
 PATIENCE_FRAC = 0.95
 
@@ -99,7 +101,7 @@ class RedfishSensor:
             if self._walk is None and self._readings and not self._pace.is_due(now_ns):
                 return self._readings
         try:
-            if await self._go_on():
+            if is_done := await self._go_on():
                 self._finish()
         except SensorBusy as error:
             self._pace.asked_for_patience(error, now_ns)
@@ -107,8 +109,8 @@ class RedfishSensor:
         except SensorGone as error:
             self._pace.failed(error, now_ns)
             raise
-        if self._walk is not None and not self._readings:
-            count = len(self._walk.documents)
+        if not is_done and not self._readings:
+            count = len(self._walk.documents if self._walk else self._documents)
             raise SensorBusy(f"{self._config.url}: {count} documents found, and more to come")
         return self._readings
 
@@ -123,6 +125,8 @@ class RedfishSensor:
             async with asyncio.timeout(PATIENCE_FRAC * self._config.timeout_s) as limit:
                 self._walk = walk = self._walk or await self._new_walk()
                 is_done = await self._steps(walk, limit)
+                if is_done and self._is_late(walk):
+                    is_done = await self._polled_now(walk, limit)
             is_clean = True
             return is_done
         except TimeoutError as error:
@@ -139,6 +143,26 @@ class RedfishSensor:
             # Half a discovery is worth keeping; half a poll would mix old figures with new ones.
             if not is_clean and self._walk is not None and not self._walk.follows:
                 self._walk = None
+
+    def _is_late(self, walk: Walk) -> bool:
+        """Whether the figures of a discovery are much younger than its stamp."""
+        age_s = (self._clock.boot_ns() - walk.stamp.boot_ns) / _NS
+        return walk.follows and age_s > LATE_S
+
+    async def _polled_now(self, found: Walk, limit: asyncio.Timeout) -> bool:
+        """Reads again, with a stamp of its own, what a long discovery found.
+
+        A counter with a stamp that is minutes too old would be a power several times too high.
+        """
+        self._learn(found)
+        if not self._polled:
+            return True
+        self._walk = walk = await self._new_walk()
+        is_done = await self._steps(walk, limit)
+        if not is_done:
+            # Time is over: the next pass begins, and stamps, it anew.
+            self._walk = None
+        return is_done
 
     async def _steps(self, walk: Walk, limit: asyncio.Timeout) -> bool:
         loop = asyncio.get_running_loop()
@@ -160,7 +184,9 @@ class RedfishSensor:
             boot_ns=self._clock.boot_ns(),
         )
         if self._polled and not self._is_discovery_due(stamp.boot_ns):
-            return Walk(self._polled, stamp, follows=False)
+            # Those that are busy come last, when others have shown that the service is not.
+            paths = sorted(self._polled, key=self._refusals.busy.__contains__)
+            return Walk(paths, stamp, follows=False)
         return Walk(await self._transport.starts(), stamp, follows=True)
 
     def _is_discovery_due(self, boot_ns: int) -> bool:
@@ -174,9 +200,7 @@ class RedfishSensor:
         if not walk.documents:
             raise self._nothing()
         if walk.follows:
-            self._documents, self._found_ns = {}, walk.stamp.boot_ns
-            self._polled = polled(walk.documents)
-            self._interval_s = sensing_interval_s(walk.documents)
+            self._learn(walk)
         self._has_lost = walk.has_lost
         # What was to be read and could not be is absent, not as it was.
         still = {path: seen for path, seen in self._documents.items() if path not in self._polled}
@@ -189,6 +213,13 @@ class RedfishSensor:
             slowest_s=self._transport.slowest_s,
             interval_s=self._interval_s,
         )
+
+    def _learn(self, walk: Walk) -> None:
+        """What a discovery found, and what of it is to be polled."""
+        self._documents, self._found_ns = walk.documents, self._clock.boot_ns()
+        self._has_lost = False
+        self._polled = polled(walk.documents)
+        self._interval_s = sensing_interval_s(walk.documents)
 
     def _nothing(self) -> SensorGone:
         reasons = self._refusals.reasons

@@ -17,13 +17,18 @@ MAX_DOCUMENTS = 600
 MAX_LINKS_DEEP = 12
 MAX_TOTAL_BYTES = 16 << 20
 NOTHING_THERE = (404, 410)
+_SHOWN_CHARACTERS = 200
 
 
 class Refusals:
-    """Documents that could not be read, each with its reason; told once, until it reads again."""
+    """Documents that could not be read, each with its reason; told once, until it reads again.
+
+    `busy` are those whose wish for patience was granted once.
+    """
 
     def __init__(self, sensor: str) -> None:
         self.reasons: dict[str, str] = {}
+        self.busy: set[str] = set()
         self._sensor = sensor
 
     def add(self, path: str, reason: str) -> None:
@@ -42,8 +47,14 @@ class Refusals:
 
     def mended(self, path: str) -> None:
         """The document was read."""
+        self.busy.discard(path)
         if self.reasons.pop(path, None) is not None:
             logger.info("redfish.mended", extra=facts(sensor=self._sensor, path=path))
+
+    def left(self, path: str) -> None:
+        """The document is there no more."""
+        self.busy.discard(path)
+        self.reasons.pop(path, None)
 
 
 class Walk:
@@ -57,8 +68,8 @@ class Walk:
         self.has_lost = False
         self._todo: deque[tuple[str, int]] = deque()
         self._seen: set[str] = set()
-        self._patient: set[str] = set()
         self._total_bytes = 0
+        self._has_foreign = False
         for path in paths:
             self._add(path, 0)
 
@@ -76,9 +87,10 @@ class Walk:
         try:
             answer = await transport.get(path)
         except SensorBusy as error:
-            # One resource that never gets ready must not keep the others from us.
-            if path not in self._patient or not self.documents:
-                self._patient.add(path)
+            # One resource that never gets ready must not keep the others from us, in this walk
+            # or in any that follows.
+            if path not in refusals.busy or not self.documents:
+                refusals.busy.add(path)
                 raise
             refusals.add(path, str(error))
         except WireError as error:
@@ -90,6 +102,7 @@ class Walk:
     def _take(self, path: str, depth: int, answer: Answer, *, refusals: Refusals) -> None:
         if answer.status in NOTHING_THERE:
             self.has_lost = self.has_lost or not self.follows
+            refusals.left(path)
             return
         if answer.status != 200:
             refusals.add(path, f"redfish: {path} answered status {answer.status}")
@@ -114,7 +127,10 @@ class Walk:
     def _add(self, link: str, depth: int) -> None:
         path = own_path(link)
         if path is None:
-            logger.info("redfish.foreign_link", extra=facts(link=link))
+            # The first alone, and its beginning: a document may hold any number of any length.
+            if not self._has_foreign:
+                logger.info("redfish.foreign_link", extra=facts(link=link[:_SHOWN_CHARACTERS]))
+            self._has_foreign = True
         elif place(path) not in self._seen:
             self._seen.add(place(path))
             self._todo.append((path, depth))
