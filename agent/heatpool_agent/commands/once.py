@@ -175,7 +175,8 @@ def _reading(reading: Reading, host: str) -> dict[str, Any]:
         "quantity": reading.quantity,
         "unit": unit(reading.quantity),
         "kind": reading.kind.value,
-        "value": reading.value,
+        # JSON has no word for what is no number.
+        "value": reading.value if math.isfinite(reading.value) else None,
         "u": reading.u,
         "raw": reading.raw,
         "exponent": reading.exponent if reading.raw is not None else None,

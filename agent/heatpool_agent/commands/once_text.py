@@ -78,7 +78,8 @@ def _doubts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 
 
 def _value(reading: Mapping[str, Any]) -> tuple[str, str]:
-    return f"{reading['value']:.6g}", reading["unit"].replace("1", "")
+    value = reading.get("value")
+    return "" if value is None else f"{value:.6g}", reading["unit"].replace("1", "")
 
 
 def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:

@@ -1,9 +1,14 @@
 """What a person is told of a reading: its fate, why, and its unit."""
 
+import json
 from dataclasses import replace
+from math import nan
 
 import pytest
 
+from heatpool.sample import SiteId
+from heatpool_agent.board import Board
+from heatpool_agent.commands.once import document
 from heatpool_agent.commands.once_text import table
 from heatpool_agent.core.plausible import FLAGS, REJECTING
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
@@ -72,12 +77,20 @@ def shown(**more: object) -> dict[str, object]:
 
 def test_the_table_tells_what_is_refused_and_why() -> None:
     refused = shown(quality="refused", believed=False, reasons=["it is a rating"])
-    document = {
+    told = {
         "site_id": "x", "estimates": [], "sensors": [], "readings": [shown(loop="rack"), refused]
     }  # fmt: skip
-    lines = table(document).splitlines()
+    lines = table(told).splitlines()
     assert [line.split() for line in lines if line.startswith(("loop", "this"))] == [
         ["loop", "rack:", "bmc"],
         ["this", "machine:", "bmc", "1", "of", "1", "refused"],
     ]
     assert any("REFUSED: it is a rating" in line for line in lines)
+
+
+def test_what_is_no_number_is_left_out_of_the_document_and_of_the_table() -> None:
+    board = Board(site_id=SiteId("x"))
+    board.judged = (replace(PLAIN, value=nan, flags=("not_finite",)),)
+    told = json.dumps(document(board, 0), allow_nan=False)
+    (line,) = [line for line in table(json.loads(told)).splitlines() if "  power_w" in line]
+    assert "REFUSED: no number" in line and "nan" not in line

@@ -4,6 +4,7 @@ Both sides of a unit are cooling circuits: what flows towards the heat is cold, 
 secondary alike. Source: vocabulary.md 2, DSP0268 CoolantConnector.
 """
 
+import math
 from dataclasses import replace
 
 from heatpool.heat import heat_rate_w
@@ -34,10 +35,13 @@ _FIGURES = (
 _PRIMARY = "PrimaryCoolantConnectors"
 # Reported against computed heat: the worst pair of honest sensors stays within this.
 _HEAT_FRAC = 0.10
+_NOT_THERE = frozenset({"Absent", "Disabled"})
 # States of a pump that stands because it is spare, or is not there.
 _RESTING = frozenset({"Absent", "Disabled", "StandbySpare", "StandbyOffline", "Starting"})
-_KNOWN_STATES = frozenset({"ok", "warning", "critical"})
-_UNKNOWN_STATES = frozenset({"unavailable", "absent"})
+_KNOWN_STATES = frozenset({"ok", "warning", "critical", "unavailable"})
+# A detector that stands there and cannot tell is not fine: no other one speaks for its place.
+_BLIND = "unavailable"
+_LEAK = 2
 
 
 def connectors(found: Findings, *, primary_loop: str) -> None:
@@ -152,7 +156,7 @@ def _runs(pump: Document) -> bool | None:
 
 
 def leaks(found: Findings) -> None:
-    """`leak` of each detector, 1 for anything but OK; none where the detector does not know."""
+    """`leak` of each detector, 1 for anything but OK; NaN of one that cannot tell, none of none."""
     states: dict[str, tuple[str, Place]] = {}
     for resource in found.service.of_kind("LeakDetection"):
         for pointer, group in nested(resource.body, "LeakDetectorGroups"):
@@ -167,18 +171,25 @@ def leaks(found: Findings) -> None:
     for channel, (state, place) in states.items():
         is_listed = state.lower() in _KNOWN_STATES
         marks = () if is_listed else (flags.STATE_NOT_LISTED,)
-        is_leak = float(state.lower() != "ok")
+        is_leak = math.nan if state.lower() == _BLIND else float(state.lower() != "ok")
         found.state(channel, "leak", is_leak, replace(place, flags=marks))
+
+
+def _badness(state: str) -> int:
+    return {"ok": 0, _BLIND: 1}.get(state.lower(), _LEAK)
 
 
 def _worst(
     states: dict[str, tuple[str, Place]], channel: str, detector: Document, found: Findings
 ) -> None:
     state = text(detector, "DetectorState")
-    if not state or state.lower() in _UNKNOWN_STATES:
+    if not state or state.lower() == "absent":
+        return
+    is_there = text(table(detector, "Status"), "State") not in _NOT_THERE
+    if not is_there and _badness(state) < _LEAK:
         return
     known = states.get(channel)
-    if known is None or known[0].lower() == "ok":
+    if known is None or _badness(state) > _badness(known[0]):
         label = text(detector, "Name") or text(detector, "DeviceName")
         node = Node.CHASSIS if "/Chassis/" in channel else Node.CDU
         states[channel] = state, Place(node=node, loop=found.stamp.loop, label=label)

@@ -1,5 +1,6 @@
 """Cooling units: circuits, pumps and leaks in our words."""
 
+from math import nan
 from typing import Any
 
 import pytest
@@ -165,7 +166,7 @@ LEAKS = [
     ("Warning", [1.0], ()),
     ("Critical", [1.0], ()),
     ("LeakDetected", [1.0], ("state_not_listed",)),
-    ("Unavailable", [], ()),
+    ("Unavailable", [nan], ()),
     ("Absent", [], ()),
     ("", [], ()),
     (None, [], ()),
@@ -174,11 +175,11 @@ LEAKS = [
 
 
 @pytest.mark.parametrize(("state", "leak", "marks"), LEAKS)
-def test_anything_but_ok_is_a_leak_and_unknown_is_nothing(
+def test_anything_but_ok_is_a_leak_and_who_cannot_tell_is_not_fine(
     told: Any, state: Any, leak: list[float], marks: tuple[str, ...]
 ) -> None:
     found = told({f"{UNIT}/LeakDetectors/1": typed("LeakDetector", DetectorState=state)})
-    assert found.state("leak") == leak
+    assert found.state("leak") == pytest.approx(leak, nan_ok=True)
     assert {r.flags for r in found.all} <= {marks}
     assert {r.loop for r in found.all} <= {"rack"}
 
@@ -191,6 +192,30 @@ def test_a_detector_told_twice_is_one_and_the_worse_state_stands(told: Any) -> N
         path: typed("LeakDetector", DetectorState="Critical"),
     }
     assert told(documents).state("leak") == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "state", "leak"),
+    [("OK", "Unavailable", nan), ("Unavailable", "OK", nan), ("Unavailable", "Critical", 1.0)],
+)
+def test_a_detector_that_cannot_tell_is_not_fine_because_its_copy_is(
+    told: Any, excerpt: str, state: str, leak: float
+) -> None:
+    path = "/redfish/v1/Chassis/CDU/LeakDetectors/1"
+    groups = [{"Detectors": [{"DataSourceUri": path, "DetectorState": excerpt}]}]
+    documents = {
+        f"{UNIT}/LeakDetection": typed("LeakDetection", LeakDetectorGroups=groups),
+        path: typed("LeakDetector", DetectorState=state),
+    }
+    assert told(documents).state("leak") == pytest.approx([leak], nan_ok=True)
+
+
+@pytest.mark.parametrize(("state", "leak"), [("OK", []), ("Unavailable", []), ("Critical", [1.0])])
+def test_a_detector_that_is_switched_off_says_only_that_it_leaks(
+    told: Any, state: str, leak: list[float]
+) -> None:
+    body = typed("LeakDetector", DetectorState=state, Status={"State": "Disabled"})
+    assert told({f"{UNIT}/LeakDetectors/1": body}).state("leak") == leak
 
 
 def test_a_detector_without_a_resource_has_a_channel_of_its_own(told: Any) -> None:
