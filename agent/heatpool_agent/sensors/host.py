@@ -4,7 +4,6 @@ Load is read from /proc/stat on every tick, what costs more every ten seconds. T
 seconds are told only where the roots are the machine's own: they say nothing of another's dump.
 """
 
-import asyncio
 import re
 import threading
 import time
@@ -19,7 +18,7 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree, whole_number
+from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree, OneAtATime, whole_number
 
 CPU = "host/cpu"
 SELF = "host/agent"
@@ -85,26 +84,29 @@ class Host:
         self._slow: tuple[_Fact, ...] = ()
         self._slow_due_ns = 0
         self._lock = threading.Lock()
+        self._calls = OneAtATime("host: /proc or /sys")
 
     async def probe(self) -> Sequence[str]:
         """The channels of the CPU and of the agent itself.
 
         Raises:
+            SensorBusy: the last call still hangs.
             SensorGone: /proc/stat cannot be read.
         """
-        return await asyncio.to_thread(self._probe)
+        return await self._calls.run(self._probe)
 
     async def read(self) -> Sequence[Reading]:
         """Share of busy time since the last pass (absent at the first), and slower facts.
 
         Raises:
+            SensorBusy: the last call still hangs.
             SensorGone: /proc/stat cannot be read.
         """
-        return await asyncio.to_thread(self._read)
+        return await self._calls.run(self._read)
 
     async def close(self) -> None:
         """Frees the descriptor; may be called twice."""
-        await asyncio.to_thread(self._close)
+        await self._calls.end(self._close)
 
     def _probe(self) -> tuple[str, ...]:
         with self._lock:

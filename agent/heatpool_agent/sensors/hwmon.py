@@ -4,7 +4,6 @@ What is read there is chosen by `hwmon_chips`. A GPU that sleeps is not asked, a
 wake it to answer.
 """
 
-import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +16,7 @@ from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.reading import Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
 from heatpool_agent.sensors.hwmon_chips import Chip, Point, chips, points
-from heatpool_agent.sensors.kernel_file import KernelTree
+from heatpool_agent.sensors.kernel_file import KernelTree, OneAtATime
 
 logger = logging.getLogger(__name__)
 
@@ -57,26 +56,29 @@ class Hwmon:
         self._generation = ""
         # A cancelled pass may still run on its thread while the descriptors are to be closed.
         self._lock = threading.Lock()
+        self._calls = OneAtATime("hwmon: a chip of the hwmon tree")
 
     async def probe(self) -> Sequence[str]:
         """One channel per power or energy value; none where no chip measures any.
 
         Raises:
+            SensorBusy: the last call still hangs.
             SensorGone: the tree may not be read.
         """
-        return await asyncio.to_thread(self._probe)
+        return await self._calls.run(self._probe)
 
     async def read(self) -> Sequence[Reading]:
         """Power, W, or energy as a raw count of uJ, of every channel that answers.
 
         Raises:
+            SensorBusy: the last call still hangs.
             SensorGone: a chip was removed.
         """
-        return await asyncio.to_thread(self._read)
+        return await self._calls.run(self._read)
 
     async def close(self) -> None:
         """Frees the descriptors; may be called twice."""
-        await asyncio.to_thread(self._close)
+        await self._calls.end(self._close)
 
     def _probe(self) -> tuple[str, ...]:
         with self._lock:

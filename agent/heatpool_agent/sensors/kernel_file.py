@@ -4,18 +4,78 @@ Opening costs more than reading: 292 against 115 us for a tick of all power coun
 number means is said by the driver that holds the file.
 """
 
+import asyncio
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
+from heatpool.errors import SensorBusy
 from heatpool_agent.ports import LIVE, Roots, Tape
+
+T = TypeVar("T")
 
 # A number of sysfs fits in far less; /proc/stat's first line does too.
 _READ_BYTES = 512
 # Lists of CPUs and the like, read once; /proc/cpuinfo of a large server is near 1 MB.
 _WHOLE_BYTES = 4_000_000
 _MOST_DIGITS = 20
+# A call that is just ending is waited for.
+_GRACE_S = 0.1
+_HANGS_S = 5.0
+
+
+class OneAtATime:
+    """A driver's blocking work, one call after the other.
+
+    A call into a kernel driver may hang and cannot be cancelled. A second one beside it would hang
+    as well, and a few more would leave no thread to anybody else.
+    """
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._call: asyncio.Future[Any] | None = None
+        self._last: Callable[[], None] | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What the work gives, done on a thread; raises what it raises.
+
+        Raises:
+            SensorBusy: the last call still hangs.
+        """
+        if await self._hangs():
+            raise SensorBusy(f"{self._who} has not answered the last call yet", wait_s=_HANGS_S)
+        call = asyncio.get_running_loop().run_in_executor(None, self._done, work)
+        # A call that nobody waits for any more may fail unheard.
+        call.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._call = call
+        # Shielded: a cancelled wait must not forget that the thread is still in the kernel.
+        return await asyncio.shield(call)
+
+    async def end(self, work: Callable[[], None]) -> None:
+        """Does the last work; where a call still hangs, in its thread once that ends.
+
+        The work must bear to be done twice.
+        """
+        if await self._hangs():
+            self._last = work
+        if self._call is None or self._call.done():
+            await asyncio.to_thread(work)
+
+    def _done(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        finally:
+            if self._last is not None:
+                self._last()
+
+    async def _hangs(self) -> bool:
+        if self._call is None or self._call.done():
+            return False
+        await asyncio.wait([self._call], timeout=_GRACE_S)
+        return not self._call.done()
 
 
 class KernelFile:

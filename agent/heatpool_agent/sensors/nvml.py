@@ -14,14 +14,14 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from heatpool.errors import SensorBusy, SensorGone, WireError
+from heatpool.errors import SensorGone, WireError
 from heatpool_agent.config import SensorSettings
 from heatpool_agent.core.gpu_card import Card, card
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import KernelTree
+from heatpool_agent.sensors.kernel_file import KernelTree, OneAtATime
 
 if TYPE_CHECKING:
     # At run time only where they are needed: the bindings cost 3 MB, the command its XML.
@@ -38,8 +38,6 @@ _DISPLAY = "0x03"
 _ASLEEP = ("suspended", "suspending", "resuming")
 _FIX = f"install the NVIDIA driver, or set [roots].nvml to the path of its {LIBRARY}"
 _SLOW_FIX = "see `dmesg | grep NVRM`: a card or its firmware hangs; raise timeout_s if it is slow"
-# A call that is just ending is waited for.
-_GRACE_S = 0.1
 _BY_LIBRARY, _BY_COMMAND, _BY_NOTHING = b"library", b"smi", b"nothing"
 
 
@@ -76,8 +74,7 @@ class Nvml:
         self._displays: dict[str, bool] = {}
         self._session: Session | None = None
         self._smi: NvidiaSmi | None = None
-        # A call may hang for seconds and cannot be cancelled: no second one is started beside it.
-        self._pass: asyncio.Future[Any] | None = None
+        self._calls = OneAtATime("nvml: the driver")
 
     async def probe(self) -> Sequence[str]:
         """One channel per card, sleeping ones included; none on a machine without cards.
@@ -104,21 +101,11 @@ class Nvml:
 
     async def close(self) -> None:
         """Ends the library's session; may be called twice."""
-        # A hanging call keeps its thread: the session then ends with the process.
-        if self._pass is None or self._pass.done():
-            await asyncio.to_thread(self._shut)
+        # A hanging call keeps its thread: the session then ends with that call, or the process.
+        await self._calls.end(self._shut)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
-        if self._pass is not None:
-            await asyncio.wait([self._pass], timeout=_GRACE_S)
-            if not self._pass.done():
-                raise SensorBusy("nvml: the driver has not answered the last call yet", wait_s=5.0)
-        job = asyncio.get_running_loop().run_in_executor(None, work)
-        # A pass that nobody waits for any more may fail unheard.
-        job.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._pass = job
-        # Shielded: a cancelled wait must not forget that the thread is still in the driver.
-        return await self._in_time(asyncio.shield(job))
+        return await self._in_time(self._calls.run(work))
 
     async def _in_time(self, answer: Awaitable[T]) -> T:
         try:

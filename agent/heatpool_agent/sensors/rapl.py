@@ -8,7 +8,6 @@ Where both ways are open the events are the witness, because they never wrap uns
 show the same again are flagged twins, and stay as the cross-check.
 """
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +22,7 @@ from heatpool_agent.core import powercap
 from heatpool_agent.core.powercap import TWIN as TWIN
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.ports import Clock, Roots
-from heatpool_agent.sensors.kernel_file import KernelTree
+from heatpool_agent.sensors.kernel_file import KernelTree, OneAtATime
 
 _MICRO = -6
 # A counter of 32 bits must be seen often enough that no wrap can hide.
@@ -102,6 +101,7 @@ class Rapl:
         self._counters: tuple[_Counter, ...] | None = None
         # A cancelled pass may still run on its thread while the descriptors are to be closed.
         self._lock = threading.Lock()
+        self._calls = OneAtATime("rapl: the powercap tree")
 
     @property
     def longest_period_s(self) -> float:
@@ -114,21 +114,23 @@ class Rapl:
         """One channel per counter; none on a machine without these counters.
 
         Raises:
+            SensorBusy: the last call still hangs.
             SensorGone: counters exist and may not be read, or are masked.
         """
-        return await asyncio.to_thread(self._probe)
+        return await self._calls.run(self._probe)
 
     async def read(self) -> Sequence[Reading]:
         """Energy of every counter as a raw count of uJ, and its rated power where it is told.
 
         Raises:
+            SensorBusy: the last call still hangs.
             SensorGone: counters may not be read, or were removed.
         """
-        return await asyncio.to_thread(self._read)
+        return await self._calls.run(self._read)
 
     async def close(self) -> None:
         """Frees the descriptors; may be called twice."""
-        await asyncio.to_thread(self._close)
+        await self._calls.end(self._close)
 
     def _probe(self) -> tuple[str, ...]:
         with self._lock:

@@ -1,16 +1,18 @@
 """Files of the kernel through the tape: kept with their errors, played back without a file."""
 
+import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from heatpool.errors import SensorGone
+from heatpool.errors import SensorBusy, SensorGone
 from heatpool_agent.ports import LIVE
 from heatpool_agent.sensors import host, hwmon, nvml, rapl
-from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree, whole_number
+from heatpool_agent.sensors.kernel_file import KernelFile, KernelTree, OneAtATime, whole_number
 
 
 def furnish(machine: Any) -> None:
@@ -114,3 +116,31 @@ def test_closing_twice_is_closing(machine: Any) -> None:
     assert file.count() == 5
     file.close()
     file.close()
+
+
+async def test_a_chip_that_hangs_takes_one_thread_and_no_more(machine: Any) -> None:
+    chip = machine.write("sys/class/hwmon/hwmon0", {"name": "x"})
+    # Opening it blocks until somebody writes: as a driver does whose bus is stuck.
+    os.mkfifo(chip / "power1_input")
+    threads = threading.active_count()
+    async with hwmon.open(hwmon.Config(id="h", kind="hwmon"), machine.roots(), machine) as sensor:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await sensor.probe()
+        for _ in range(2):
+            with pytest.raises(SensorBusy, match="has not answered the last call yet"):
+                await sensor.read()
+        assert threading.active_count() <= threads + 1
+    # And the agent can end: what was opened is closed when the call comes back.
+    os.close(os.open(chip / "power1_input", os.O_WRONLY))
+
+
+async def test_a_call_that_comes_back_late_does_the_last_work() -> None:
+    calls, stuck, ended = OneAtATime("x"), threading.Event(), threading.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await calls.run(stuck.wait)
+    await calls.end(ended.set)
+    assert not ended.is_set()
+    stuck.set()
+    assert await asyncio.to_thread(ended.wait, 5.0)

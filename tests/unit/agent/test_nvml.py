@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -276,11 +277,16 @@ async def test_a_hanging_call_is_left_alone_and_no_second_one_started(
         with pytest.raises(SensorBusy):
             await sensor.read()
         driver.heal()
-        async with asyncio.timeout(5):
-            assert sensor._pass is not None
-            await asyncio.wait([sensor._pass])
-        assert len(await sensor.read()) == 2
+        assert len(await read_soon(sensor)) == 2
     assert driver.calls().count("init") == 1
+
+
+async def read_soon(sensor: Any) -> Any:
+    """What a sensor reads once its last call has ended."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(SensorBusy):
+                return await sensor.read()
 
 
 def has_driver() -> bool:
