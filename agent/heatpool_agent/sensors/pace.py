@@ -44,7 +44,9 @@ class Pace:
         """A pass that was read to its end; `interval_s` is how often its sensors measure."""
         self._failures, self._reason = 0, None
         self._factor = min(self._factor * 2, FACTOR_MOST) if slowest_s > SLOW_S else 1
-        wait_s = max(self._period_s * self._factor, interval_s or 0.0)
+        # Neither stale figures nor a leak may wait for Sensors that measure every ten minutes.
+        most_s = self._period_s * FACTOR_MOST
+        wait_s = max(self._period_s * self._factor, min(interval_s or 0.0, most_s))
         is_longer = wait_s > self._period_s
         # Half a period of slack: ticks come a little early or late.
         self._due_ns = begun_ns + round((wait_s - self._period_s / 2) * _NS) if is_longer else 0

@@ -31,12 +31,19 @@ def test_no_slowness_makes_readings_stale() -> None:
     assert pace.is_due(FACTOR_MOST * 30 * NS)
 
 
-@pytest.mark.parametrize(("interval_s", "next_s"), [(5.0, 0), (30.0, 0), (120.0, 120)])
+@pytest.mark.parametrize(("interval_s", "next_s"), [(5.0, 0), (30.0, 0), (45.0, 45)])
 def test_sensors_are_not_read_more_often_than_they_measure(interval_s: float, next_s: int) -> None:
     pace = Pace(30.0)
     pace.passed(begun_ns=0, slowest_s=0.1, interval_s=interval_s)
     assert pace.is_due(next_s * NS)
     assert pace.is_due(30 * NS) is (next_s == 0)
+
+
+def test_no_slow_sensor_delays_a_leak_or_makes_readings_stale() -> None:
+    pace = Pace(30.0)
+    pace.passed(begun_ns=0, slowest_s=0.1, interval_s=600.0)
+    assert not pace.is_due(30 * NS)
+    assert pace.is_due(FACTOR_MOST * 30 * NS)
 
 
 def test_a_success_between_failures_forgives_them() -> None:
