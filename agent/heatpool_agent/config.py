@@ -139,6 +139,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     return settings.load(path, Config, environ=environ, prefix=ENV_PREFIX)
 
 
+def load_what_holds(
+    path: Path | None, environ: Mapping[str, str]
+) -> tuple[Config | None, list[str]]:
+    """The settings without what is wrong in them, to look on for mistakes; and those found."""
+    return settings.load_what_holds(path, Config, environ=environ, prefix=ENV_PREFIX)
+
+
 def mistakes(config: Config) -> list[str]:
     """What does not fit together, each with its key."""
     return [

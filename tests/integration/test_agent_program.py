@@ -190,6 +190,23 @@ def test_config_check_names_every_block_that_a_driver_refuses(tmp_path: Path) ->
         assert told in done.stderr, done.stderr
 
 
+def test_config_check_looks_on_past_a_key_of_the_wrong_shape(tmp_path: Path) -> None:
+    text = f'[sampling]\nperiod_s = -1\nmessage_period_s = 7\n[http]\ncolour = "red"\n{BAD_BLOCKS}'
+    done = ran("config", "check", "--config", write(tmp_path, text))
+    assert done.returncode == 2
+    told = ("sampling.period_s", "http.colour", "loop[0].fluid", "telepathy", "sensor[2] 'c'")
+    assert [said for said in told if said not in done.stderr] == []
+    # It was not judged by a period that the file does not hold.
+    assert "whole multiple" not in done.stderr
+
+
+def test_a_loop_that_is_wrong_is_not_told_again_as_one_that_is_missing(tmp_path: Path) -> None:
+    text = '[[loop]]\nid = "a b"\n[[sensor]]\nid = "h"\nkind = "host"\nloop = "a b"\n'
+    done = ran("config", "check", "--config", write(tmp_path, text))
+    assert done.stderr.count("\n") == 1
+    assert "loop[0].id" in done.stderr
+
+
 def test_config_check_of_a_good_file_says_so(tmp_path: Path) -> None:
     done = ran("config", "check", "--config", write(tmp_path, '[site]\nid = "s1"\n'))
     assert (done.returncode, done.stdout.strip()) == (0, "no mistake found")

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from heatpool.sample import SiteId
 from heatpool_agent import actuators, sensors
 from heatpool_agent.assembly import SystemClock, open_parts
 from heatpool_agent.board import Board
-from heatpool_agent.config import Config, load
+from heatpool_agent.config import Config, load, load_what_holds
 from heatpool_agent.origins import leaves, origins
 
 SCHEMA = "heatpool.config/1"
@@ -37,13 +38,37 @@ def command() -> None:
 @_path
 def check(*, path: Path | None) -> None:
     """Say every mistake with its key; exit 2 if there is one. Touches no device."""
-    config = load(path, os.environ)
-    asyncio.run(_opened(config))
+    config, found = load_what_holds(path, os.environ)
+    if config is not None:
+        further = asyncio.run(_blocks_mistaken(config))
+        found += [said for said in further if not _may_follow(said, found)]
+    if found:
+        raise ConfigError(found, file=str(path or ""))
     click.echo("no mistake found")
 
 
-async def _opened(config: Config) -> None:
+def _may_follow(said: str, found: Sequence[str]) -> bool:
+    """Whether a mistake may be there only because another one of its section took a key away."""
+    # A key too many takes nothing away.
+    broken = {_section(one) for one in found if ": is unknown;" not in one} - {"sensor"}
+    is_about_loop = ": loop: is " in said or ": primary_loop: is " in said
+    return _section(said) in broken or (is_about_loop and "loop" in broken)
+
+
+def _section(said: str) -> str:
+    return re.split(r"\W", said, maxsplit=1)[0]
+
+
+async def _blocks_mistaken(config: Config) -> Sequence[str]:
     """Drivers check their own blocks when they are opened; opening touches no device."""
+    try:
+        await _opened(config)
+    except ConfigError as error:
+        return error.mistakes
+    return ()
+
+
+async def _opened(config: Config) -> None:
     board, clock = Board(site_id=SiteId("check")), SystemClock()
     async with AsyncExitStack() as stack:
         await open_parts(config, board, clock, stack)

@@ -16,6 +16,7 @@ from heatpool.errors import ConfigError
 S = TypeVar("S", bound=msgspec.Struct)
 # No text, broken text, and what makes the parser itself give up: thousands of digits or brackets.
 _NOT_TOML = (ValueError, RecursionError)
+_NOTHING = object()
 
 
 def load(path: Path | None, kind: type[S], *, environ: Mapping[str, str], prefix: str) -> S:
@@ -24,12 +25,27 @@ def load(path: Path | None, kind: type[S], *, environ: Mapping[str, str], prefix
     Raises:
         ConfigError: with every mistake, each with its key.
     """
-    tree = read_toml(path) if path else {}
-    if path:
-        for extra in sorted(path.parent.glob("conf.d/*.toml")):
-            _overlay(tree, read_toml(extra))
-    _overlay(tree, _from_environ(environ, prefix))
-    return convert(tree, kind, file=str(path or ""))
+    return convert(_merged(path, environ, prefix), kind, file=str(path or ""))
+
+
+def load_what_holds(
+    path: Path | None, kind: type[S], *, environ: Mapping[str, str], prefix: str
+) -> tuple[S | None, list[str]]:
+    """The settings without what is wrong in them, and every mistake of them by itself.
+
+    None where nothing can be kept. For those who look on for more mistakes, never to run with.
+
+    Raises:
+        ConfigError: a file cannot be read, or is not TOML.
+    """
+    tree = _merged(path, environ, prefix)
+    mistakes: list[str] = []
+    _check(tree, kind, "", mistakes)
+    held = _sound(tree, kind)
+    try:
+        return (None if held is _NOTHING else msgspec.convert(held, kind)), mistakes
+    except msgspec.ValidationError as error:
+        return None, mistakes or [str(error)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -48,6 +64,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except _NOT_TOML as error:
         raise ConfigError([f"is not TOML: {error}"], file=str(path)) from error
+
+
+def _merged(path: Path | None, environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    tree = read_toml(path) if path else {}
+    if path:
+        for extra in sorted(path.parent.glob("conf.d/*.toml")):
+            _overlay(tree, read_toml(extra))
+    _overlay(tree, _from_environ(environ, prefix))
+    return tree
 
 
 def convert(tree: Mapping[str, Any], kind: type[S], *, file: str = "") -> S:
@@ -97,6 +122,32 @@ def _check_plain(tree: Any, kind: Any, path: str, mistakes: list[str]) -> None:
         msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
         mistakes.append(f"{path}: is {tree!r}: {error}")
+
+
+def _sound(tree: Any, kind: Any) -> Any:
+    """The tree without what does not fit; `_NOTHING` where it cannot do without that."""
+    found: list[str] = []
+    _check(tree, kind, "", found)
+    if not found:
+        return tree
+    struct = _struct_of(tree, kind, "", [])
+    if struct is not None and isinstance(tree, Mapping):
+        return _sound_struct(tree, struct)
+    if get_origin(kind) in (tuple, list) and isinstance(tree, list):
+        items = [_sound(item, get_args(kind)[0]) for item in tree]
+        return [item for item in items if item is not _NOTHING]
+    return _NOTHING
+
+
+def _sound_struct(tree: Mapping[str, Any], struct: Any) -> Any:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    kept = {key: _sound(tree[key], field.type) for key, field in fields.items() if key in tree}
+    kept = {key: value for key, value in kept.items() if value is not _NOTHING}
+    tag = struct.__struct_config__.tag_field
+    if tag in tree:
+        kept[tag] = tree[tag]
+    is_whole = all(key in kept for key, field in fields.items() if field.required)
+    return kept if is_whole else _NOTHING
 
 
 def _struct_of(tree: Any, kind: Any, path: str, mistakes: list[str]) -> Any:
