@@ -71,8 +71,15 @@ def main() -> None:
 def _leave(error: BaseException, code: int, is_debug: bool) -> None:  # noqa: FBT001  # one flag
     if is_debug:
         logging.getLogger(__name__).error("failed", exc_info=error)
-    sys.stderr.write(f"heatpool-agent: {error}\n")
+    sys.stderr.write(f"heatpool-agent: {_told(error)}\n")
     sys.exit(code)
+
+
+def _told(error: BaseException) -> str:
+    """The failure as a person says it; the system's own begins with a number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _innermost(error: BaseException) -> BaseException:

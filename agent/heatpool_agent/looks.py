@@ -25,6 +25,7 @@ from heatpool_agent.ports import Clock
 # A first look plus a second one, and what is judged from them, must end within ten seconds.
 MOST_S = 6.0
 APART_S = 0.7
+_RIGHT = "give this user the right to read it, or look as the service's: runuser -u heatpool -- ..."
 # Where probing is a readout, which meters on batteries count: it is left out.
 _READ_ONLY = ("mbus",)
 # Where a second look costs the device something or shows the same again.
@@ -138,6 +139,10 @@ async def _first(one: Driven) -> Look:
     except TimeoutError:
         detail = f"no answer within {one.timeout_s:g} s"
         return replace(blank, state="gone", detail=detail, fix="check power, wiring and network")
+    except OSError as error:  # one file that may not be read leaves the other sensors as they are
+        return replace(
+            blank, state="gone", detail=f"{error.filename}: {error.strerror}", fix=_RIGHT
+        )
     took_s = asyncio.get_running_loop().time() - start_s
     return replace(blank, first_s=took_s, readings=tuple(readings))
 
@@ -148,7 +153,7 @@ async def _second(one: Driven, first: Look) -> Look:
     try:
         async with asyncio.timeout(one.timeout_s):
             readings = await one.sensor.read()
-    except (SensorGone, SensorBusy, TimeoutError):
+    except (SensorGone, SensorBusy, OSError):  # a TimeoutError is an OSError
         return first
     took_s = asyncio.get_running_loop().time() - start_s
     return replace(first, read_s=took_s, before=first.readings, readings=tuple(readings))

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import heatpool_agent
-from heatpool_agent.doctor.place import Place
+from heatpool_agent.doctor.place import Place, user_name
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
 
 LEAST_PYTHON = (3, 11)
@@ -27,7 +28,12 @@ def families(place: Place) -> Sequence[Verdict]:
     return (
         python(tuple(sys.version_info[:3]), compiled=_compiled(), python=sys.executable),
         bindings(_distributions(), python=sys.executable),
-        disk(_free(place.folder), place.config.spool.max_bytes - held),
+        disk(
+            _free(place.folder),
+            place.config.spool.max_bytes - held,
+            folder=str(place.folder.absolute()),
+            user=user_name(),
+        ),
         watchdog(_unit(), has_systemd=Path("/run/systemd/system").is_dir()),
     )
 
@@ -91,11 +97,20 @@ class Room:
 
     place: str
     free_bytes: int
+    is_writable: bool = True
 
 
-def disk(room: Room, wanted_bytes: int) -> Verdict:
-    """Whether the spool has room; `wanted_bytes` is how much it may still grow."""
+def disk(room: Room, wanted_bytes: int, *, folder: str = "", user: str = "") -> Verdict:
+    """Whether the spool has room in `folder`; `wanted_bytes` is how much it may still grow."""
     found = f"{room.free_bytes / _MB:,.0f} MB free at {room.place}"
+    if not room.is_writable:
+        return fail(
+            "disk",
+            f"{user} may not write to {room.place}",
+            why="the agent keeps its id and its rows in files, and does not start without",
+            fix=f"install -d -m 0700 -o {user} {folder} (as root), or set site.state_dir; or run "
+            "this as the service's user: runuser -u heatpool -- heatpool-agent doctor",
+        )
     if room.free_bytes < LEAST_FREE_BYTES:
         return fail(
             "disk",
@@ -116,7 +131,11 @@ def disk(room: Room, wanted_bytes: int) -> Verdict:
 
 def _free(folder: Path) -> Room:
     here = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return Room(place=str(here), free_bytes=shutil.disk_usage(here).free)
+    return Room(
+        place=str(here),
+        free_bytes=shutil.disk_usage(here).free,
+        is_writable=os.access(here, os.W_OK | os.X_OK),
+    )
 
 
 def _size_bytes(folder: Path) -> int:

@@ -118,6 +118,11 @@ CASES: list[tuple[Status, Verdict, str]] = [
     (OK, machine.disk(ROOM, 10**8), ""),
     (WARN, machine.disk(ROOM, 2 * 10**9), "spool.max_bytes"),
     (FAIL, machine.disk(replace(ROOM, free_bytes=10**6), 0), "du -xh /"),
+    (
+        FAIL,
+        machine.disk(replace(ROOM, is_writable=False), 0, folder="/var/lib/hp", user="carol"),
+        "install -d -m 0700 -o carol /var/lib/hp",
+    ),
     (SKIP, machine.watchdog({}, has_systemd=False), ""),
     (SKIP, machine.watchdog({"LoadState": "not-found"}, has_systemd=True), ""),
     (
