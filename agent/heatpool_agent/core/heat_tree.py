@@ -1,18 +1,24 @@
 """One circuit of a loop out of all that reads it: duplicates are chosen from, parallel units add.
 
 Sensors of one `host` are one unit: the same CDU read over two protocols, or a flow meter beside a
-temperature pair. Sensors of different hosts are units side by side, and so are the connectors of
-one unit that each show flow and both temperatures.
+temperature pair. Flow and temperatures are one sensor's wherever one tells all three: two maps of
+one unit must not be mixed. Sensors of different hosts are units side by side, and so are the
+connectors of one unit that each show flow and both temperatures.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heatpool_agent.core.consistency import stem
 from heatpool_agent.core.levels import NOT_ADDED
 from heatpool_agent.core.reading import Reading
 
 _NEEDED = ("volume_flow_m3_h", "hot_c", "cold_c")
+
+# Flow and temperatures of a unit had to be pieced together from sensors that each show some.
+MIXED_SENSORS = "mixed_sensors"
+# How much more doubtful these are than a sensor's own.
+MIXED_U = 2.0
 
 # A unit and, where it has several, its connector.
 Branch = tuple[str, str]
@@ -27,10 +33,18 @@ class Circuit:
     cold_c: float | None = None
     reported_heat_w: float | None = None
     sensor_side: str = ""
+    flags: tuple[str, ...] = ()
 
 
-def branches(readings: Sequence[Reading], hosts: Mapping[str, str]) -> dict[Branch, Circuit]:
-    """Each unit, or each connector of a unit, by itself."""
+def branches(
+    readings: Sequence[Reading], hosts: Mapping[str, str], refused: Iterable[Reading] = ()
+) -> dict[Branch, Circuit]:
+    """Each unit, or each connector of a unit, by itself.
+
+    A sensor of which one of the three is among the `refused` is believed in nothing while another
+    one of its unit tells all three.
+    """
+    lost = {r.sensor for r in refused if r.quantity in _NEEDED}
     by_host: dict[str, list[Reading]] = {}
     for reading in readings:
         if NOT_ADDED.isdisjoint(reading.flags):
@@ -38,9 +52,9 @@ def branches(readings: Sequence[Reading], hosts: Mapping[str, str]) -> dict[Bran
     found: dict[Branch, Circuit] = {}
     for host, own in by_host.items():
         connectors = _connectors(own)
-        found |= {(host, path): _circuit(group) for path, group in connectors.items()}
+        found |= {(host, path): _circuit(group, lost) for path, group in connectors.items()}
         if not connectors:
-            found[host, ""] = _circuit(own)
+            found[host, ""] = _circuit(own, lost)
     return found
 
 
@@ -87,6 +101,7 @@ def joined(found: Mapping[Branch, Circuit], known: Collection[Branch] = ()) -> C
         cold_c=_weighted(told, flows, "cold_c") if told else _first(found.values(), "cold_c"),
         reported_heat_w=sum(reported) if reported else None,
         sensor_side=_side(told or list(found.values())),
+        flags=tuple(dict.fromkeys(flag for circuit in told for flag in circuit.flags)),
     )
     return merged if whole.issuperset(known) else _without_flow(merged)
 
@@ -94,8 +109,12 @@ def joined(found: Mapping[Branch, Circuit], known: Collection[Branch] = ()) -> C
 def best(readings: Iterable[Reading], quantity: str) -> float | None:
     """The value of the least doubtful reading of a quantity; of equals the first."""
     told = [r for r in readings if r.quantity == quantity and NOT_ADDED.isdisjoint(r.flags)]
-    chosen = min(told, key=lambda r: (len(r.flags), r.u is None, r.u or 0.0), default=None)
+    chosen = min(told, key=_rank, default=None)
     return chosen.value if chosen else None
+
+
+def _rank(reading: Reading) -> tuple[int, bool, float]:
+    return len(reading.flags), reading.u is None, reading.u or 0.0
 
 
 def _connectors(own: Sequence[Reading]) -> dict[str, list[Reading]]:
@@ -118,15 +137,53 @@ def _tells_all(group: Sequence[Reading]) -> bool:
     return {r.quantity for r in group}.issuperset(_NEEDED)
 
 
-def _circuit(group: Sequence[Reading]) -> Circuit:
-    sides = (r.sensor_side for r in group if r.quantity == "volume_flow_m3_h" and r.sensor_side)
+def _circuit(group: Sequence[Reading], lost: Collection[str]) -> Circuit:
+    by_sensor: dict[str, list[Reading]] = {}
+    for reading in group:
+        by_sensor.setdefault(reading.sensor, []).append(reading)
+    whole = {sensor: own for sensor, own in by_sensor.items() if _tells_all(own)}
+    if not whole:
+        # What lost a part is asked last; without it nothing would be known.
+        trusted = [reading for reading in group if reading.sensor not in lost]
+        pieced = _taken(trusted, group)
+        is_mixed = _is_complete(pieced) and not _are_parts(by_sensor, lost)
+        return replace(pieced, flags=(MIXED_SENSORS,)) if is_mixed else pieced
+    chosen = min(whole, key=lambda sensor: (sensor in lost, _doubt(whole[sensor])))
+    return _taken(whole[chosen], [reading for reading in group if reading.sensor not in lost])
+
+
+def _taken(first: Sequence[Reading], others: Sequence[Reading]) -> Circuit:
+    """Each quantity of the `first`, and of the `others` where these do not tell it."""
+    flows = (r for r in (*first, *others) if r.quantity == "volume_flow_m3_h" and r.sensor_side)
+    told = [_either(first, others, quantity) for quantity in (*_NEEDED, "reported_heat_w")]
+    flow_m3_h, hot_c, cold_c, heat_w = told
     return Circuit(
-        volume_flow_m3_h=best(group, "volume_flow_m3_h"),
-        hot_c=best(group, "hot_c"),
-        cold_c=best(group, "cold_c"),
-        reported_heat_w=best(group, "reported_heat_w"),
-        sensor_side=next(sides, ""),
+        volume_flow_m3_h=flow_m3_h,
+        hot_c=hot_c,
+        cold_c=cold_c,
+        reported_heat_w=heat_w,
+        sensor_side=next((r.sensor_side for r in flows), ""),
     )
+
+
+def _either(first: Sequence[Reading], others: Sequence[Reading], quantity: str) -> float | None:
+    value = best(first, quantity)
+    return best(others, quantity) if value is None else value
+
+
+def _are_parts(by_sensor: Mapping[str, Sequence[Reading]], lost: Collection[str]) -> bool:
+    """Whether these are made to stand together: flow sensors, and pairs of temperatures."""
+    shown = [{r.quantity for r in own}.intersection(_NEEDED) for own in by_sensor.values()]
+    made = ({"volume_flow_m3_h"}, {"hot_c", "cold_c"}, set[str]())
+    return all(one in made for one in shown) and not any(name in lost for name in by_sensor)
+
+
+def _doubt(own: Sequence[Reading]) -> tuple[int, int, float, float]:
+    """What one complete sensor is ranked by; of equals the first is taken."""
+    told = [min((r for r in own if r.quantity == name), key=_rank) for name in _NEEDED]
+    u = [reading.u or 0.0 for reading in told]
+    unknown = sum(reading.u is None for reading in told)
+    return sum(len(reading.flags) for reading in told), unknown, u[0], u[1] + u[2]
 
 
 def _is_complete(circuit: Circuit) -> bool:

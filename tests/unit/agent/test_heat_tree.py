@@ -1,11 +1,12 @@
 """One circuit out of many readings: duplicates once, units side by side added by flow."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from heatpool.heat import heat_rate_w
-from heatpool_agent.core.heat_tree import branches, joined, per_unit, remembered
+from heatpool_agent.core.heat_tree import MIXED_SENSORS, branches, joined, per_unit, remembered
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 
 
@@ -49,14 +50,47 @@ def test_one_unit_read_twice_is_one_unit() -> None:
     assert joined(branches([*again, *ONE], {})).volume_flow_m3_h == 10.0
 
 
-def test_the_less_doubtful_reading_of_a_quantity_is_taken() -> None:
-    better = replace(ONE[1], sensor="b", value=45.5, u=0.1)
-    assert joined(branches([*ONE, better], {})).hot_c == 45.5
+def test_flow_and_temperatures_are_those_of_one_sensor_the_less_doubtful_one() -> None:
+    again = [replace(r, sensor="b", value=r.value + 1, u=0.1) for r in ONE]
+    found = joined(branches([*ONE, *again], {}))
+    assert (found.volume_flow_m3_h, found.hot_c, found.cold_c) == (11.0, 46.0, 36.0)
+    lone = replace(ONE[1], sensor="c", value=49.0, u=0.01)
+    assert joined(branches([*ONE, lone], {})) == joined(branches(ONE, {}))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sensor_of_which_a_part_is_refused_is_passed_over_while_another_tells_all(
+    seed: int,
+) -> None:
+    rng = random.Random(seed)
+    wrong = unit("map", rng.uniform(0, 99), rng.uniform(20, 60), rng.uniform(20, 60))
+    heat = replace(wrong[0], channel="words/heat", quantity="reported_heat_w", value=9e9)
+    gone = rng.randrange(3)
+    # However sure of itself, its map was written for another device.
+    left = [replace(r, u=1e-6) for r in (*wrong[:gone], *wrong[gone + 1 :], heat)]
+    both = [*left, *ONE]
+    rng.shuffle(both)
+    found = joined(branches(both, {}, [wrong[gone]]))
+    assert (found.volume_flow_m3_h, found.hot_c, found.cold_c) == (10.0, 45.0, 35.0)
+    assert (found.reported_heat_w, found.flags) == (None, ())
+
+
+def test_pieces_of_several_sensors_are_joined_where_none_tells_all_and_say_so() -> None:
+    first, second = ONE[:2], [replace(r, sensor="b") for r in ONE[1:]]
+    found = joined(branches([*first, *second], {}))
+    assert (found.volume_flow_m3_h, found.flags) == (10.0, (MIXED_SENSORS,))
+    # What a refused part casts doubt on comes last, and is mixed even if it looks made for it.
+    pair = [replace(r, sensor="b") for r in ONE[1:]]
+    found = joined(branches([ONE[0], *pair], {}, [replace(ONE[0], sensor="b")]))
+    assert (found.hot_c, found.flags) == (45.0, (MIXED_SENSORS,))
+    hot = replace(ONE[1], sensor="c", value=44.0)
+    assert joined(branches([ONE[0], *pair, hot], {}, [replace(ONE[0], sensor="b")])).hot_c == 44.0
 
 
 def test_a_flow_meter_beside_a_temperature_pair_is_one_unit() -> None:
     found = joined(branches([ONE[0], *(replace(r, sensor="b") for r in ONE[1:])], {}))
     assert (found.volume_flow_m3_h, found.hot_c, found.cold_c) == (10.0, 45.0, 35.0)
+    assert found.flags == ()
 
 
 def test_connectors_of_one_unit_lie_side_by_side() -> None:
