@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
+from heatpool_agent.core.levels import CARDS_UNASSIGNED, TWIN_SUSPECTED, Levels, Source, levels
 from heatpool_agent.core.levels import HostLoad as HostLoad
-from heatpool_agent.core.levels import Levels, Source, levels
 from heatpool_agent.core.levels import NodePower as NodePower
 from heatpool_agent.core.reading import Node
 
@@ -64,7 +64,8 @@ _BEHIND = {
     Node.DRIVE: RAIL_U_FRAC,
 }
 _INSIDE = {
-    Node.MODULE: (Node.PSYS, Node.PACKAGE, Node.GPU),
+    # Which cards are beside it is told by their addresses (`levels`).
+    Node.MODULE: (Node.PSYS, Node.PACKAGE),
     Node.PSYS: (Node.PACKAGE, Node.DRAM, Node.BOARD),
 }
 # Without one of these that is known to exist the sum of components would under-report.
@@ -85,12 +86,13 @@ class Part:
 class Cover:
     """A host's power at the wall, the level that it was taken from, and what it consists of.
 
-    The parts add up to the whole.
+    The parts add up to the whole. `is_single`: it is one channel of one device and no sum.
     """
 
     level: str
     whole: Estimate
     parts: tuple[Part, ...] = ()
+    is_single: bool = False
 
 
 def electric_power(
@@ -116,19 +118,27 @@ def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:
     for node in INPUTS:
         if levels.get(node):
             whole = input_power(node, levels[node])
-            return Cover(level=node.value, whole=whole, parts=_inside(levels, whole))
+            parts = _inside(levels, whole)
+            return Cover(
+                level=node.value, whole=whole, parts=parts, is_single=len(levels[node]) == 1
+            )
     if levels.get(Node.PSU_OUT):
         return _output(levels)
     return _components(levels, load) or _host(load)
 
 
 def input_power(node: Node, powers: Sequence[NodePower]) -> Estimate:
-    """Power that meters before the supplies show together, W, class B."""
+    """Power that meters before the supplies show together, W.
+
+    Class B; C where two of them may be one thing.
+    """
     u_frac = CHASSIS_U_FRAC if node is Node.CHASSIS else INPUT_U_FRAC
     power_w = sum(p.power_w for p in powers)
     # Meters of one make err alike: their doubts add up, they do not average out.
     power_w_u = sum(p.power_w_u or u_frac * abs(p.power_w) for p in powers)
-    return _estimate(power_w, power_w_u, QualityClass.B, (f"nodes:{node.value}",))
+    suspected = _told_of(powers, TWIN_SUSPECTED)
+    quality = QualityClass.C if suspected else QualityClass.B
+    return _estimate(power_w, power_w_u, quality, (f"nodes:{node.value}", *suspected))
 
 
 def covered_parts(levels: Levels) -> tuple[Part, ...]:
@@ -211,6 +221,7 @@ def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
         for what, parts in (("nodes", covered), ("remainder", rest))
         if parts
     ]
+    flags += _told_of(levels.get(Node.MODULE, ()), CARDS_UNASSIGNED)
     quality = QualityClass.D if is_d else QualityClass.E
     whole = _estimate(power_w, power_w_u, quality, tuple(flags))
     loss = Part("psu_loss", power_w - dc_w, PSU_EFFICIENCY_U * power_w, is_measured=False)
@@ -261,6 +272,12 @@ def _host(load: HostLoad | None) -> Cover | None:
     flags = ("nodes:host",) if is_known else ("nodes:host", "load:unknown")
     whole = _estimate(power_w, u_frac * power_w, QualityClass.E, flags)
     return Cover(level="host", whole=whole, parts=(_prior("host", power_w, whole.u),))
+
+
+def _told_of(powers: Sequence[NodePower], mark: str) -> tuple[str, ...]:
+    """The mark with the sensors that bear it, or nothing."""
+    sensors = dict.fromkeys(p.sensor for p in powers if mark in p.flags)
+    return (f"{mark}:" + "+".join(sensors),) if sensors else ()
 
 
 def _estimate(

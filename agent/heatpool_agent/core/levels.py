@@ -6,7 +6,7 @@ speaks again. Two feeds are two meters; two ways to one chassis are one.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heatpool.units import J_PER_WH
 from heatpool_agent.core.plausible import is_admitted
@@ -16,6 +16,10 @@ from heatpool_agent.core.totals import Step
 TWIN = "twin"
 # Another reading says the same better, this one is the sum of others, or its level is not whole.
 NOT_ADDED = frozenset({TWIN, "lower_rank", "set_copy", "outputs_below_half"})
+# Adds up with another meter that shows the same, and nothing tells whether it is the same.
+TWIN_SUSPECTED = "twin_suspected"
+# Cards are listed beside a module, and nothing tells which of them lie in it.
+CARDS_UNASSIGNED = "cards_unassigned"
 # Refused for what they say; another reading of the same thing is there.
 SAID_ELSEWHERE = frozenset({"metrics_contradicted", "counter_contradicted"}) | NOT_ADDED
 # A counter of coarser steps shows no power from one pass to the next.
@@ -196,6 +200,8 @@ def levels(
             source = _source(power.node, power.sensor, power.channel)
             grouped.setdefault(source, []).append(power)
     mute = {s for s, count in (known or {}).items() if len(grouped.get(s, ())) < count}
+    if any(source[0] is Node.MODULE for source in grouped):
+        _part_cards(grouped, mute)
     return {
         node: _without_mirrors(_chosen(node, grouped, mute), mirrored)
         for node in dict.fromkeys(source[0] for source in (*grouped, *mute))
@@ -210,6 +216,30 @@ def _door(channel: str) -> str:
     """The machine's own door that a channel looks through; empty for another device."""
     door = channel.partition("/")[0]
     return door if door in _LOCAL else ""
+
+
+def _part_cards(grouped: dict[Source, list[NodePower]], mute: set[Source]) -> None:
+    """Leaves the cards that lie in no module; a list that shows no address cannot tell them."""
+    modules = {s: powers for s, powers in grouped.items() if s[0] is Node.MODULE}
+    inside = {_address(p.channel) for powers in modules.values() for p in powers}
+    outside = [s for s in {*grouped, *mute} if s[0] is Node.GPU and not s[2]]
+    has_cards = any(s[0] is Node.GPU and s[2] for s in {*grouped, *mute})
+    for source in outside:
+        grouped.pop(source, None)
+        mute.discard(source)
+    for source in [s for s in grouped if s[0] is Node.GPU]:
+        beside = [p for p in grouped[source] if _address(p.channel) not in inside]
+        grouped[source] = beside
+        if not beside:
+            del grouped[source]
+    if outside and not has_cards:
+        for source, powers in modules.items():
+            grouped[source] = [replace(p, flags=(*p.flags, CARDS_UNASSIGNED)) for p in powers]
+
+
+def _address(channel: str) -> str:
+    """The card that a channel belongs to: its door and the step behind."""
+    return "/".join(channel.split("/")[:2])
 
 
 def _chosen(

@@ -2,9 +2,11 @@
 
 site_meter and pdu of no named host cover every host of their loop. Without them the hosts add up,
 each by the best of its own levels. Levels of one host that contradict each other for long lose the
-one that more others speak against. Source: physics.md 5.1; agent.md 6 A, B.
+one that more others speak against. Packages that look like one are two where the wall says so.
+Source: physics.md 5.1; agent.md 5.1, 6 A, B.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import hypot
@@ -13,16 +15,20 @@ from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
 from heatpool_agent.core.attribution import (
     HOST_U_FRAC,
+    INPUTS,
     LEAST_U_W,
+    PSU_EFFICIENCY,
     Cover,
     Part,
     cover,
+    covered_parts,
     input_power,
 )
 from heatpool_agent.core.contradictions import (
     ALL,
     COMPONENTS,
     HOSTS,
+    LASTS_S,
     SHARED,
     Contradiction,
     Pair,
@@ -38,7 +44,11 @@ from heatpool_agent.core.reading import Node
 
 # psys has been seen below its packages: it must hold for long before it is believed.
 PSYS_LASTS_S = 600.0
+# More of what comes out of the supply is seldom seen by no counter.
+UNLIKELY_REST_FRAC = 0.6
 LAST = "last"
+# Meters of one server.
+_METERS = frozenset({Node.CHASSIS, Node.PSU_IN, Node.PSU_OUT})
 # Hosts that are less of the sum than this do not set its class.
 MINOR_FRAC = 0.05
 
@@ -56,17 +66,19 @@ class LoopPower:
     """Electric power of a loop's hosts, W: the whole, the hosts in it, and what no host shows.
 
     `unseen` is there only under a shared meter; hosts and unseen then add up to the whole.
+    `is_single`: the whole is one channel of one device and no sum.
     """
 
     whole: Estimate
     level: str
     hosts: tuple[HostPower, ...] = ()
     unseen: Part | None = None
+    is_single: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeState:
-    """Since when, ns of boot time, levels contradict each other, and psys holds.
+    """Since when, ns of boot time, levels contradict each other, psys holds, walls deny mirrors.
 
     `last` is the last power, W, that each host's sensors showed.
     """
@@ -74,6 +86,7 @@ class TreeState:
     since_ns: Mapping[Pair, int] = field(default_factory=dict)
     psys_ns: Mapping[str, int] = field(default_factory=dict)
     last: Mapping[str, float] = field(default_factory=dict)
+    two_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +116,8 @@ def grow(
 
     `loads` are by host, `hosts` names the host of each sensor.
     """
-    shared, own = _split(powers, known or {}, hosts or {}, mirrored)
+    two_ns, kept = _denied(powers, state.two_ns, mirrored, boot_ns)
+    shared, own = _split(powers, known or {}, hosts or {}, kept)
     psys_ns = {
         name: state.psys_ns.get(name, boot_ns) for name in own if _psys_holds(own[name])
     }  # fmt: skip
@@ -125,7 +139,7 @@ def grow(
     since_ns = {key: state.since_ns.get(key, boot_ns) for key in map(pair_of, found)}
     return (
         Tree(power=power, contradictions=found, refused=refused),
-        TreeState(since_ns=since_ns, psys_ns=psys_ns, last=_last(covers)),
+        TreeState(since_ns=since_ns, psys_ns=psys_ns, last=_last(covers), two_ns=two_ns),
     )
 
 
@@ -144,6 +158,90 @@ def summed(hosts: Sequence[HostPower]) -> Estimate | None:
         provenance=Provenance.ELECTRIC,
         flags=tuple(dict.fromkeys(flag for host in hosts for flag in _flags(host))),
     )
+
+
+def metered_power(
+    powers: Sequence[NodePower],
+    host: str,
+    *,
+    known: Mapping[Source, int],
+    hosts: Mapping[str, str],
+) -> Estimate | None:
+    """What the servers' own meters show together, W, of one host or, without a name, of all.
+
+    None where a server is silent or seen by its components alone: the figure must be whole.
+    """
+    counts = Counter((p.node, p.sensor) for p in powers)
+    inner = [
+        p
+        for p in powers
+        if p.node in _METERS
+        and host in ("", p.host)
+        # Of two supplies on two feeds one alone is half a server.
+        and (p.node is Node.CHASSIS or counts[p.node, p.sensor] > 1)
+    ]
+    expected = {hosts.get(sensor, "") for _, sensor, _ in known} if not host else {host}
+    expected &= {p.host for p in powers if p.node not in SHARED} | {
+        hosts.get(sensor, "") for node, sensor, _ in known if node not in SHARED
+    }
+    found, _ = grow(inner, TreeState(), loads={}, known=_inner(known), hosts=hosts, boot_ns=0)
+    told = _told(found.power.hosts) if found.power is not None else []
+    if not told or expected - {one.host for one in told}:
+        return None
+    return summed(told)
+
+
+def _inner(known: Mapping[Source, int]) -> dict[Source, int]:
+    return {source: count for source, count in known.items() if source[0] in _METERS}
+
+
+def _denied(
+    powers: Sequence[NodePower],
+    before_ns: Mapping[str, int],
+    mirrored: Collection[tuple[str, str]],
+    boot_ns: int,
+) -> tuple[dict[str, int], Collection[tuple[str, str]]]:
+    """Since when each host's wall speaks for two packages, and the pairs that are left as one."""
+    if not mirrored:
+        return {}, mirrored
+    two_ns: dict[str, int] = {}
+    left = set(mirrored)
+    for host in {p.host for p in powers if p.node is Node.PACKAGE}:
+        own = [p for p in powers if p.host == host]
+        names = {p.name for p in own if p.node is Node.PACKAGE}
+        pairs = {pair for pair in mirrored if names.issuperset(pair)}
+        since_ns = before_ns.get(host)
+        is_lasting = since_ns is not None and boot_ns - since_ns >= LASTS_S * NS_PER_S
+        verdict = _wall_denies(own, pairs) if pairs else False
+        # Without a clear word of the wall what was proven stands.
+        if verdict or (verdict is None and is_lasting):
+            two_ns[host] = boot_ns if since_ns is None else since_ns
+            left -= pairs if is_lasting else set()
+    return two_ns, left
+
+
+def _wall_denies(own: Sequence[NodePower], pairs: Collection[tuple[str, str]]) -> bool | None:
+    """Whether one host's meter leaves too much beside one package, and not beside all; or None."""
+    single, every = levels(own, mirrored=pairs), levels(own)
+    behind_w = _behind_w(single)
+    if behind_w is None:
+        return None
+    single_w, every_w = (sum(part.power_w for part in covered_parts(of)) for of in (single, every))
+    if every_w > behind_w:
+        return False
+    # What leaves that much beside all of them has something else in it, as unseen cards.
+    most_w = UNLIKELY_REST_FRAC * behind_w
+    return True if behind_w - single_w > most_w >= behind_w - every_w else None
+
+
+def _behind_w(own: Levels) -> float | None:
+    """What comes out of a host's supplies by its own meters, W."""
+    if own.get(Node.PSU_OUT):
+        return sum(p.power_w for p in own[Node.PSU_OUT])
+    for node in INPUTS:
+        if own.get(node):
+            return PSU_EFFICIENCY * sum(p.power_w for p in own[node])
+    return None
 
 
 def _split(
@@ -194,11 +292,18 @@ def _loop_power(shared: Levels, hosts: Sequence[HostPower]) -> LoopPower | None:
             rest_w = whole.value - sum(w.value for w in wholes)
             rest_w_u = hypot(whole.u, *(w.u for w in wholes))
             unseen = Part("unseen", rest_w, rest_w_u, is_measured=False)
-            return LoopPower(whole=whole, level=node.value, hosts=told, unseen=unseen)
+            return LoopPower(
+                whole=whole,
+                level=node.value,
+                hosts=told,
+                unseen=unseen,
+                is_single=len(shared[node]) == 1,
+            )
     whole_of_hosts = summed(hosts)
     if whole_of_hosts is None:
         return None
-    return LoopPower(whole=whole_of_hosts, level=HOSTS, hosts=tuple(hosts))
+    is_single = len(hosts) == 1 and hosts[0].cover.is_single
+    return LoopPower(whole=whole_of_hosts, level=HOSTS, hosts=tuple(hosts), is_single=is_single)
 
 
 def _with_silent(

@@ -128,6 +128,78 @@ def test_a_module_holds_its_cpu_and_its_gpu() -> None:
     assert whole(module).whole.flags == ("nodes:module", "remainder:board+fans")
 
 
+def test_a_card_beside_a_module_is_counted_and_one_inside_is_not() -> None:
+    module = power(Node.MODULE, 650.0, "nvml/0000:01:00.0", sensor="nvml")
+    inside = card(400.0, host="")
+    inside = replace(inside, channel="nvml/0000:01:00.0/gpu")
+    beside = replace(inside, channel="nvml/0000:41:00.0", power_w=250.0)
+    other = power(Node.GPU, 90.0, "hwmon/pci:0000:51:00.0/power1", sensor="hwmon")
+    listed = power(Node.GPU, 400.0, "/redfish/v1/Chassis/GPU1", sensor="bmc")
+    found = whole(module, inside, beside, other, listed)
+    assert parts(found)["gpu"] == 340.0
+    assert found.whole.flags == ("nodes:module+gpu", "remainder:board+fans")
+    known = seen([module, beside, listed])
+    assert looked(module, known=known).power is None
+    assert parts(whole(module, beside, known=known))["gpu"] == 250.0
+
+
+def test_cards_that_only_a_bmc_lists_beside_a_module_are_left_out_and_it_says_so() -> None:
+    module = power(Node.MODULE, 650.0, "nvml/0000:01:00.0", sensor="nvml")
+    listed = power(Node.GPU, 400.0, "/redfish/v1/Chassis/GPU1", sensor="bmc")
+    found = whole(module, listed)
+    assert found.whole.value == whole(module).whole.value
+    assert "cards_unassigned:nvml" in found.whole.flags
+
+
+def mirrors_of(*powers: NodePower) -> list[tuple[str, str]]:
+    names = [p.name for p in powers]
+    return [(names[0], name) for name in names[1:]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_packages_that_a_wall_meter_has_room_for_are_two(seed: int) -> None:
+    """Two busy sockets at equal work, and one package that each die shows whole."""
+    rng = random.Random(seed)
+    zone_w = rng.uniform(60.0, 250.0)
+    both = [package(zone_w), package(zone_w, 1)]
+    board_w = rng.uniform(0.05, 0.3) * zone_w
+    apart = power(Node.CHASSIS, (2 * zone_w + 2 * board_w) / 0.93)
+    found = looked(*both, apart, seconds=240, mirrored=mirrors_of(*both))
+    # Little beside two packages leaves one an odd remainder, or too little to speak of.
+    shown = parts(found.power) if found.power else {}
+    is_odd = zone_w + 2 * board_w > 0.6 * (2 * zone_w + 2 * board_w)
+    assert shown["package"] == pytest.approx((2 if is_odd else 1) * zone_w)
+    one = power(Node.CHASSIS, (zone_w + board_w) / 0.93)
+    found = looked(*both, one, seconds=240, mirrored=mirrors_of(*both))
+    assert found.power is not None and parts(found.power)["package"] == pytest.approx(zone_w)
+
+
+def test_a_wall_with_something_unseen_in_it_says_nothing_of_packages() -> None:
+    both = [package(100.0), package(100.0, 1)]
+    for wall_w in (4000.0, 2e5):
+        found = looked(*both, power(Node.CHASSIS, wall_w), seconds=240, mirrored=mirrors_of(*both))
+        assert found.power is not None and parts(found.power)["package"] == 100.0
+
+
+def test_what_a_wall_proved_of_packages_stands_when_it_falls_silent() -> None:
+    both = [package(100.0), package(100.0, 1)]
+    state, mirrored = TreeState(), mirrors_of(*both)
+    counts = []
+    for second in range(0, 400, 10):
+        walls = [power(Node.CHASSIS, 320.0)] if second < 200 else []
+        tree, state = grow([*both, *walls], state, loads={}, mirrored=mirrored, boot_ns=second * S)
+        assert tree.power is not None
+        counts.append(round(parts(tree.power)["package"] / 100.0))
+    assert counts == [1] * 12 + [2] * 28
+
+
+def test_a_sum_of_channels_is_no_single_figure() -> None:
+    assert whole(power(Node.CHASSIS, 400.0), package(100.0)).is_single
+    assert whole(power(Node.PDU, 400.0)).is_single
+    assert not whole(*(power(Node.PDU, 400.0, sensor=name) for name in "ab")).is_single
+    assert not whole(package(100.0)).is_single
+
+
 def test_measured_fans_and_drives_leave_less_to_priors() -> None:
     bare = whole(package(200.0))
     seen_ = whole(package(200.0), power(Node.FAN, 30.0), power(Node.DRIVE, 20.0))
