@@ -160,6 +160,21 @@ def test_a_factor_between_two_units_is_named() -> None:
     assert "unit_slip:reported_vs_computed:x1000" in quarrel(20.0, 0)[0].flags
 
 
+def test_a_slip_of_units_is_told_between_two_devices_and_never_of_a_sum() -> None:
+    close = replace(heat(20_000.0), electric=None)
+    for single, is_told in (({"reported", "computed"}, True), ({"computed"}, False)):
+        found = crosscheck.compare(
+            close, 20_000.0 / 3.6, 0.05, crosscheck.Quarrels(), boot_ns=0, single=single
+        )[1]
+        assert [one.slip is not None for one in found.sizes] == [is_told]
+
+
+@pytest.mark.parametrize(("u_frac", "slip"), [(0.02, None), (0.06, 3.6), (9.0, 3.6)])
+def test_a_slip_lies_within_the_doubts_of_its_factor(u_frac: float, slip: float | None) -> None:
+    assert unit_slip(3.6 * 1.1, u_frac) == slip
+    assert unit_slip(3.6 * 1.2, u_frac) is None
+
+
 @pytest.mark.parametrize(
     ("ratio", "slip"),
     [(3.6, 3.6), (1 / 3.6, 3.6), (16.7, 1000 / 60), (0.06, 1000 / 60), (58.0, 60.0),
