@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView
 from heatpool_agent.core import (
     contradictions,
@@ -14,6 +15,7 @@ from heatpool_agent.core import (
     levels,
     plausible,
     tree,
+    twins,
 )
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.safety import LoopState, SafetyReading, safety_reading
@@ -64,6 +66,8 @@ class LoopLook:
         self._quarrels = crosscheck.Quarrels()
         self._checks = heat_checks.ChecksState()
         self._tree = tree.TreeState()
+        self._twins = twins.Twins()
+        self._repeats: frozenset[str] = frozenset()
         self._known: dict[levels.Source, int] = {}
         self._branches: frozenset[heat_tree.Branch] = frozenset()
         self._meters: set[str] = set()
@@ -75,27 +79,43 @@ class LoopLook:
         powers = levels.node_powers(own, tick.steps, tick.hosts)
         now = levels.seen(powers, (r for r in tick.judged if self._warms(r)))
         self._known |= {s: count for s, count in now.items() if count > self._known.get(s, 0)}
+        told = self._told_once(powers, tick)
         found, self._tree = tree.grow(
-            powers,
+            told.powers,
             self._tree,
             loads=levels.host_loads(own, tick.hosts),
-            known=self._known,
+            known=told.known,
             hosts=tick.hosts,
             mirrored=tick.mirrored,
             boot_ns=tick.boot_ns,
         )
         return found
 
+    def _told_once(self, powers: Sequence[levels.NodePower], tick: Pass) -> twins.Told:
+        """The powers without meters that repeat another."""
+
+        def below(host: str) -> Estimate | None:
+            return tree.metered_power(powers, host, known=self._known, hosts=tick.hosts)
+
+        self._twins = twins.observe(self._twins, powers, below)
+        told = twins.told(self._twins, powers, self._known)
+        self._repeats = told.repeats
+        return told
+
     def view(self, tick: Pass, power: tree.Tree) -> LoopView:
         """Heat of this loop, W, three ways and fused, with every quarrel among them."""
         own = [r for r in tick.usable if self._is_coolant(r)]
-        found = heat_tree.branches(own, tick.hosts)
+        refused = [r for r in tick.judged if r.quantity in _WATER and self._is_refused(r)]
+        found = heat_tree.branches(own, tick.hosts, refused)
         self._branches = heat_tree.remembered(self._branches, found)
         circuit = heat_tree.joined(found, self._branches)
         inputs = self._inputs(circuit, power)
         # One meter of all hosts misses none; hosts that are added up may be some of many.
         is_whole = power.power is not None and power.power.level != contradictions.HOSTS
-        heat = self._compared(inputs, circuit, is_whole=is_whole, boot_ns=tick.boot_ns)
+        single = _single(found, circuit, power)
+        heat = self._compared(
+            inputs, circuit, is_whole=is_whole, single=single, boot_ns=tick.boot_ns
+        )
         return LoopView(
             loop_id=self.loop.loop_id,
             electric=heat.electric,
@@ -118,7 +138,7 @@ class LoopLook:
     def marks(self, tick: Pass, power: tree.Tree) -> Marks:
         """What readings earn that nothing but the whole loop can tell."""
         water = heat_checks.sensor_flags(self._checks, boot_ns=tick.boot_ns)
-        if not water and not power.refused:
+        if not water and not power.refused and not self._repeats:
             return {}
         found: Marks = {}
         for r in tick.judged:
@@ -127,7 +147,16 @@ class LoopLook:
             place = (tick.hosts.get(r.sensor, ""), contradictions.level_of(r.node))
             if place in power.refused and r.quantity in _POWER and self._warms(r):
                 found[r.sensor, r.channel, r.quantity] = (power.refused[place],)
+            elif r.sensor in self._repeats and self._repeats_power(r):
+                found[r.sensor, r.channel, r.quantity] = (levels.TWIN,)
         return found
+
+    def _repeats_power(self, reading: Reading) -> bool:
+        is_power = reading.quantity in _POWER and reading.node is Node.SITE_METER
+        return is_power and self._warms(reading)
+
+    def _is_refused(self, reading: Reading) -> bool:
+        return self._is_coolant(reading) and not plausible.is_admitted(reading)
 
     def _warms(self, reading: Reading) -> bool:
         return reading.loop == self.loop.loop_id or (self._is_first and not reading.loop)
@@ -153,13 +182,23 @@ class LoopLook:
         circuit: heat_tree.Circuit,
         *,
         is_whole: bool,
+        single: Collection[str],
         boot_ns: int,
     ) -> estimate.LoopHeat:
         """The heats, each beside the others, with what they say of each other."""
         loop, reported_w = self.loop, circuit.reported_heat_w
-        heat = self._fused(inputs, is_whole=is_whole, boot_ns=boot_ns)
+        is_mixed = heat_tree.MIXED_SENSORS in circuit.flags
+        priors = _doubted(loop.priors) if is_mixed else loop.priors
+        heat = self._fused(inputs, priors, is_whole=is_whole, boot_ns=boot_ns)
+        if is_mixed and heat.computed is not None:
+            heat = heat_checks.with_flags(heat, heat.computed, (heat_tree.MIXED_SENSORS,))
         heat, self._quarrels = crosscheck.compare(
-            heat, reported_w, loop.reported_u_frac, self._quarrels, boot_ns=boot_ns
+            heat,
+            reported_w,
+            loop.reported_u_frac,
+            self._quarrels,
+            single=single,
+            boot_ns=boot_ns,
         )
         reported = None if reported_w is None else (reported_w, loop.reported_u_frac * reported_w)
         heat, self._checks = heat_checks.against_wall(
@@ -168,10 +207,15 @@ class LoopLook:
         return heat
 
     def _fused(
-        self, inputs: estimate.LoopInputs, *, is_whole: bool, boot_ns: int
+        self,
+        inputs: estimate.LoopInputs,
+        priors: estimate.LoopPriors,
+        *,
+        is_whole: bool,
+        boot_ns: int,
     ) -> estimate.LoopHeat:
         """The heats, fused out of what can be believed; what cannot stays visible."""
-        priors, before = self.loop.priors, self._heat
+        before = self._heat
         self._checks = heat_checks.sensors_state(self._checks, inputs, priors, boot_ns=boot_ns)
         flags = heat_checks.sensor_flags(self._checks, boot_ns=boot_ns)
         trusted = replace(inputs, volume_flow_m3_h=None) if flags else inputs
@@ -218,6 +262,28 @@ class LoopLook:
         if found:
             self._told.add(quantity)
         return safety_reading(found, worst=worst)
+
+
+def _single(
+    found: Mapping[heat_tree.Branch, heat_tree.Circuit],
+    circuit: heat_tree.Circuit,
+    power: tree.Tree,
+) -> frozenset[str]:
+    """The heats that are one device's own figure, neither a sum nor in doubt by their like."""
+    told = [] if len(found) > 1 else ["reported"]
+    told += [] if len(found) > 1 or circuit.flags else ["computed"]
+    is_own = power.power is not None and power.power.is_single and not power.contradictions
+    return frozenset((*told, "electric") if is_own else told)
+
+
+def _doubted(priors: estimate.LoopPriors) -> estimate.LoopPriors:
+    """The priors for flow and temperatures of sensors that were not made to stand together."""
+    return replace(
+        priors,
+        flow_u_frac=heat_tree.MIXED_U * priors.flow_u_frac,
+        flow_u_m3_h=heat_tree.MIXED_U * priors.flow_u_m3_h,
+        delta_k_u=heat_tree.MIXED_U * priors.delta_k_u,
+    )
 
 
 def _worst(
