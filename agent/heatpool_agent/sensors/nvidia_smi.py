@@ -5,15 +5,13 @@ when it may run at all is decided there.
 """
 
 import asyncio
-import os
-import signal
-from contextlib import suppress
 from pathlib import Path
 
 from heatpool.errors import SensorGone, WireError
 from heatpool_agent.core.gpu_card import Card
 from heatpool_agent.core.smi_xml import cards, without_identity
 from heatpool_agent.ports import Tape
+from heatpool_agent.sensors.child import Children
 
 _ARGUMENTS = ("-q", "-x")
 _MOST_BYTES = 8_000_000
@@ -25,6 +23,7 @@ class NvidiaSmi:
 
     def __init__(self, command: str, file: str, tape: Tape) -> None:
         self._command = command
+        self._children = Children(command)
         self._file = Path(file) if file else None
         self._tape = tape
 
@@ -32,6 +31,7 @@ class NvidiaSmi:
         """Every card by its PCI address.
 
         Raises:
+            SensorBusy: the last command hangs in the kernel.
             SensorGone: the command fails, or prints something else.
         """
         try:
@@ -50,6 +50,7 @@ class NvidiaSmi:
         return await self._run()
 
     async def _run(self) -> bytes:
+        self._children.check()
         process = await asyncio.create_subprocess_exec(
             self._command,
             *_ARGUMENTS,
@@ -64,19 +65,10 @@ class NvidiaSmi:
         finally:
             # A pass that nobody waits for any more must not leave its child behind.
             if process.returncode is None:
-                await _end(process)
+                await self._children.end(process)
         if code != 0:
             raise SensorGone(f"{self._command} ended with {code}", fix=_FIX)
         return text
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kills the command with all that it started, and lets its pipe run dry."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    while process.stdout is not None and await process.stdout.read(65_536):
-        pass
-    await process.wait()
 
 
 async def _text(process: asyncio.subprocess.Process) -> bytes:

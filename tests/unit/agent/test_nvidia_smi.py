@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatpool.errors import SensorGone, WireError
+from heatpool.errors import SensorBusy, SensorGone, WireError
 from heatpool_agent.core import smi_xml
 from heatpool_agent.core.reading import Node, ReadingKind
 from heatpool_agent.sensors import nvml
+from heatpool_agent.sensors.child import Children
 
 ADDRESS = "0000:3b:00.0"
 WRONG = "Requested functionality has been deprecated"
@@ -212,6 +215,39 @@ async def test_a_cancelled_pass_leaves_no_child_behind(machine: Any, tmp_path: P
     pid = int((tmp_path / "pid").read_text(encoding="ascii"))
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_what_the_command_started_and_left_holds_no_pass_up(
+    machine: Any, tmp_path: Path
+) -> None:
+    smi = script(tmp_path, f"setsid sleep 30 & echo $! > {tmp_path}/pid; exec sleep 30")
+    config = nvml.Config(id="g", kind="nvml", via="smi", smi=smi)
+    begun_s = asyncio.get_running_loop().time()
+    async with nvml.open(config, machine.roots(), machine) as sensor:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await sensor.probe()
+    assert asyncio.get_running_loop().time() - begun_s < 2
+    os.kill(int((tmp_path / "pid").read_text(encoding="ascii")), signal.SIGKILL)
+
+
+async def test_beside_a_child_that_cannot_be_ended_no_second_one_is_started() -> None:
+    let_go: list[bool] = []
+    stuck: Any = SimpleNamespace(
+        pid=2**22 + 1,
+        stdout=None,
+        returncode=None,
+        wait=asyncio.Event().wait,
+        _transport=SimpleNamespace(close=lambda: let_go.append(True)),
+    )
+    children = Children("nvidia-smi")
+    await children.end(stuck)
+    assert let_go == [True]
+    with pytest.raises(SensorBusy, match="hangs in the kernel") as caught:
+        children.check()
+    assert caught.value.wait_s == 60
+    stuck.returncode = -9
+    children.check()
 
 
 @pytest.mark.realdata

@@ -6,12 +6,11 @@ The password stays in its file: a command line is seen by everybody on the machi
 import asyncio
 import os
 import re
-import signal
-from contextlib import suppress
 from pathlib import Path
 
 from heatpool.errors import SensorGone
 from heatpool_agent.core.ipmi import refusal
+from heatpool_agent.sensors.child import Children
 from heatpool_agent.sensors.ipmi.settings import Config
 from heatpool_agent.sensors.pace import LoginRefused
 
@@ -36,15 +35,17 @@ class IpmiTool:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._children = Children(config.ipmitool)
 
     async def printed(self, *command: str) -> bytes:
         """What it prints on a question such as `dcmi power reading`; killed when cancelled.
 
         Raises:
             LoginRefused: not let in.
-            SensorBusy: the BMC asks for patience.
+            SensorBusy: the BMC asks for patience, or the last command hangs in the kernel.
             SensorGone: no ipmitool, no BMC, or nothing of this kind in it.
         """
+        self._children.check()
         if self._config.password_file:
             await asyncio.to_thread(_has_password, Path(self._config.password_file))
         try:
@@ -62,7 +63,7 @@ class IpmiTool:
         except OSError as error:
             told = error.strerror or error
             raise SensorGone(f"{self._config.ipmitool}: {told}", fix=_ABSENT_FIX) from error
-        text, said = await _ended(process)
+        text, said = await _ended(process, self._children)
         if process.returncode != 0:
             raise self._failure(said, process.returncode)
         return text
@@ -105,7 +106,7 @@ def _has_password(path: Path) -> None:
         raise SensorGone(f"{path}: is empty", fix=_FILE_FIX)
 
 
-async def _ended(process: asyncio.subprocess.Process) -> tuple[bytes, str]:
+async def _ended(process: asyncio.subprocess.Process, children: Children) -> tuple[bytes, str]:
     try:
         async with asyncio.TaskGroup() as group:
             text = group.create_task(_all(process.stdout), name="ipmitool.stdout")
@@ -114,9 +115,7 @@ async def _ended(process: asyncio.subprocess.Process) -> tuple[bytes, str]:
     finally:
         # A question that nobody waits for any more must not leave its child behind.
         if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await children.end(process)
     return text.result(), said.result().decode("utf-8", "replace")
 
 
