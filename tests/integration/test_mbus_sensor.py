@@ -206,7 +206,9 @@ async def test_a_broken_answer_is_told_and_the_next_good_one_counts(
     async with _Gateway(lambda _: replies.pop(0)).serving() as line:
         async with _sensor(line.port, timeout_s=0.2) as sensor:
             with pytest.raises(SensorGone, match=re.escape(reason)) as caught:
-                await sensor.read()
+                # As the supervisor does, which would tell the time alone.
+                async with asyncio.timeout(0.2):
+                    await sensor.read()
             assert caught.value.fix
             assert (await _values(sensor))["hot_c"] == 45.12
     assert line.asked[2:] == [RESET, ASK[0]]

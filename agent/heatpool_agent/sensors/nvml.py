@@ -38,6 +38,8 @@ _DISPLAY = "0x03"
 _ASLEEP = ("suspended", "suspending", "resuming")
 _FIX = f"install the NVIDIA driver, or set [roots].nvml to the path of its {LIBRARY}"
 _SLOW_FIX = "see `dmesg | grep NVRM`: a card or its firmware hangs; raise timeout_s if it is slow"
+# Our own limit comes a little before the supervisor's, which knows no reason.
+_OWN_SHARE_FRAC = 0.95
 _BY_LIBRARY, _BY_COMMAND, _BY_NOTHING = b"library", b"smi", b"nothing"
 
 
@@ -109,7 +111,7 @@ class Nvml:
 
     async def _in_time(self, answer: Awaitable[T]) -> T:
         try:
-            async with asyncio.timeout(self._config.timeout_s):
+            async with asyncio.timeout(_OWN_SHARE_FRAC * self._config.timeout_s):
                 return await answer
         except TimeoutError as error:
             raise SensorGone(
