@@ -180,6 +180,8 @@ def metered_power(
         # Of two supplies on two feeds one alone is half a server.
         and (p.node is Node.CHASSIS or counts[p.node, p.sensor] > 1)
     ]
+    if not inner:
+        return None
     expected = {hosts.get(sensor, "") for _, sensor, _ in known} if not host else {host}
     expected &= {p.host for p in powers if p.node not in SHARED} | {
         hosts.get(sensor, "") for node, sensor, _ in known if node not in SHARED

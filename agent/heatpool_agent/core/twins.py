@@ -22,6 +22,7 @@ MOVE_FRAC = 0.2
 # Meters are read at different instants: one step of the load undoes no more than ten samples.
 MISS_COUNT = 10
 MOST_COUNT = 2 * AGREE_COUNT
+SETTLED_LOOKS = 10
 FITS_U = 2.0
 CONTRADICTS_U = 3.0
 SLACK_W = 5.0
@@ -57,9 +58,10 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twins:
-    """What is known of each pair of sensors that agree."""
+    """What is known of each pair of sensors that agree, after so many looks."""
 
     pairs: Mapping[Pair, Likeness] = field(default_factory=dict)
+    look_count: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,10 @@ def observe(
     `below` says what the servers' own meters show together, W: of one host, or of all for the
     empty name. It is asked only where meters agree.
     """
+    # What is settled is looked at now and then: it costs as much as the whole tree.
+    look_count = state.look_count + 1
+    if look_count % SETTLED_LOOKS and state.pairs and all(map(_is_settled, state.pairs.values())):
+        return Twins(pairs=state.pairs, look_count=look_count)
     meters = _meters(powers)
     if len(meters) < 2:
         return state
@@ -88,12 +94,10 @@ def observe(
         for pair in combinations(sorted(meters), 2)
         if meters[pair[0]].host == meters[pair[1]].host and _compare(pairs, pair, meters)
     ]
-    for group in _groups(pair for pair in fresh if pair in pairs):
+    for group in _groups(fresh):
         sign = _evidence(group, meters, below)
-        for pair in fresh:
-            if group.issuperset(pair) and pair in pairs:
-                pairs[pair] = _weighed(pairs[pair], sign)
-    return Twins(pairs=pairs)
+        pairs |= {pair: _weighed(pairs[pair], sign) for pair in fresh if group.issuperset(pair)}
+    return Twins(pairs=pairs, look_count=look_count)
 
 
 def told(state: Twins, powers: Sequence[NodePower], known: Mapping[Source, int]) -> Told:
@@ -163,6 +167,10 @@ def _compare(pairs: dict[Pair, Likeness], pair: Pair, meters: Mapping[str, _Mete
             pairs[pair] = replace(before, count=before.count - MISS_COUNT, shown_w=shown_w)
         return False
     return is_equal and low_w > IDLE_W
+
+
+def _is_settled(one: Likeness) -> bool:
+    return one.count >= MOST_COUNT and abs(one.proof) >= MOST_COUNT
 
 
 def _more(

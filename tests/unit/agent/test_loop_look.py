@@ -12,7 +12,7 @@ from heatpool_agent.core.heat_tree import MIXED_SENSORS
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.loops.loop_look import LoopLook, LoopSettings, Pass
 
-FLOW, HOT, COLD, HEAT = "volume_flow_m3_h", "hot_c", "cold_c", "reported_heat_w"
+STREAM, HOT, COLD = "volume_flow_m3_h", "hot_c", "cold_c"
 
 
 def read(sensor: str, values: Mapping[str, float], node: Node = Node.CDU) -> list[Reading]:
@@ -48,8 +48,8 @@ def looked(judged: Sequence[Reading]) -> LoopView:
     return look.view(tick, look.power(tick))
 
 
-RIGHT = read("redfish", {FLOW: 0.5, HOT: 45.0, COLD: 40.0})
-SHIFTED = read("modbus", {FLOW: 45.0, HOT: 40.0, COLD: 20.0})
+RIGHT = read("redfish", {STREAM: 0.5, HOT: 45.0, COLD: 40.0})
+SHIFTED = read("modbus", {STREAM: 45.0, HOT: 40.0, COLD: 20.0})
 
 
 @pytest.mark.parametrize("order", [1, -1])
