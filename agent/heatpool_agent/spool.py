@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -111,11 +111,8 @@ class SqliteSpool:
         return [_row(event_ns, cells) for event_ns, cells in rows]
 
     def _stored_ledger(self) -> Page:
+        self._tidy(self._forget_gaps)
         db = self._db[SpoolKind.TELEMETRY]
-        with self._commit(SpoolKind.TELEMETRY):
-            for table, kept in (("ledger_gaps", GAPS_KEPT), ("clock_steps", STEPS_KEPT)):
-                newest = f"SELECT rowid FROM {table} ORDER BY rowid DESC LIMIT {kept}"
-                db.execute(f"DELETE FROM {table} WHERE rowid NOT IN ({newest})")
         accounts = db.execute(ledger_rows.select("ledger", ledger_rows.ACCOUNT))
         steps = db.execute(ledger_rows.select("clock_steps", ledger_rows.STEP))
         clock = db.execute("SELECT value FROM meta WHERE name = 'clock'").fetchone()
@@ -182,11 +179,24 @@ class SqliteSpool:
             db.execute("DELETE FROM open_rows")
         self._open_rows = []
         self._note_given(SpoolKind.TELEMETRY)
+        self._tidy(self._forget_gaps, self._make_room)
+
+    def _tidy(self, *acts: Callable[[], None]) -> None:
+        """Makes room; what the disk refuses is tried again after the next frame."""
         try:
-            self._make_room()
+            for act in acts:
+                act()
         except (StoreError, sqlite3.Error) as error:
-            # The frame is on disk: an error now would have it written twice. The next one tries.
+            # The frame is on disk: an error now would have it written twice.
             logger.warning("spool.no_room_made", extra=facts(reason=str(error)))
+
+    def _forget_gaps(self) -> None:
+        """Drops the oldest gaps and clock steps: their sums and their ends are in the accounts."""
+        for table, kept in (("ledger_gaps", GAPS_KEPT), ("clock_steps", STEPS_KEPT)):
+            newest = f"SELECT rowid FROM {table} ORDER BY rowid DESC LIMIT 1 OFFSET {kept}"
+            if found := self._db[SpoolKind.TELEMETRY].execute(newest).fetchone():
+                with self._commit(SpoolKind.TELEMETRY) as db:
+                    db.execute(f"DELETE FROM {table} WHERE rowid <= ?", found)
 
     def _schema_for(self, rows: Sequence[Row]) -> Schema:
         """The newest schema if it holds every channel, else a new one that adds them."""

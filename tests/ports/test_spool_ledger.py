@@ -147,6 +147,30 @@ def test_only_the_newest_gaps_and_steps_are_kept(
         assert spool.saved_ledger.steps == steps[-2:]
 
 
+def test_gaps_are_forgotten_while_the_agent_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_room, "GAPS_KEPT", 3)
+    with spool_in(tmp_path) as spool:
+        for number in range(1, 9):
+            spool.append(replace(ROW, event_ns=ROW.event_ns + number), Page(gaps=(gap(number),)))
+            spool.close_frame()
+        assert [told.number for told in spool.gaps(100)] == [6, 7, 8]
+
+
+def test_a_disk_without_room_to_forget_still_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_room, "GAPS_KEPT", 1)
+    with spool_in(tmp_path) as spool:
+        spool.save(Page(gaps=(gap(1), gap(2), gap(3))))
+        spool._db[SpoolKind.TELEMETRY].execute(
+            "CREATE TRIGGER t BEFORE DELETE ON ledger_gaps BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    with spool_in(tmp_path) as spool:
+        assert [told.number for told in spool.gaps(100)] == [1, 2, 3]
+
+
 def test_a_new_life_of_the_queue_keeps_the_ledger(tmp_path: Path) -> None:
     with spool_in(tmp_path) as spool:
         spool.save(PAGE)
