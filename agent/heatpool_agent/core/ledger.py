@@ -4,6 +4,7 @@ A gap's energy is an estimate with its doubt. It stands beside the measured tota
 Source: agent.md 5.1, 7; physics.md 3.4.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,6 +18,8 @@ from heatpool_agent.core.totals import PowerSpan, Step, StepKind, Total
 
 # No zone begins anew twice in less: it would need 6 kW.
 MODEL_FROM_S = 10.0
+# A clock that jumps at every look must fill neither memory nor the time of a tick.
+STEPS_MOST = 1_000
 
 # By sensor and channel.
 Key = tuple[str, str]
@@ -75,11 +78,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
-    """What the gaps of one counter hide, J: estimated, and in no total."""
+    """What the gaps of one counter hide, J: estimated, and in no total; None: nothing is known."""
 
     gaps_count: int
-    energy_j: float
-    energy_j_u: float
+    energy_j: float | None
+    energy_j_u: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ class Ledger:
         saved = saved or Page()
         self._boot_id = boot_id
         self._accounts = {(one.sensor, one.total.channel): one for one in saved.accounts}
-        self._steps = list(saved.steps)
+        self._steps = deque(saved.steps, STEPS_MOST)
         self._clock = saved.clock
         # Counters that were read since the agent began.
         self._read: dict[Key, None] = {}
@@ -133,11 +136,7 @@ class Ledger:
 
     def hidden(self) -> dict[Key, Hidden]:
         """What the gaps of each such counter hide; one without a gap is left out."""
-        return {
-            key: Hidden(gaps_count=it.gaps_count, energy_j=it.gaps_j, energy_j_u=it.gaps_j_u)
-            for key in self._read
-            if (it := self._accounts[key]).gaps_count
-        }
+        return {key: _hidden(it) for key in self._read if (it := self._accounts[key]).gaps_count}
 
     def account(self, sensor: str, channel: str) -> Account | None:
         """What is known of one counter."""
@@ -338,6 +337,16 @@ def _spans(
     bound = recent_power.bounds(before.recent, rated_w, totals.MAX_ZONE_W)
     likely = recent_power.likely(before.recent, bound, hidden_s=hidden_s, after_w=after_w)
     return bound, likely or (bound if rated_w else None)
+
+
+def _hidden(it: Account) -> Hidden:
+    # An estimate without doubt is none: of no gap of this counter was anything known.
+    is_known = it.gaps_j_u > 0
+    return Hidden(
+        gaps_count=it.gaps_count,
+        energy_j=it.gaps_j if is_known else None,
+        energy_j_u=it.gaps_j_u if is_known else None,
+    )
 
 
 def _is_reopened(before: Account, reading: Reading) -> bool:

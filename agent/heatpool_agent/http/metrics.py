@@ -211,14 +211,14 @@ def _sensors(seen: Seen) -> Iterator[Metric]:
     yield _gauge(
         "heatpool_gap_energy_joules",
         "What the gaps of a counter are estimated to hide; in no total.",
-        ((key, gaps.energy_j) for key, gaps in hidden),
+        ((key, gaps.energy_j) for key, gaps in hidden if gaps.energy_j is not None),
         "sensor",
         "channel",
     )
     yield _gauge(
         "heatpool_gap_energy_uncertainty_joules",
         "Standard uncertainty of what the gaps of a counter hide.",
-        ((key, gaps.energy_j_u) for key, gaps in hidden),
+        ((key, gaps.energy_j_u) for key, gaps in hidden if gaps.energy_j_u is not None),
         "sensor",
         "channel",
     )

@@ -87,15 +87,15 @@ class Sensor(msgspec.Struct, frozen=True, kw_only=True):
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
     """Measured energy of one counter since the agent began to count it, J.
 
-    What its gaps hide is estimated beside it and never in it.
+    What its gaps hide is estimated beside it and never in it; null where nothing is known of them.
     """
 
     sensor: str
     channel: str
     energy_j: float
     gaps_count: int
-    gaps_energy_j: float
-    gaps_energy_j_u: float
+    gaps_energy_j: float | None
+    gaps_energy_j_u: float | None
 
 
 class Disagreement(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool_agent.core import ledger_rows
-from heatpool_agent.core.ledger import GapCause, GapRecord, Ledger, Page, merged
+from heatpool_agent.core.ledger import STEPS_MOST, GapCause, GapRecord, Ledger, Page, merged
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step, StepKind
 
@@ -250,6 +250,16 @@ def test_a_gap_whose_counter_was_never_watched_has_no_energy() -> None:
     again.take("cpu", [zone(7, 10.0, boot="b", wall_s=WALL_S + 600)])
     gap = only_gap(again)
     assert (gap.energy_j, gap.energy_j_u) == (None, None)
+    hidden = again.hidden()["cpu", ZONE]
+    assert (hidden.gaps_count, hidden.energy_j, hidden.energy_j_u) == (1, None, None)
+
+
+def test_a_clock_that_jumps_at_every_look_fills_no_memory() -> None:
+    ledger = Ledger(boot_id="a")
+    for look in range(3_000):
+        ledger.look(look % 2 * 100 * S, look * S)
+        ledger.page()
+    assert len(ledger._steps) == STEPS_MOST
 
 
 def test_a_meter_counts_on_through_boots_and_rolls_over_exactly() -> None:
