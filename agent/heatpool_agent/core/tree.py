@@ -13,22 +13,19 @@ from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
+from heatpool_agent.core import walls
 from heatpool_agent.core.attribution import (
     HOST_U_FRAC,
-    INPUTS,
     LEAST_U_W,
-    PSU_EFFICIENCY,
     Cover,
     Part,
     cover,
-    covered_parts,
     input_power,
 )
 from heatpool_agent.core.contradictions import (
     ALL,
     COMPONENTS,
     HOSTS,
-    LASTS_S,
     SHARED,
     Contradiction,
     Pair,
@@ -44,8 +41,6 @@ from heatpool_agent.core.reading import Node
 
 # psys has been seen below its packages: it must hold for long before it is believed.
 PSYS_LASTS_S = 600.0
-# More of what comes out of the supply is seldom seen by no counter.
-UNLIKELY_REST_FRAC = 0.6
 LAST = "last"
 # Meters of one server.
 _METERS = frozenset({Node.CHASSIS, Node.PSU_IN, Node.PSU_OUT})
@@ -116,7 +111,7 @@ def grow(
 
     `loads` are by host, `hosts` names the host of each sensor.
     """
-    two_ns, kept = _denied(powers, state.two_ns, mirrored, boot_ns)
+    two_ns, kept = walls.denied(powers, state.two_ns, mirrored, boot_ns)
     shared, own = _split(powers, known or {}, hosts or {}, kept)
     psys_ns = {
         name: state.psys_ns.get(name, boot_ns) for name in own if _psys_holds(own[name])
@@ -195,55 +190,6 @@ def metered_power(
 
 def _inner(known: Mapping[Source, int]) -> dict[Source, int]:
     return {source: count for source, count in known.items() if source[0] in _METERS}
-
-
-def _denied(
-    powers: Sequence[NodePower],
-    before_ns: Mapping[str, int],
-    mirrored: Collection[tuple[str, str]],
-    boot_ns: int,
-) -> tuple[dict[str, int], Collection[tuple[str, str]]]:
-    """Since when each host's wall speaks for two packages, and the pairs that are left as one."""
-    if not mirrored:
-        return {}, mirrored
-    two_ns: dict[str, int] = {}
-    left = set(mirrored)
-    for host in {p.host for p in powers if p.node is Node.PACKAGE}:
-        own = [p for p in powers if p.host == host]
-        names = {p.name for p in own if p.node is Node.PACKAGE}
-        pairs = {pair for pair in mirrored if names.issuperset(pair)}
-        since_ns = before_ns.get(host)
-        is_lasting = since_ns is not None and boot_ns - since_ns >= LASTS_S * NS_PER_S
-        verdict = _wall_denies(own, pairs) if pairs else False
-        # Without a clear word of the wall what was proven stands.
-        if verdict or (verdict is None and is_lasting):
-            two_ns[host] = boot_ns if since_ns is None else since_ns
-            left -= pairs if is_lasting else set()
-    return two_ns, left
-
-
-def _wall_denies(own: Sequence[NodePower], pairs: Collection[tuple[str, str]]) -> bool | None:
-    """Whether one host's meter leaves too much beside one package, and not beside all; or None."""
-    single, every = levels(own, mirrored=pairs), levels(own)
-    behind_w = _behind_w(single)
-    if behind_w is None:
-        return None
-    single_w, every_w = (sum(part.power_w for part in covered_parts(of)) for of in (single, every))
-    if every_w > behind_w:
-        return False
-    # What leaves that much beside all of them has something else in it, as unseen cards.
-    most_w = UNLIKELY_REST_FRAC * behind_w
-    return True if behind_w - single_w > most_w >= behind_w - every_w else None
-
-
-def _behind_w(own: Levels) -> float | None:
-    """What comes out of a host's supplies by its own meters, W."""
-    if own.get(Node.PSU_OUT):
-        return sum(p.power_w for p in own[Node.PSU_OUT])
-    for node in INPUTS:
-        if own.get(node):
-            return PSU_EFFICIENCY * sum(p.power_w for p in own[node])
-    return None
 
 
 def _split(

@@ -54,10 +54,10 @@ SHIFTED = read("modbus", {STREAM: 45.0, HOT: 40.0, COLD: 20.0})
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_shifted_map_loses_its_flow_and_spoils_no_heat(order: int) -> None:
-    flow = replace(SHIFTED[0], flags=(plausible.BEYOND_SITE,))
+    refused = replace(SHIFTED[0], flags=(plausible.BEYOND_SITE,))
     # The shifted pair states its doubt, the right one does not.
     pair = [replace(r, u=0.01) for r in SHIFTED[1:]]
-    judged = [*RIGHT, flow, *pair]
+    judged = [*RIGHT, refused, *pair]
     alone, found = looked(RIGHT), looked(judged[::order])
     assert found.computed == alone.computed is not None
     assert (found.hot_c, found.cold_c) == (45.0, 40.0)

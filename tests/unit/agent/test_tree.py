@@ -151,48 +151,6 @@ def test_cards_that_only_a_bmc_lists_beside_a_module_are_left_out_and_it_says_so
     assert "cards_unassigned:nvml" in found.whole.flags
 
 
-def mirrors_of(*powers: NodePower) -> list[tuple[str, str]]:
-    names = [p.name for p in powers]
-    return [(names[0], name) for name in names[1:]]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_packages_that_a_wall_meter_has_room_for_are_two(seed: int) -> None:
-    """Two busy sockets at equal work, and one package that each die shows whole."""
-    rng = random.Random(seed)
-    zone_w = rng.uniform(60.0, 250.0)
-    both = [package(zone_w), package(zone_w, 1)]
-    board_w = rng.uniform(0.05, 0.3) * zone_w
-    apart = power(Node.CHASSIS, (2 * zone_w + 2 * board_w) / 0.93)
-    found = looked(*both, apart, seconds=240, mirrored=mirrors_of(*both))
-    # Little beside two packages leaves one an odd remainder, or too little to speak of.
-    shown = parts(found.power) if found.power else {}
-    is_odd = zone_w + 2 * board_w > 0.6 * (2 * zone_w + 2 * board_w)
-    assert shown["package"] == pytest.approx((2 if is_odd else 1) * zone_w)
-    one = power(Node.CHASSIS, (zone_w + board_w) / 0.93)
-    found = looked(*both, one, seconds=240, mirrored=mirrors_of(*both))
-    assert found.power is not None and parts(found.power)["package"] == pytest.approx(zone_w)
-
-
-def test_a_wall_with_something_unseen_in_it_says_nothing_of_packages() -> None:
-    both = [package(100.0), package(100.0, 1)]
-    for wall_w in (4000.0, 2e5):
-        found = looked(*both, power(Node.CHASSIS, wall_w), seconds=240, mirrored=mirrors_of(*both))
-        assert found.power is not None and parts(found.power)["package"] == 100.0
-
-
-def test_what_a_wall_proved_of_packages_stands_when_it_falls_silent() -> None:
-    both = [package(100.0), package(100.0, 1)]
-    state, mirrored = TreeState(), mirrors_of(*both)
-    counts = []
-    for second in range(0, 400, 10):
-        walls = [power(Node.CHASSIS, 320.0)] if second < 200 else []
-        tree, state = grow([*both, *walls], state, loads={}, mirrored=mirrored, boot_ns=second * S)
-        assert tree.power is not None
-        counts.append(round(parts(tree.power)["package"] / 100.0))
-    assert counts == [1] * 12 + [2] * 28
-
-
 def test_a_sum_of_channels_is_no_single_figure() -> None:
     assert whole(power(Node.CHASSIS, 400.0), package(100.0)).is_single
     assert whole(power(Node.PDU, 400.0)).is_single
