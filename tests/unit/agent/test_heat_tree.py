@@ -75,6 +75,13 @@ def test_a_sensor_of_which_a_part_is_refused_is_passed_over_while_another_tells_
     assert (found.reported_heat_w, found.flags) == (None, ())
 
 
+def test_a_sensor_that_tells_a_refused_quantity_elsewhere_too_comes_last() -> None:
+    sure = [replace(r, sensor="map", value=r.value + 1, u=1e-6) for r in ONE]
+    assert joined(branches([*ONE, *sure], {})).hot_c == 46.0
+    again = replace(sure[1], channel="words/hot_c_2")
+    assert joined(branches([*ONE, *sure], {}, [again])).hot_c == 45.0
+
+
 def test_pieces_of_several_sensors_are_joined_where_none_tells_all_and_say_so() -> None:
     first, second = ONE[:2], [replace(r, sensor="b") for r in ONE[1:]]
     found = joined(branches([*first, *second], {}))

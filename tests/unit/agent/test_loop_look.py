@@ -57,10 +57,11 @@ def test_a_shifted_map_loses_its_flow_and_spoils_no_heat(order: int) -> None:
     refused = replace(SHIFTED[0], flags=(plausible.BEYOND_SITE,))
     # The shifted pair states its doubt, the right one does not.
     pair = [replace(r, u=0.01) for r in SHIFTED[1:]]
-    judged = [*RIGHT, refused, *pair]
+    # What else it says is from the same wrong places.
+    judged = [*RIGHT, refused, *pair, *read("modbus", {"reported_heat_w": 9e3})]
     alone, found = looked(RIGHT), looked(judged[::order])
     assert found.computed == alone.computed is not None
-    assert (found.hot_c, found.cold_c) == (45.0, 40.0)
+    assert (found.hot_c, found.cold_c, found.reported_heat_w) == (45.0, 40.0, None)
 
 
 def test_pieces_of_two_sensors_are_twice_as_doubtful_and_say_so() -> None:

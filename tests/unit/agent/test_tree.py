@@ -149,6 +149,7 @@ def test_cards_that_only_a_bmc_lists_beside_a_module_are_left_out_and_it_says_so
     found = whole(module, listed)
     assert found.whole.value == whole(module).whole.value
     assert "cards_unassigned:nvml" in found.whole.flags
+    assert looked(module, known=seen([module, listed])).power is not None
 
 
 def test_a_sum_of_channels_is_no_single_figure() -> None:

@@ -32,8 +32,8 @@ def supply(power_w: float, channel: str = "psu1") -> NodePower:
     return NodePower(node=Node.PSU_IN, channel=channel, power_w=power_w, sensor="bmc")
 
 
-def package(power_w: float) -> NodePower:
-    channel = "powercap/intel-rapl:0"
+def package(power_w: float, number: int = 0) -> NodePower:
+    channel = f"powercap/intel-rapl:{number}"
     return NodePower(node=Node.PACKAGE, channel=channel, power_w=power_w, sensor="rapl")
 
 
@@ -94,7 +94,12 @@ def test_a_silent_twin_leaves_the_word_to_the_other() -> None:
         pytest.param(lambda w: [chassis(w)], id="chassis"),
         pytest.param(lambda w: [supply(w / 2), supply(w / 2, "psu2")], id="both supplies"),
         pytest.param(lambda w: [supply(w / 2)], id="one supply of two"),
-        pytest.param(lambda w: [package(w / 2)], id="half the load behind the supplies"),
+        pytest.param(
+            # With what no counter shows about half the load at the wall.
+            lambda w: [package(0.15 * w), package(0.15 * w, 1)],
+            id="packages among much unseen",
+        ),
+        pytest.param(lambda w: [chassis(w / 2, power_w_u=0.3 * w)], id="a doubtful word"),
         pytest.param(lambda w: [], id="nothing below"),
     ],
 )
@@ -127,7 +132,10 @@ def test_a_first_look_that_only_one_of_them_fits_is_suspected_at_once() -> None:
     assert (told.repeats, marks(told, TWIN_SUSPECTED)) == (frozenset(), {"a", "b"})
 
 
-@pytest.mark.parametrize("loads_w", [[800.0] * 90, LOADS_W[:20], [5.0 + w / 100 for w in LOADS_W]])
+@pytest.mark.parametrize(
+    "loads_w",
+    [[800.0 + step % 3 for step in range(90)], LOADS_W[:20], [5.0 + w / 100 for w in LOADS_W]],
+)
 def test_a_still_a_short_and_an_idle_agreement_merge_nothing(loads_w: Sequence[float]) -> None:
     site = Site()
     for load_w in loads_w:
@@ -150,6 +158,15 @@ def test_meters_that_part_are_two_again() -> None:
     for load_w in LOADS_W:
         told = site.look(meter("a", load_w), meter("b", 2 * load_w), chassis(load_w))
     assert told.repeats == frozenset()
+
+
+def test_servers_that_come_to_fit_the_sum_undo_a_twin() -> None:
+    site = Site()
+    for load_w in LOADS_W:
+        site.look(meter("a", load_w), meter("b", load_w), chassis(load_w))
+    for load_w in LOADS_W:
+        told = site.look(meter("a", load_w), meter("b", load_w), chassis(2 * load_w))
+    assert (told.repeats, marks(told, TWIN_SUSPECTED)) == (frozenset(), set())
 
 
 def test_a_server_that_fell_silent_makes_no_witness_of_the_others() -> None:
@@ -216,3 +233,6 @@ def test_a_loop_counts_twins_once_and_marks_the_readings_of_the_others() -> None
     assert found.power is not None
     assert found.power.whole.value == LOADS_W[-1]
     assert look.marks(tick, found) == {("b", "total", "power_w"): (TWIN,)}
+    left = [r for r in judged if r.sensor != "b"]
+    alone = look.power(replace(tick, judged=left, usable=left)).power
+    assert alone is not None and alone.level == "site_meter"
