@@ -31,8 +31,10 @@ class _Clock:
     def event_ns(self) -> int:
         return 1_750_000_000_000_000_000
 
+    now_ns = 7
+
     def boot_ns(self) -> int:
-        return 7
+        return self.now_ns
 
 
 @asynccontextmanager
@@ -76,10 +78,10 @@ async def _peer(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
         await asyncio.gather(*talks)
 
 
-def _sensor(port: int, **more: Any) -> Any:
+def _sensor(port: int, clock: Any = None, **more: Any) -> Any:
     tree = {"id": "cdu", "kind": "modbus", "loop": "rack", "map": "generic-cdu"}
     config = msgspec.convert(tree | {"url": f"tcp://127.0.0.1:{port}"} | more, modbus.Config)
-    return modbus.open(config, Roots(), _Clock())
+    return modbus.open(config, Roots(), clock or _Clock())
 
 
 async def _values(sensor: Sensor) -> dict[str, float]:
@@ -186,6 +188,20 @@ async def test_what_was_cut_out_stays_so_until_the_device_is_probed() -> None:
             probed = await sensor.probe()
     assert (len(before), len(probed)) == (3, 12)
     assert sensor.missing == ()
+
+
+async def test_what_was_cut_out_is_asked_for_again_after_a_while() -> None:
+    is_starting, clock = True, _Clock()
+
+    async def half(address: int, count: int) -> ExcCodes | None:
+        return ExcCodes.ILLEGAL_ADDRESS if is_starting and address + count > 4 else None
+
+    async with _serving(action=half) as port, _sensor(port, clock) as sensor:
+        seen = []
+        for clock.now_ns in (0, 601 * 10**9, 1200 * 10**9, 1202 * 10**9):
+            seen.append((len(await sensor.read()), len(sensor.missing)))
+            is_starting = clock.now_ns < 601 * 10**9
+    assert seen == [(3, 5), (3, 5), (3, 5), (12, 0)]
 
 
 async def test_a_device_without_any_word_of_the_map_is_gone_and_asked_in_full_again() -> None:

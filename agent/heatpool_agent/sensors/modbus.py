@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 # behind the gateway this time) and the one that means "there is no such word".
 PATIENCE = (5, 6, 11)
 NO_SUCH_WORD = 2
+# A device that starts, or a gateway without its list yet, refuses words that it has later.
+MISSING_PERIOD_NS = 600 * 1_000_000_000
 # Our own limit ends before the caller's, so that the reason is told and not only the time.
 _OWN_SHARE_FRAC = 0.95
 
@@ -95,6 +97,8 @@ class ModbusSensor:
         self._plan = read_plan(device)
         self._guarded = guarded(device)
         self._missing: tuple[str, ...] = ()
+        self._told: tuple[str, ...] = ()
+        self._whole_ns = 0
         self._torn: set[str] = set()
         self._lock = asyncio.Lock()
         self._where = f"{config.url} unit {config.unit_id}"
@@ -120,6 +124,8 @@ class ModbusSensor:
         async with self._lock:
             now_s = asyncio.get_running_loop().time()
             until_s = now_s + _OWN_SHARE_FRAC * self._config.timeout_s
+            if self._missing and self._clock.boot_ns() - self._whole_ns >= MISSING_PERIOD_NS:
+                self._forget()
             answers = await self._answers(until_s)
             if self._guarded:
                 answers = await self._second_looks(answers, until_s)
@@ -142,7 +148,7 @@ class ModbusSensor:
         self._held.release()
 
     async def _answers(self, until_s: float) -> dict[Block, Sequence[int]]:
-        """One answer per block of the plan; blocks that the device refuses are cut up for good."""
+        """One answer per block of the plan; refused blocks are cut up for a while."""
         answers: dict[Block, Sequence[int]] = {}
         waiting = deque(self._plan.blocks)
         while waiting:
@@ -215,8 +221,11 @@ class ModbusSensor:
                 f"{self._where}: refused every word with exception {NO_SUCH_WORD}",
                 fix=f"check that map {self._device.name}, its address_base and unit_id fit",
             )
-        if missing != self._missing:
-            self._missing = missing
+        if missing and not self._missing:
+            self._whole_ns = self._clock.boot_ns()
+        is_news = bool(missing) and missing != self._told
+        self._missing = self._told = missing
+        if is_news:
             logger.warning(
                 "modbus.points_missing",
                 extra=facts(
