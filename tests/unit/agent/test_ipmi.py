@@ -69,6 +69,16 @@ async def test_a_bmc_without_its_driver_is_told(machine: Any) -> None:
     assert "ipmi_devintf" in caught.value.fix
 
 
+async def test_a_device_that_the_unit_hides_is_not_called_a_missing_driver(machine: Any) -> None:
+    machine.write("sys/firmware/dmi/entries/38-0", {"type": 38})
+    machine.write("sys/class/ipmi/ipmi0", {"dev": "240:0"})
+    async with ipmi.open(config(), machine.roots(), machine) as sensor:
+        with pytest.raises(SensorGone, match="hidden from this process") as caught:
+            await sensor.probe()
+    assert "modprobe" not in caught.value.fix
+    assert "ipmi.conf" in caught.value.fix
+
+
 async def test_no_right_is_told_with_the_rule_that_gives_it(machine: Any, kernel: Kernel) -> None:
     kernel.error = errno.EACCES
     with pytest.raises(SensorGone, match="Permission denied") as caught:

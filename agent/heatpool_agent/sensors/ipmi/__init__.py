@@ -48,7 +48,9 @@ _NS = 1_000_000_000
 PATIENCE_FRAC = 0.95
 # A thread that was woken ends in this time, unless the kernel itself hangs.
 _GRACE_S = 0.1
-_PRESENT, _UNLOADED, _NOTHING = b"device", b"unloaded", b""
+_PRESENT, _UNLOADED, _UNSEEN, _NOTHING = b"device", b"unloaded", b"unseen", b""
+# The kernel's own word that it drives a BMC: shown also where a unit or a container hides /dev.
+_DRIVEN = "class/ipmi/ipmi0"
 # The firmware's table names a BMC (SMBIOS type 38), whether the kernel drives it or not.
 _TOLD_BY_FIRMWARE = "firmware/dmi/entries/38-0"
 
@@ -57,6 +59,9 @@ _RIGHT_FIX = (
     " writing"
 )
 _LOAD_FIX = "load the kernel's modules: modprobe -a ipmi_si ipmi_devintf"
+_UNSEEN_FIX = (
+    "let the service see it: drop-in ipmi.conf of its unit; in a container, pass /dev/ipmi0 in"
+)
 _SLOW_FIX = "raise timeout_s, or look at the load of the BMC"
 _ODD_FIX = "see what `ipmitool dcmi power reading` says by hand"
 
@@ -234,7 +239,7 @@ class Ipmi:
         """Whether the kernel drives a BMC here; False where the machine has none.
 
         Raises:
-            SensorGone: it has one without a driver, or one was asked for by name.
+            SensorGone: it has one without a driver or hidden from us, or one was asked for by name.
         """
         tape = self._roots.tape
         seen = await asyncio.to_thread(tape.look, "ipmi device", self._look)
@@ -243,6 +248,9 @@ class Ipmi:
         if seen == _UNLOADED:
             reason = "ipmi: the firmware names a BMC, and there is no /dev/ipmi0"
             raise SensorGone(reason, fix=_LOAD_FIX)
+        if seen == _UNSEEN:
+            reason = "ipmi: the kernel drives a BMC, and its /dev/ipmi0 is hidden from this process"
+            raise SensorGone(reason, fix=_UNSEEN_FIX)
         if self._config.via == "device":
             raise SensorGone("ipmi: there is no /dev/ipmi0", fix=_LOAD_FIX)
         return False
@@ -250,6 +258,8 @@ class Ipmi:
     def _look(self) -> bytes:
         if kernel.device(self._roots.dev) is not None:
             return _PRESENT
+        if (self._roots.sys / _DRIVEN).exists():
+            return _UNSEEN
         return _UNLOADED if (self._roots.sys / _TOLD_BY_FIRMWARE).exists() else _NOTHING
 
     def _of_device(self, error: OSError) -> SensorGone:
