@@ -1,6 +1,8 @@
 """A folder of Redfish documents as a service: trees, files side by side, and broken ones."""
 
+import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +192,12 @@ async def test_every_capture_gives_readings(realdata: Path, folder: str) -> None
     readings, _ = await read(realdata / "02_redfish" / folder)
     assert readings
     assert len({(r.channel, r.quantity) for r in readings}) == len(readings)
+
+
+async def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    write_tree(tmp_path, service("1"))
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    async with asyncio.timeout(5):
+        readings, refused = await read(tmp_path)
+    assert (powers(readings), refused) == ([374.0], {})

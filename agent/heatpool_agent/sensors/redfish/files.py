@@ -85,7 +85,9 @@ def _json_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     for place_, folders, names in os.walk(folder):
         folders.sort()
-        found += [Path(place_, name) for name in sorted(names) if name.endswith(".json")]
+        listed = (Path(place_, name) for name in sorted(names) if name.endswith(".json"))
+        # Opening a pipe would wait for whoever writes into it.
+        found += [file for file in listed if file.is_file()]
         if len(found) > MAX_FILES:
             raise SensorGone(
                 f"redfish: {folder} holds more than {MAX_FILES} documents",
