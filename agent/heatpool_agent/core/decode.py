@@ -54,12 +54,14 @@ def map_readings(
 ) -> tuple[Reading, ...]:
     """One reading per point that was answered and is not marked absent; bits come after them.
 
-    `meter_id` names the meter where it does not tell its own number; a meter that should tell it
-    and did not has no counters this time: nobody knows whose they are. `primary_loop` is the loop
+    `meter_id` names the meter where it has no number of its own; a meter that should tell it and
+    did not has no counters this time: nobody knows whose they are. `primary_loop` is the loop
     of the points on an exchanger's primary side.
     """
     seen = _seen(device, answers)
-    number = _meter_number(device, seen) or meter_id
+    # Once its plate answers, the settings' name would be another meter: an exchange that never was.
+    is_told = any(is_meter_number(point) for point, _ in seen)
+    number = _meter_number(device, seen) if is_told else meter_id
     is_nameless = not number and any(is_meter_number(point) for point in device.point)
     readings: list[Reading] = []
     for point, words in seen:

@@ -318,6 +318,16 @@ def test_a_counter_keeps_its_raw_count(
     assert reading.value == pytest.approx(count[0] * 10.0 ** count[1])
 
 
+def test_only_a_device_that_answers_no_plate_is_named_by_the_settings() -> None:
+    plate: dict[str, object] = {"quantity": "meter_number", "function": 4, "address": 2}
+    energy: dict[str, object] = {"quantity": "energy", "function": 4, "address": 0, "unit": "kWh"}
+    device = _map([{**energy, "type": "uint32", "kind": "counter"}, {**plate, "type": "uint32"}])
+    answered = {Block(4, 0, 4): [0, 500, 0, 0]}
+    assert map_readings(device, answered, STAMP, meter_id="X7") == ()
+    (reading,) = map_readings(device, {Block(4, 0, 2): [0, 500]}, STAMP, meter_id="X7")
+    assert reading.meter_id == "X7"
+
+
 def test_a_setpoint_is_the_makers_block() -> None:
     assert block_span(_generic()) == (0, 4)
     assert setpoint_words(_generic(), 70_000.9, watchdog_s=30) == (1, 4464, 30, 1)
