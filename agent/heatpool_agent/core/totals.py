@@ -192,10 +192,9 @@ def is_zone(reading: Reading) -> bool:
 
 
 def _microjoules(reading: Reading, count: int) -> int:
-    power = reading.exponent + 6
-    if power < 0:
-        raise ValueError(f"totals: {reading.channel} counts finer than 1 uJ")
-    return int(count * _UNIT_J[reading.quantity] * 10**power)
+    energy, power = count * _UNIT_J[reading.quantity], reading.exponent + 6
+    # Who counts finer loses what lies below a microjoule, not its sensor.
+    return int(energy * 10**power) if power >= 0 else int(energy // 10**-power)
 
 
 def _mean_w(delta_j: float, span_ns: int) -> float | None:

@@ -1,6 +1,7 @@
 """Energy per counter: laws over any wraps, then restarts, gaps and spans nobody can count."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -168,6 +169,12 @@ def test_totals_pass_the_end_of_64_bits_of_microjoules() -> None:
     state, _ = walk(meter(0, 1.0, digits=14), meter(10**11, 2.0, digits=14))
     assert state.total_j == 3600 * 10**11
     assert state.total_j * 10**6 > 2**63
+
+
+def test_a_count_finer_than_a_microjoule_keeps_what_lies_above_it() -> None:
+    fine: dict[str, Any] = {"exponent": -9, "modulus": None, "channel": "mqtt/t"}
+    total, _ = walk(rapl(0, 1.0, **fine), rapl(2_500_000_999, 2.0, **fine))
+    assert (total.total_j, total.total_uj) == (2, 500_000)
 
 
 def test_several_possible_wraps_without_a_model_are_a_gap() -> None:
