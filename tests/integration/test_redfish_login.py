@@ -149,6 +149,21 @@ async def test_who_is_refused_after_a_new_login_does_not_try_on(bmc: Bmc) -> Non
         assert powers(await sensor.read()) == [374.0]
 
 
+async def test_several_sensors_send_a_wrong_password_once(bmc: Bmc) -> None:
+    bmc.secret.write_text("wrong")
+    async with bmc.sensor() as one, bmc.sensor() as two, bmc.sensor() as three:
+        for _ in range(2):
+            for sensor in (one, two, three):
+                bmc.clock.pass_s(1)
+                with pytest.raises(SensorGone, match="'agent' refused"):
+                    await sensor.read()
+        assert len(bmc.asked("POST")) == 1
+        bmc.secret.write_text(PASSWORD)
+        bmc.clock.pass_s(900)
+        for sensor in (one, two, three):
+            assert powers(await sensor.read()) == [374.0]
+
+
 async def test_a_wrong_password_is_sent_once_in_a_quarter_of_an_hour(bmc: Bmc) -> None:
     bmc.secret.write_text("wrong")
     async with bmc.sensor() as sensor:

@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from heatpool.errors import ConfigError, SensorBusy, SensorError, SensorGone, WireError
 from heatpool_agent.ports import Clock, Roots, Tape
-from heatpool_agent.sensors.pace import LoginRefused
+from heatpool_agent.sensors.pace import LOGIN_REST_S, LoginRefused
 from heatpool_agent.sensors.redfish.answer import Answer, hidden, unpacked
 from heatpool_agent.sensors.redfish.http import Line, Reply, retry_after_s
 from heatpool_agent.sensors.redfish.login import SERVICE_ROOT, Login, SessionFile
@@ -15,6 +15,9 @@ from heatpool_agent.sensors.redfish.settings import Config
 
 # A stop of the agent may take 10 s in all; a slot that is not freed in this time is freed later.
 LEAVE_S = 4.0
+# Of several sensors one alone tries a login that was refused; shorter than the rest that each of
+# them takes, so that the one whose rest ends first may ask.
+REFUSED_NS = round(0.9 * LOGIN_REST_S * 1e9)
 # An ETag that stands still while the figures move is found out after so many of its words.
 TRUST_COUNT = 9
 # Kept answers of all resources together; the largest service known to us has 1 MB.
@@ -37,6 +40,8 @@ class Bmc:
         self.config = config
         self.users = 0
         self._lock = asyncio.Lock()
+        self._clock = clock
+        self._refusal: tuple[LoginRefused, int] | None = None
         self._line = Line(config, clock)
         self._login = Login(config, SessionFile(roots.state, config.base))
         self._kept: dict[str, _Kept] = {}
@@ -81,7 +86,7 @@ class Bmc:
 
     async def _asked(self, path: str) -> Reply:
         if not self._login.is_in:
-            await self._login.begin(self._line)
+            await self._enter()
         kept = self._kept.get(path)
         is_asking_anew = kept is None or kept.told >= TRUST_COUNT
         condition = {} if kept is None or is_asking_anew else {"If-None-Match": kept.etag}
@@ -92,6 +97,19 @@ class Bmc:
         if reply.status == 200:
             self._keep(path, reply, kept)
         return reply
+
+    async def _enter(self) -> None:
+        """Logs in; three refusals lock the account at many a BMC, so they are counted for all."""
+        now_ns = self._clock.boot_ns()
+        if self._refusal is not None and now_ns - self._refusal[1] < REFUSED_NS:
+            told = self._refusal[0]
+            raise LoginRefused(told.reason, fix=told.fix)
+        self._refusal = None
+        try:
+            await self._login.begin(self._line)
+        except LoginRefused as error:
+            self._refusal = error, now_ns
+            raise
 
     def _keep(self, path: str, reply: Reply, before: _Kept | None) -> None:
         if before is not None:
