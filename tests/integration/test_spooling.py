@@ -103,6 +103,20 @@ async def test_while_the_disk_refuses_the_oldest_goes_and_the_newest_stays(
         assert await spooling.call(frames.fetchall) == [(4,), (5,), (6,)]
 
 
+async def test_a_billing_file_that_refuses_holds_up_no_telemetry(tmp_path: Path) -> None:
+    async with spooling_in(tmp_path) as (spooling, spool, board):
+        db = spool._db[SpoolKind.BILLING]
+        await spooling.call(db.execute, "ALTER TABLE frames RENAME TO away")
+        await spooling.append_registers((register(1),))
+        await spooling.append(row(1))
+        assert "billing.db" in board.spool_error
+        assert spool.mark(SpoolKind.TELEMETRY).next_seq == 2
+        await spooling.call(db.execute, "ALTER TABLE away RENAME TO frames")
+        await spooling.append(row(2))
+        assert board.spool_error == ""
+        assert spool.mark(SpoolKind.BILLING).next_seq == 2
+
+
 async def test_an_ack_does_not_hide_that_rows_wait_for_the_disk(tmp_path: Path) -> None:
     async with spooling_in(tmp_path) as (spooling, spool, board):
         await spooling.append(row(1))

@@ -107,11 +107,14 @@ class Spooling:
                 self._note("")
 
     def _write_all(self) -> None:
-        while self._registers:
-            self._write_first(self._registers, self._spool.append_registers)
-        while self._rows:
-            self._write_first(self._rows, self._append)
-        self._write_page()
+        try:
+            while self._registers:
+                self._write_first(self._registers, self._spool.append_registers)
+        finally:
+            # Two files: what one of them refuses must not hold up the other.
+            while self._rows:
+                self._write_first(self._rows, self._append)
+            self._write_page()
 
     def _append(self, row: Row) -> None:
         """Writes a row; the newest one takes the page along, as one commit."""
