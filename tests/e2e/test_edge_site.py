@@ -231,8 +231,7 @@ async def test_a_pulled_device_leaves_the_others_and_comes_back(
                             return status
                         await asyncio.sleep(0.2)
 
-            status = await eventually(lambda told: states(told) == {"up"})
-            assert len([e for e in status["energies"] if e["sensor"] == "nvml"]) == 4
+            await eventually(lambda told: states(told) == {"up"} and cards_count(told) == 4)
             edge.inject("meter_offline", "redfish_cdu_offline", "gpu_remove")
             status = await eventually(lambda told: not up(told, "meter") and not up(told, "nvml"))
             others = {s["id"] for s in status["sensors"] if s["state"] == "up"}
@@ -247,6 +246,10 @@ async def test_a_pulled_device_leaves_the_others_and_comes_back(
 
 def states(status: dict[str, Any]) -> set[str]:
     return {sensor["state"] for sensor in status["sensors"]}
+
+
+def cards_count(status: dict[str, Any]) -> int:
+    return len([e for e in status["energies"] if e["sensor"] == "nvml"])
 
 
 def up(status: dict[str, Any], sensor_id: str) -> bool:

@@ -153,7 +153,8 @@ def test_every_sensor_driver_has_a_page_and_every_page_a_driver(
     repository: Path, project: Mapping[str, Any]
 ) -> None:
     found = {path.stem for path in (repository / "docs" / "drivers").glob("*.md")}
-    assert found - {"README", "template", "maps"} == set(project["entry-points"]["heatpool.sensors"])
+    pages = found - {"README", "template", "maps"}
+    assert pages == set(project["entry-points"]["heatpool.sensors"])
 
 
 @pytest.mark.parametrize("kind", ["host", "rapl", "hwmon", "nvml", "modbus", "mbus", "template"])

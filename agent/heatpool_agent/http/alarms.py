@@ -15,6 +15,8 @@ _WRONG = {
     "unit_slip": "{pair}: the factor between two units; check scale and unit of both",
     "heat_above_electricity": "more heat than electricity, {pair}; a meter is wrong or missing",
     "no_flow_frozen": "no flow and frozen temperatures while power is drawn; sensors dead",
+    "twin_suspected": "{pair}: meters that show the same are added; leave one out if they are one",
+    "mixed_sensors": "flow and temperatures pieced together from several sensors",
     "swapped_sensors": "hot pipe colder than the cold one; sensors swapped, or heat flows back",
 }
 _UNDONE = frozenset({SetpointState.REFUSED, SetpointState.OVERRIDDEN, SetpointState.EXPIRED})

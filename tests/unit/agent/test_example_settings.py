@@ -14,7 +14,8 @@ from heatpool_agent.assembly import SystemClock, open_parts
 from heatpool_agent.board import Board
 
 ROOM = Path(__file__).resolve().parents[3] / "agent"
-EXAMPLE = ROOM / "agent.example.toml"
+# As the package carries it; the one on the shelf is a link to it.
+EXAMPLE = Path(config.__file__).parent / "data" / "agent.example.toml"
 # Examples of keys that the file gives a value already.
 TWICE = '#url = "http'
 
