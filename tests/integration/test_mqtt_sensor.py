@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,25 @@ async def test_only_the_dup_flag_tells_a_duplicate_from_the_same_value_again(
         await asyncio.sleep(0.1)
         (reading,) = await bound.read()
     assert reading.boot_ns == (1000 + later_s) * S
+
+
+async def test_a_message_of_any_length_costs_little_memory_and_the_next_one_counts(
+    clock: Clock,
+) -> None:
+    size, more = 32 << 20, asyncio.Event()
+    # Of QoS 0 to topic "t": its length in seven bits a byte, then `size` digits.
+    length = bytes((size + 3) >> shift & 0x7F | 0x80 for shift in (0, 7, 14))
+    huge = b"\x30" + length + bytes(((size + 3) >> 21,)) + b"\x00\x01t" + b"1" * size
+    async with peer(CONNACK, SUBACK + huge, b"\x30\x05\x00\x01t42", more=more) as port:
+        async with sensor(port, clock, timeout_s=5.0) as bound:
+            tracemalloc.start()
+            try:
+                with pytest.raises(SensorGone, match="more than 65536 bytes"):
+                    await bound.read()
+                most_bytes = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            # The sender's own copies are two of these; the library's would be the third and more.
+            assert most_bytes < 2.5 * size
+            more.set()
+            assert values(await bound.read()) == {"power_w": 42.0}

@@ -12,12 +12,17 @@ from typing import Any
 
 import aiomqtt
 
+from heatpool_agent.core.mqtt_payload import MAX_PAYLOAD_BYTES
 from heatpool_agent.sensors.mqtt.settings import Broker
 
 # A broker that says nothing for one and a half of these is gone (MQTT 3.1.1, 3.1.2.10).
 KEEP_ALIVE_S = 10
 # Name, connection and handshake happen in a thread that nothing ends before this.
 CONNECT_MOST_S = 3.0
+# A message may have 256 MB, and the library keeps all of it. What lies behind the longest topic and
+# a payload that is refused for its length is read and dropped.
+_PIECE_BYTES = 65_536
+_KEPT_BYTES = MAX_PAYLOAD_BYTES + 65_536 + 64
 # Turns of the loop until the library's own task has seen that the socket is closed.
 _LAST_TURNS = 50
 # What it would say of lost connections is told by us, once.
@@ -77,6 +82,8 @@ class Client(aiomqtt.Client):
         self._take = take
         self._is_over = False
         self._client.connect_timeout = CONNECT_MOST_S
+        # Should a later library not call this, a test sees the memory grow.
+        self._client._sock_recv = _bounded(self._client)  # type: ignore
 
     @property
     def is_up(self) -> bool:
@@ -122,3 +129,14 @@ class Client(aiomqtt.Client):
         except UnicodeDecodeError:
             return
         self._take(topic, message.payload, bool(message.retain), bool(message.dup))
+
+
+def _bounded(client: Any) -> Callable[[int], bytes]:
+    """The client's way to read its socket, with the end of too long a packet forgotten."""
+    read = client._sock_recv
+
+    def some(most: int) -> bytes:
+        del client._in_packet["packet"][_KEPT_BYTES:]
+        return bytes(read(min(most, _PIECE_BYTES)))
+
+    return some
