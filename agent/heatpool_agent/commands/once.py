@@ -113,6 +113,10 @@ async def _read(one: Driven, board: Board, sense: Sense, *, probe: bool) -> None
         state, detail = "busy", str(error)
     except TimeoutError:
         state, detail = "gone", f"no answer within {one.timeout_s:g} s"
+        fix = "check power, wiring and network, or raise timeout_s"
+    except OSError as error:  # one file that may not be read leaves the other sensors as they are
+        state, detail = "gone", f"{error.filename}: {error.strerror}"
+        fix = "give this user the right to read it, or look as the service's user"
     board.post_sensor(
         SensorView(
             id=one.id,

@@ -6,12 +6,12 @@ from typing import Any
 # 95 % of a normal distribution lie within this many standard uncertainties.
 BAND = 1.96
 _HERE = "this machine"
+_COOLANT = ("cdu", "heat_meter")
 
 
 def table(document: Mapping[str, Any]) -> str:
     """The look as text for people."""
     blocks = [
-        [f"site {document['site_id']}"],
         _rows(("estimate", "W", "± 95 %", "class", "from", "flags"), _told(document)),
         _rows(("host", "W", "± 95 %", "class", "as"), _hosts(document)),
         _rows(("these disagree", "by", ""), _quarrels(document)),
@@ -19,8 +19,24 @@ def table(document: Mapping[str, Any]) -> str:
         _rows(("not simply believed", "value", "unit", "", "channel"), _doubts(document)),
         _rows(("reading", "value", "unit", "node", "", "channel"), _readings(document)),
     ]
-    return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if len(lines) > 1 or
-                       lines[0].startswith("site "))  # fmt: skip
+    tables = [lines for lines in map(list, blocks) if len(lines) > 1]
+    top = ([f"site {document['site_id']}"], [*_warnings(document)])
+    return "\n\n".join("\n".join(lines) for lines in (*top, *tables) if lines)
+
+
+def _warnings(document: Mapping[str, Any]) -> Iterator[str]:
+    """What a person must not have to look for."""
+    for loop in document.get("heat", ()):
+        if loop.get("leak"):
+            yield f"LEAK in loop {loop['loop_id']}"
+    readings = document["readings"]
+    if any(reading.get("loop") for reading in readings):
+        return
+    for name in sorted({r["sensor"] for r in readings if r["node"] in _COOLANT}):
+        yield (
+            f"coolant of {name} belongs to no [[loop]], so no heat is computed of it: name one in "
+            "the settings, and it in the sensor"
+        )
 
 
 def _told(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
@@ -79,7 +95,12 @@ def _doubts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 
 def _value(reading: Mapping[str, Any]) -> tuple[str, str]:
     value = reading.get("value")
-    return "" if value is None else f"{value:.6g}", reading["unit"].replace("1", "")
+    return "" if value is None else _number(value), reading["unit"].replace("1", "")
+
+
+def _number(value: float) -> str:
+    """Six digits; a register is compared with a display, so its whole units are all there."""
+    return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
 
 
 def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
@@ -104,7 +125,7 @@ def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 def _where(reading: Mapping[str, Any]) -> str:
     if loop := reading.get("loop"):
         return f"loop {loop}"
-    is_coolant = reading["node"] in ("cdu", "heat_meter")
+    is_coolant = reading["node"] in _COOLANT
     return reading.get("host") or ("no loop" if is_coolant else _HERE)
 
 

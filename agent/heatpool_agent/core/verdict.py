@@ -26,10 +26,11 @@ _WORDS = {
     "set_copy": "the sum of others",
     "twin": "a second door to the same counter",
     "outputs_below_half": "not all of its level is shown",
+    "permanent_error": "its meter reports an error that stays",
     "no_temperature": "its meter shows a temperature sensor that is broken or missing",
 }
 # Words of drivers that let a reading pass, and still ask for a look.
-_DOUBTFUL = FLAGS.keys() | {"no_temperature"}
+_DOUBTFUL = FLAGS.keys() | {"no_temperature", "permanent_error"}
 _SYMBOLS = {
     "_w": "W",
     "_wh": "Wh",

@@ -34,6 +34,7 @@ PLAIN = Reading(
         (("lower_rank",), Verdict.REPEATED),
         (("implausible_k",), Verdict.DOUBTED),
         (("no_temperature",), Verdict.DOUBTED),
+        (("permanent_error",), Verdict.DOUBTED),
         (("rating_as_reading",), Verdict.REFUSED),
         (("lower_rank", "rating_as_reading"), Verdict.REFUSED),
     ],
@@ -86,6 +87,31 @@ def test_the_table_tells_what_is_refused_and_why() -> None:
         ["this", "machine:", "bmc", "1", "of", "1", "refused"],
     ]
     assert any("REFUSED: it is a rating" in line for line in lines)
+
+
+def test_a_leak_stands_above_all_figures() -> None:
+    told = {"site_id": "x", "estimates": [], "sensors": [], "readings": []}
+    assert table({**told, "heat": [{"loop_id": "rack", "leak": True}]}).splitlines()[2] == (
+        "LEAK in loop rack"
+    )
+    assert "LEAK" not in table({**told, "heat": [{"loop_id": "rack", "leak": False}]})
+
+
+def test_coolant_that_belongs_to_no_loop_is_told() -> None:
+    cdu = shown(node="cdu", quantity="hot_c", value=40.0, unit="°C")
+    told = {"site_id": "x", "estimates": [], "sensors": [], "readings": [cdu]}
+    assert "coolant of bmc belongs to no [[loop]]" in table(told)
+    beside = [cdu, shown(node="cdu", quantity="cold_c", loop="rack")]
+    assert "belongs to no" not in table({**told, "readings": beside})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(28915800.0, "28915800"), (1234567.8, "1234568"), (0.0921, "0.0921"), (1e15, "1e+15")],
+)
+def test_a_register_is_shown_as_it_stands_on_the_display(value: float, expected: str) -> None:
+    told = {"site_id": "x", "estimates": [], "sensors": [], "readings": [shown(value=value)]}
+    assert expected in table(told).split()
 
 
 def test_what_is_no_number_is_left_out_of_the_document_and_of_the_table() -> None:
