@@ -5,7 +5,7 @@ battery once, a BMC for one pass, the machine's own counters twice.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,7 +91,7 @@ async def look_at_all(
         if found:
             raise ConfigError(found)
         sense = _sense(config, board, clock)
-        looks = await asyncio.gather(*(_look(one, sense, told) for one in driven))
+        looks = await _both(driven, sense, told)
         for look in looks:
             board.latest[look.id] = look.readings
         at_ns = clock.event_ns()
@@ -110,15 +110,29 @@ def _sense(config: Config, board: Board, clock: Clock) -> Sense:
     )
 
 
-async def _look(one: Driven, sense: Sense, told: Callable[[Look], None]) -> Look:
-    first = await _first(one)
-    await sense.take(one, first.readings)
-    look = first
-    if first.state == "up" and one.kind not in _READ_ONCE:
+async def _both(
+    driven: Sequence[Driven], sense: Sense, told: Callable[[Look], None]
+) -> Sequence[Look]:
+    """Two looks at each. The second waits for all the first ones: who answers at once is not to be
+    stale because another one did not answer at all."""
+    first = await asyncio.gather(*(_taken(_first(one), one, sense) for one in driven))
+    again = [
+        (one, look)
+        for one, look in zip(driven, first, strict=True)
+        if look.state == "up" and one.kind not in _READ_ONCE
+    ]
+    if again:
         await asyncio.sleep(APART_S)
-        look = await _second(one, first)
-        await sense.take(one, look.readings)
-    told(look)
+    second = await asyncio.gather(*(_taken(_second(*pair), pair[0], sense) for pair in again))
+    newest = {look.id: look for look in (*first, *second)}
+    for look in newest.values():
+        told(look)
+    return tuple(newest.values())
+
+
+async def _taken(looking: Coroutine[None, None, Look], one: Driven, sense: Sense) -> Look:
+    look = await looking
+    await sense.take(one, look.readings)
     return look
 
 

@@ -1,6 +1,6 @@
 """GPUs: the driver's library, what it tells, and who sleeps. A sleeping card is not touched."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,15 @@ def _fields(seen: CardsSeen, up: Sequence[Look]) -> Verdict:
     awake = {r.channel for r in readings if r.quantity in ("energy_j", "power_w")}
     found = f"{len(awake)} cards awake, {len(counting)} count energy"
     found += f"; {seen.driver}" if seen.driver else ""
+    silent = [card.address for card in seen.cards if _is_silent(card, awake)]
+    if silent:
+        return warn(
+            "nvml",
+            f"{found}; nothing from {', '.join(silent)}",
+            why="the kernel says that it is awake: its power is missing in the sum of the cards",
+            fix=f"dmesg | grep -i -e nvrm -e xid; nvidia-smi -q -i {silent[0]}; a card that fell "
+            "off the bus comes back with a restart of the machine",
+        )
     if awake - counting:
         return warn(
             "nvml",
@@ -83,6 +92,10 @@ def _fields(seen: CardsSeen, up: Sequence[Look]) -> Verdict:
             "(nvidia-smi --query-gpu=name,driver_version --format=csv)",
         )
     return ok("nvml", found)
+
+
+def _is_silent(card: CardSeen, awake: Collection[str]) -> bool:
+    return card.status == "active" and not any(card.address in channel for channel in awake)
 
 
 def power_state(seen: CardsSeen) -> Verdict:

@@ -125,6 +125,13 @@ def _identity(block: Mapping[str, Any], look: Look | None) -> Verdict:
             fix=f'if the meter was exchanged, set meter_id = "{shown}"; else check address and '
             "wiring with who installed it",
         )
+    if any("permanent_error" in reading.flags for reading in look.readings):
+        return warn(
+            name,
+            f"meter {shown or expected} reports an error of its own that stays",
+            why="its register may stand still or be wrong, and is still read",
+            fix="read the error code on its display, and call who installed the meter",
+        )
     if not expected and block.get("role") == "billing":
         return warn(
             name,

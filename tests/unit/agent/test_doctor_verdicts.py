@@ -92,8 +92,8 @@ DOOR = bmc.DoorSeen(path="/dev/ipmi0", is_there=True, may_use=True, is_wanted=Tr
 LOOP = Loop(id="rack", sensor_side="cold")
 ANSWERS = network.Answered(address="127.0.0.1:1", speaks_http2=True)
 ENERGY = reading("energy_wh", 5.0, raw=5, node=Node.HEAT_METER, meter_id="HPS.1")
-GPU_POWER = reading("power_w", 90.0, channel="nvml/a", node=Node.GPU)
-GPU_ENERGY = reading("energy_j", 90.0, channel="nvml/a", node=Node.GPU)
+GPU_POWER = reading("power_w", 90.0, channel="nvml/0000:3b:00.0", node=Node.GPU)
+GPU_ENERGY = reading("energy_j", 90.0, channel="nvml/0000:3b:00.0", node=Node.GPU)
 
 
 def loops(**more: Any) -> tuple[LoopView, ...]:
@@ -163,6 +163,22 @@ CASES: list[tuple[Status, Verdict, str]] = [
     (FAIL, cards.library(CARDS, [look(state="gone", detail="no", fix="load it")]), "load it"),
     (OK, cards.library(CARDS, [look(readings=(GPU_POWER, GPU_ENERGY))]), ""),
     (WARN, cards.library(CARDS, [look(readings=(GPU_POWER,))]), "nvidia-smi"),
+    (
+        WARN,
+        cards.library(
+            replace(CARDS, cards=(CARD, replace(CARD, address="0000:5e:00.0"))),
+            [look(readings=(GPU_POWER, GPU_ENERGY))],
+        ),
+        "nvidia-smi -q -i 0000:5e:00.0",
+    ),
+    (
+        OK,
+        cards.library(
+            replace(CARDS, cards=(CARD, replace(CARD, address="0000:5e:00.0", status="suspended"))),
+            [look(readings=(GPU_POWER, GPU_ENERGY))],
+        ),
+        "",
+    ),
     (SKIP, cards.power_state(cards.CardsSeen()), ""),
     (OK, cards.power_state(CARDS), ""),
     (WARN, cards.power_state(replace(CARDS, cards=(replace(CARD, status="error"),))), "dmesg"),
