@@ -52,7 +52,9 @@ def _coolant(view: LoopView) -> Iterator[Markup]:
     yield fact("Hot pipe", measure(view.hot_c, "°C", 1), css="hot")
     yield fact("Cold pipe", measure(view.cold_c, "°C", 1), css="cold")
     yield fact("Difference", measure(delta_k, "K", 1))
-    yield fact("Volume flow", measure(view.volume_flow_m3_h, "m³/h", 2))
+    # A small rack's flow of a few l/min would else keep a single digit.
+    is_small = view.volume_flow_m3_h is not None and abs(view.volume_flow_m3_h) < 1
+    yield fact("Volume flow", measure(view.volume_flow_m3_h, "m³/h", 3 if is_small else 2))
     yield fact("Leak", leak)
     yield fact("Rejection capacity", rate(view.rejection_capacity_w))
     yield fact("Rejection margin", rate(left_w))
