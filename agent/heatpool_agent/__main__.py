@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -53,6 +54,8 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
     """Reads power and coolant of one edge site, and states the heat that leaves it."""
     journal.start(level="debug" if debug else "info")
     ctx.obj = debug
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
 
 
 def main() -> None:
