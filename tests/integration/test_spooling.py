@@ -1,8 +1,9 @@
 """What waits in memory while the disk refuses: nothing newer lost, nothing stuck at the head."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,47 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool_agent.board import Board
+from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.loops import spooling as loop
+from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.spooling import Spooling
+from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.ports import Acked, Seq
 from heatpool_agent.spool import SqliteSpool
 from heatpool_agent.spool_schema import migrate
 
 HEAT = Channel("rack", "heat_rate_w", -1)
+
+
+class Silent:
+    """A sensor that nobody asks."""
+
+    async def probe(self) -> tuple[str, ...]:
+        return ()
+
+    async def read(self) -> tuple[Reading, ...]:
+        return ()
+
+    async def close(self) -> None:
+        return
+
+
+METER = Driven(id="meter", kind="mbus", sensor=Silent(), period_s=60, timeout_s=5, is_billing=True)
+
+
+def count(raw: int) -> Reading:
+    return Reading(
+        sensor="meter",
+        channel="heat",
+        quantity="energy_wh",
+        kind=ReadingKind.COUNTER,
+        value=float(raw),
+        event_ns=10**18 + raw,
+        boot_ns=10**18 + raw,
+        node=Node.HEAT_METER,
+        raw=raw,
+        meter_id="HPL.1.1.4",
+    )
 
 
 class StillClock:
@@ -137,3 +172,24 @@ async def test_closing_writes_what_still_waits(tmp_path: Path) -> None:
     again = await asyncio.to_thread(opened, tmp_path)
     assert again.mark(SpoolKind.TELEMETRY).next_seq == 2
     await asyncio.to_thread(again.close)
+
+
+async def test_a_register_that_cannot_be_looked_up_costs_that_pass_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with spooling_in(tmp_path) as (spooling, _spool, board):
+        sense = Sense(
+            [], board, StillClock(), spooling=spooling, period_s=1.0, report_period_s=10.0
+        )
+        await asyncio.to_thread(renamed, tmp_path, "meta", "gone")
+        await sense.take(METER, [count(5)])
+        assert "meter.unwritten" in caplog.text
+        await asyncio.to_thread(renamed, tmp_path, "gone", "meta")
+        await sense.take(METER, [count(6)])
+        last = await spooling.last_register(MeteringPointId("meter"))
+        assert last is not None and last.raw == 6
+
+
+def renamed(folder: Path, table: str, name: str) -> None:
+    with closing(sqlite3.connect(folder / "billing.db")) as db, db:
+        db.execute(f"ALTER TABLE {table} RENAME TO {name}")

@@ -110,11 +110,11 @@ def test_every_command_in_prose_exists(
 def test_every_make_target_that_a_page_names_exists(
     pages: Mapping[Path, str], repository: Path
 ) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (repository / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(), re.MULTILINE))
     named = {
         word
         for text in pages.values()
-        for word in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)
+        for word in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)
     }
     assert named <= targets
     assert {"demo", "test", "lint", "protos", "docs", "bench", "oracles"} <= targets

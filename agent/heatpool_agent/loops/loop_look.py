@@ -1,6 +1,5 @@
 """One loop at one tick: its readings become power, three heats and what they say of each other."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ from heatpool_agent.core import (
     twins,
 )
 from heatpool_agent.core.reading import Node, Reading
-from heatpool_agent.core.safety import LoopState, SafetyReading, safety_reading
+from heatpool_agent.core.safety_look import SafetyLook
 from heatpool_agent.core.totals import Step
 
 Key = tuple[str, str]
@@ -71,7 +70,7 @@ class LoopLook:
         self._known: dict[levels.Source, int] = {}
         self._branches: frozenset[heat_tree.Branch] = frozenset()
         self._meters: set[str] = set()
-        self._told: set[str] = set()
+        self._safety = SafetyLook(loop.loop_id, is_first=is_first)
 
     def power(self, tick: Pass) -> tree.Tree:
         """Power that warms this loop, W, by host."""
@@ -129,7 +128,7 @@ class LoopLook:
             rejection_capacity_w=self.loop.rejection_capacity_w,
             leak=_worst(own, "leak", max),
             pump_runs=_worst(own, "pump_runs", min),
-            safety=self._safety(tick.judged),
+            safety=self._safety.state(tick.judged, boot_ns=tick.boot_ns),
             disagreements=self._quarrels.sizes,
             power=power.power,
             contradictions=power.contradictions,
@@ -238,30 +237,6 @@ class LoopLook:
         told = heat_tree.per_unit(metered, "delivered_heat_w", tick.hosts)
         self._meters |= told.keys()
         return sum(told.values()) if told and told.keys() == self._meters else None
-
-    def _safety(self, judged: Sequence[Reading]) -> LoopState:
-        """What safety rests on, the worst of all devices; one that ever told must go on telling."""
-        return LoopState(
-            hot_c=self._safety_reading(judged, "hot_c", worst=1.0),
-            leak=self._safety_reading(judged, "leak", worst=1.0),
-            pump_runs=self._safety_reading(judged, "pump_runs", worst=-1.0),
-        )
-
-    def _safety_reading(
-        self, judged: Sequence[Reading], quantity: str, *, worst: float
-    ) -> SafetyReading | None:
-        found = [
-            SafetyReading(
-                value=r.value if plausible.is_admitted(r) else math.nan, boot_ns=r.boot_ns
-            )
-            for r in judged
-            if r.quantity == quantity and self._is_coolant(r)
-        ]
-        if not found and quantity in self._told:
-            return SafetyReading(value=math.nan, boot_ns=0)
-        if found:
-            self._told.add(quantity)
-        return safety_reading(found, worst=worst)
 
 
 def _single(

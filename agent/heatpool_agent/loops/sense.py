@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import chain
 
+from heatpool.errors import StoreError
 from heatpool.process.journal import facts
 from heatpool.sample import Estimate, MeteringPointId, Row
 from heatpool_agent.board import Board
@@ -102,7 +103,12 @@ class Sense:
         for reading in readings:
             if reading.quantity != "energy_wh" or reading.raw is None:
                 continue
-            previous = await spooling.last_register(_point_of(reading))
+            try:
+                previous = await spooling.last_register(_point_of(reading))
+            except StoreError as error:
+                # The meter counts on: its next reading opens where the last row on disk closed.
+                logger.error("meter.unwritten", extra=facts(point=driven.id, reason=str(error)))
+                return
             rows = register_rows(
                 reading, previous, is_first_read=driven.id not in self._billing_seen
             )

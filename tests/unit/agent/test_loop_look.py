@@ -87,3 +87,17 @@ def test_a_sum_of_meters_is_no_slip_of_units() -> None:
         {d.pair: d.slip for d in looked([*RIGHT, *meters]).disagreements} for meters in (one, two)
     ]
     assert slips == [{"computed_vs_electric": 3.6}, {"computed_vs_electric": None}]
+
+
+def test_a_leak_that_a_board_tells_without_a_loop_reaches_the_interlock() -> None:
+    told = replace(RIGHT[0], quantity="leak", kind=ReadingKind.STATE, value=1.0, loop="")
+    leak = looked([*RIGHT, told]).safety.leak
+    assert leak is not None and leak.value == 1.0
+
+
+def test_a_detector_read_twice_a_minute_is_as_old_as_the_tick() -> None:
+    told = replace(
+        RIGHT[0], quantity="leak", kind=ReadingKind.STATE, value=0.0, boot_ns=-20 * 10**9
+    )
+    leak = looked([told]).safety.leak
+    assert leak is not None and (leak.value, leak.boot_ns) == (0.0, 0)
