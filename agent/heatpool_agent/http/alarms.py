@@ -28,6 +28,7 @@ def alarms(seen: Seen) -> Iterator[str]:
         yield from _loop_alarms(view)
     for loop_id, reason in seen.board.actuator_errors.items():
         yield f"The actuator of loop {loop_id} does not confirm: {reason}"
+    yield from _meter_alarms(seen)
     for reason in unhealthy(seen):
         yield f"Figures are not live: {reason}"
     if seen.board.spool_error:
@@ -50,6 +51,21 @@ def _loop_alarms(view: LoopView) -> Iterator[str]:
         if kind in _WRONG:
             told = pair.replace("_", " ").replace(":", " by ")
             yield f"Loop {view.loop_id}: {_WRONG[kind].format(pair=told)}"
+
+
+def _meter_alarms(seen: Seen) -> Iterator[str]:
+    """Heat meters whose register may stand still or be wrong, though they answer."""
+    found = {
+        reading.sensor: reading.meter_id
+        for reading in (() if seen.is_stale else seen.board.judged)
+        if "permanent_error" in reading.flags
+    }
+    for sensor, meter_id in found.items():
+        number = f" (meter {meter_id})" if meter_id else ""
+        yield (
+            f"Heat meter {sensor}{number} reports an error of its own that stays: its register may "
+            "stand still; read the code on its display, and call who installed it"
+        )
 
 
 def _setpoint_alarms(seen: Seen) -> Iterator[str]:

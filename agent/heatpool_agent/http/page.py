@@ -5,19 +5,23 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
+from heatpool_agent.board import SensorView
 from heatpool_agent.http.alarms import alarms
 from heatpool_agent.http.figures import energy, size, span, stamp, with_doubt
 from heatpool_agent.http.heat_section import heat_section
+from heatpool_agent.http.host_section import host_section
 from heatpool_agent.http.markup import Markup, clipped, fitting, joined, tag
 from heatpool_agent.http.parts import facts, flags, level, note, rest, table
+from heatpool_agent.http.refused import Refusals, refusals
 from heatpool_agent.http.seen import Seen, unacked_count
 from heatpool_agent.http.status import half_width_95
 
 # Shares of the 30 kB, so that a rack full of sensors cannot make the page heavy on a bad line.
 _ALARMS_BYTES = 3_000
-_LOOPS_BYTES = 8_000
-_SENSORS_BYTES = 7_000
-_ENERGIES_BYTES = 3_000
+_LOOPS_BYTES = 7_000
+_SENSORS_BYTES = 6_000
+_HOSTS_BYTES = 3_500
+_ENERGIES_BYTES = 2_500
 _RELOAD_S = 5
 
 _SHELF = resources.files("heatpool_agent.http")
@@ -91,6 +95,7 @@ def _sections(seen: Seen) -> Iterator[Markup]:
     shown, left_count = fitting(map(heat_section, seen.loops), most_bytes=_LOOPS_BYTES)
     yield joined((shown, rest(left_count, "more loops")))
     yield tag("div", _electric(seen), _setpoint(seen), css="pair")
+    yield host_section(seen.loops, most_bytes=_HOSTS_BYTES)
     yield _sensors(seen)
     yield tag("div", _line(seen), _spool(seen), css="pair")
     if seen.board.energies_j:
@@ -140,25 +145,43 @@ def _setpoint(seen: Seen) -> Markup:
 
 def _sensors(seen: Seen) -> Markup:
     views = seen.board.sensors.values()
+    refused = refusals(seen)
     rows: list[Sequence[str]] = [
         (
             view.id,
             view.kind,
             tag("span", view.state, css=_STATES.get(view.state, "")),
-            str(view.readings_count) if view.state == "up" else "–",
+            _counted(view, refused.get(view.id)),
             span(view.read_s),
-            joined((clipped(view.detail), _fix(view.fix))),
         )
         for view in views
     ]
-    heads = ("Sensor", "Kind", "State", "#Readings", "#Last read took", "What is wrong, what mends")
-    told = table(heads, rows, most_bytes=_SENSORS_BYTES, more="more sensors")
+    told = table(
+        ("Sensor", "Kind", "State", "#Readings", "#Last read"),
+        rows,
+        most_bytes=_SENSORS_BYTES,
+        more="more sensors",
+        below=[_remark(view, refused.get(view.id)) for view in views],
+    )
     body = told if rows else note("None.")
     return tag("section", tag("h2", "Sensors"), body, css="wide")
 
 
-def _fix(fix: str) -> Markup:
-    return joined((" → ", tag("code", clipped(fix)))) if fix else Markup()
+def _counted(view: SensorView, refused: Refusals | None) -> Markup:
+    told = str(view.readings_count) if view.state == "up" else "–"
+    if refused is None:
+        return joined((told,))
+    return joined((told, " ", tag("span", f"{refused.count} refused", css="bad")))
+
+
+def _remark(view: SensorView, refused: Refusals | None) -> Markup:
+    """What is wrong with a sensor, what mends it, and why readings of it are refused."""
+    parts = [clipped(view.detail)] if view.detail else []
+    if view.fix:
+        parts.append(joined((" → ", tag("code", clipped(view.fix)))))
+    if refused is not None:
+        parts.append(joined((". " if parts else "", clipped(refused.told))))
+    return joined(parts)
 
 
 def _line(seen: Seen) -> Markup:

@@ -38,11 +38,23 @@ def note(text: str) -> Markup:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, most_bytes: int, more: str
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    most_bytes: int,
+    more: str,
+    below: Sequence[str] = (),
 ) -> Markup:
-    """A table as far as it fits; a head that begins with # stands over numbers."""
+    """A table as far as it fits; a head that begins with # stands over numbers.
+
+    `below` is what stands under each row across all columns; an empty text is no line.
+    """
     css = ["n" if head.startswith("#") else "" for head in heads]
-    shown, left_count = fitting((_row(row, css) for row in rows), most_bytes=most_bytes)
+    unders = below or [""] * len(rows)
+    told = (
+        joined((_row(r, css), _under(u, len(heads)))) for r, u in zip(rows, unders, strict=True)
+    )
+    shown, left_count = fitting(told, most_bytes=most_bytes)
     titles = [tag("th", head.removeprefix("#"), css=c) for head, c in zip(heads, css, strict=True)]
     head = tag("thead", tag("tr", *titles))
     return joined((tag("table", head, tag("tbody", shown)), rest(left_count, more)))
@@ -58,3 +70,10 @@ def rest(left_count: int, what: str) -> Markup:
 def _row(cells: Sequence[str], css: Sequence[str]) -> Markup:
     others = (tag("td", cell, css=c) for cell, c in zip(cells[1:], css[1:], strict=True))
     return tag("tr", tag("th", cells[0]), *others)
+
+
+def _under(text: str, columns_count: int) -> Markup:
+    if not text:
+        return Markup()
+    cell = joined((Markup(f'<td colspan="{columns_count}">'), text, Markup("</td>")))
+    return tag("tr", cell, css="under")
