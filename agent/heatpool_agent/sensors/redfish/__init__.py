@@ -102,7 +102,7 @@ class RedfishSensor:
                 return self._readings
         try:
             if is_done := await self._go_on():
-                self._finish()
+                await self._finish()
         except SensorBusy as error:
             self._pace.asked_for_patience(error, now_ns)
             raise
@@ -154,7 +154,7 @@ class RedfishSensor:
 
         A counter with a stamp that is minutes too old would be a power several times too high.
         """
-        self._learn(found)
+        await self._learn(found)
         if not self._polled:
             return True
         self._walk = walk = await self._new_walk()
@@ -193,33 +193,42 @@ class RedfishSensor:
         age_s = (boot_ns - self._found_ns) / _NS
         return age_s >= (DISCOVERY_LEAST_S if self._has_lost else DISCOVERY_PERIOD_S)
 
-    def _finish(self) -> None:
+    async def _finish(self) -> None:
         walk, self._walk = self._walk, None
         if walk is None:
             return
         if not walk.documents:
             raise self._nothing()
-        if walk.follows:
-            self._learn(walk)
-        self._has_lost = walk.has_lost
-        # What was to be read and could not be is absent, not as it was.
-        still = {path: seen for path, seen in self._documents.items() if path not in self._polled}
-        self._documents = still | walk.documents
-        self._readings = redfish_readings(
-            self._documents, walk.stamp, primary_loop=self._config.primary_loop
-        )
+        try:
+            await self._decode(walk)
+        except asyncio.CancelledError:
+            # A discovery is worth keeping: the next read takes its figures anew.
+            self._walk = walk if walk.follows else None
+            raise
         self._pace.passed(
             begun_ns=walk.stamp.boot_ns,
             slowest_s=self._transport.slowest_s,
             interval_s=self._interval_s,
         )
 
-    def _learn(self, walk: Walk) -> None:
+    async def _decode(self, walk: Walk) -> None:
+        """What the documents say; on a thread, as a large service takes seconds."""
+        if walk.follows:
+            await self._learn(walk)
+        # What was to be read and could not be is absent, not as it was.
+        still = {path: seen for path, seen in self._documents.items() if path not in self._polled}
+        documents = still | walk.documents
+        readings = await asyncio.to_thread(
+            redfish_readings, documents, walk.stamp, primary_loop=self._config.primary_loop
+        )
+        self._has_lost, self._documents, self._readings = walk.has_lost, documents, readings
+
+    async def _learn(self, walk: Walk) -> None:
         """What a discovery found, and what of it is to be polled."""
+        paths, interval_s = await asyncio.to_thread(_to_poll, walk.documents)
         self._documents, self._found_ns = walk.documents, self._clock.boot_ns()
         self._has_lost = False
-        self._polled = polled(walk.documents)
-        self._interval_s = sensing_interval_s(walk.documents)
+        self._polled, self._interval_s = paths, interval_s
 
     def _nothing(self) -> SensorGone:
         reasons = self._refusals.reasons
@@ -228,3 +237,8 @@ class RedfishSensor:
             f"{self._config.url}: no document can be read: {told}",
             fix="check that url names a Redfish service, and look at its web interface",
         )
+
+
+def _to_poll(documents: Mapping[str, Document]) -> tuple[tuple[str, ...], float | None]:
+    """Paths that carry readings, and how often these are measured, s."""
+    return polled(documents), sensing_interval_s(documents)

@@ -1,5 +1,6 @@
 """One pass over the documents of a service, which may be interrupted and goes on later."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
@@ -96,10 +97,10 @@ class Walk:
         except WireError as error:
             refusals.add(path, str(error))
         else:
-            self._take(path, depth, answer, refusals=refusals)
+            await self._take(path, depth, answer, refusals=refusals)
         self._todo.popleft()
 
-    def _take(self, path: str, depth: int, answer: Answer, *, refusals: Refusals) -> None:
+    async def _take(self, path: str, depth: int, answer: Answer, *, refusals: Refusals) -> None:
         if answer.status in NOTHING_THERE:
             self.has_lost = self.has_lost or not self.follows
             refusals.left(path)
@@ -107,19 +108,20 @@ class Walk:
         if answer.status != 200:
             refusals.add(path, f"redfish: {path} answered status {answer.status}")
             return
+        is_followed = self.follows and depth < MAX_LINKS_DEEP
         try:
-            document = parse(answer.body, path)
+            # On a thread: one document may hold megabytes.
+            document, links = await asyncio.to_thread(_opened, answer.body, path, is_followed)
         except WireError as error:
             refusals.add(path, str(error))
             return
         refusals.mended(path)
         self.documents[place(path)] = document
         self._total_bytes += len(answer.body)
-        if self.follows and depth < MAX_LINKS_DEEP:
-            self._follow(path, document, depth)
+        self._follow(links, depth)
 
-    def _follow(self, path: str, document: Document, depth: int) -> None:
-        for link in wanted(path, document):
+    def _follow(self, links: Iterable[str], depth: int) -> None:
+        for link in links:
             if len(self._seen) >= MAX_DOCUMENTS or self._total_bytes > MAX_TOTAL_BYTES:
                 return
             self._add(link, depth + 1)
@@ -134,3 +136,9 @@ class Walk:
         elif place(path) not in self._seen:
             self._seen.add(place(path))
             self._todo.append((path, depth))
+
+
+def _opened(body: bytes, path: str, is_followed: bool) -> tuple[Document, tuple[str, ...]]:  # noqa: FBT001  # a thread's call
+    """A document, and its links that are worth following."""
+    document = parse(body, path)
+    return document, tuple(wanted(path, document)) if is_followed else ()
