@@ -4,8 +4,9 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from heatpool.errors import SensorBusy, SensorGone
 from heatpool.process.journal import facts
@@ -20,6 +21,7 @@ RETRY_LEAST_S = 1.0
 RETRY_MOST_S = 300.0
 # Something may be plugged in later, but not every second: begin at the longest wait.
 TRIES_WHEN_ABSENT = 9
+TOLD_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,13 @@ def longest_period_s(sensor: Sensor) -> float:
 def missing_told(sensor: Sensor) -> str:
     """What a sensor that answers does not show, in words; empty if it shows everything."""
     missing = getattr(sensor, "missing", ())
-    return f"does not show {', '.join(missing)}" if missing else ""
+    told = [f"does not show {', '.join(missing)}"] if missing else []
+    refused: Mapping[str, str] = getattr(sensor, "refused", {})
+    for path, reason in islice(refused.items(), 1):
+        count = f"{len(refused)} document{'s' if len(refused) > 1 else ''} refused"
+        # A device may name and say anything of any length.
+        told.append(f"{count}, such as {path[:TOLD_CHARACTERS]}: {reason[:TOLD_CHARACTERS]}")
+    return "; ".join(told)
 
 
 class Supervisor:

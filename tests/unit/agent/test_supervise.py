@@ -1,8 +1,8 @@
 """One sensor under its supervisor: what becomes of its readings when it leaves."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -40,6 +40,7 @@ class Publisher:
     board: Board
     end: SensorError
     reads_count: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     async def probe(self) -> Sequence[str]:
         return [SAID.channel]
@@ -72,3 +73,28 @@ async def test_what_is_gone_publishes_nothing_that_stands(
     )
     await Supervisor(driven, board, Clock(), _nothing).run()
     assert [reading.holds_s for reading in board.latest["cdu"]] == [holds_s]
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ({}, ""),
+        ({"/a": "is HTML"}, "1 document refused, such as /a: is HTML"),
+        ({"/b": "status 500", "/a": "is HTML"}, "2 documents refused, such as /b: status 500"),
+        ({"/" * 9000: "x" * 9000}, f"1 document refused, such as {'/' * 200}: {'x' * 200}"),
+    ],
+)
+async def test_a_sensor_that_is_up_tells_which_documents_it_is_refused(
+    refused: Mapping[str, str], told: str
+) -> None:
+    board = Board(site_id=SiteId("s1"))
+    sensor = Publisher(board, SensorBusy("later"), refused=refused)
+    driven = Driven(id="bmc", kind="redfish", sensor=sensor, period_s=0.01, timeout_s=1.0)
+    seen: list[tuple[str, str]] = []
+
+    async def take(driven: Driven, readings: Sequence[Reading]) -> None:
+        view = board.sensors[driven.id]
+        seen.append((view.state, view.detail))
+
+    await Supervisor(driven, board, Clock(), take).run()
+    assert seen == [("up", told)]
