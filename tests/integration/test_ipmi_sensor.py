@@ -132,6 +132,36 @@ async def test_a_wrong_password_is_tried_once_in_a_quarter_of_an_hour(
         assert await bound.read()
 
 
+async def test_several_sensors_try_a_wrong_password_once(
+    bmc: IpmiBench, clock: Clock, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("false\n", encoding="ascii")
+    asked = []
+    more = {"password_file": str(wrong)}
+    async with sensor(bmc, clock, **more) as one, sensor(bmc, clock, **more, sdr=True) as two:
+        for bound in (one, two, one, two):
+            clock.now_ns += S
+            with pytest.raises(SensorGone, match="does not let us in"):
+                await bound.read()
+            asked.append(bmc.exchanges)
+        assert len(set(asked)) == 1
+        wrong.write_text("wort\n", encoding="ascii")
+        clock.now_ns += 900 * S
+        assert await one.read() and await two.read()
+
+
+async def test_a_wrong_password_keeps_no_other_login_away(
+    bmc: IpmiBench, clock: Clock, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("false\n", encoding="ascii")
+    async with sensor(bmc, clock, password_file=str(wrong)) as one, sensor(bmc, clock) as two:
+        with pytest.raises(SensorGone, match="does not let us in"):
+            await one.read()
+        assert await two.read()
+
+
 async def test_a_password_file_that_is_not_there_is_told(bmc: IpmiBench, clock: Clock) -> None:
     async with sensor(bmc, clock, password_file="/nowhere/secret") as bound:
         with pytest.raises(SensorGone, match="/nowhere/secret") as caught:

@@ -36,7 +36,7 @@ from heatpool_agent.sensors.ipmi import device as kernel
 from heatpool_agent.sensors.ipmi.device import Ioctl
 from heatpool_agent.sensors.ipmi.settings import PERIOD_LEAST_S, PERIOD_S, Config, mistakes
 from heatpool_agent.sensors.ipmi.tool import IpmiTool
-from heatpool_agent.sensors.pace import Pace
+from heatpool_agent.sensors.pace import LOGIN_REST_S, LoginRefused, Pace
 
 __all__ = ["PERIOD_S", "Config", "Ipmi", "open"]
 
@@ -65,8 +65,31 @@ _UNSEEN_FIX = (
 _SLOW_FIX = "raise timeout_s, or look at the load of the BMC"
 _ODD_FIX = "see what `ipmitool dcmi power reading` says by hand"
 
-# One question at a time to one BMC, however many sensors name it.
-_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+# Of several sensors one alone tries a login that was refused; shorter than the rest that each of
+# them takes, so that the one whose rest ends first may ask.
+_REFUSED_NS = round(0.9 * LOGIN_REST_S * _NS)
+
+
+class _Shared:
+    """What all sensors of one BMC share: one question at a time, and one try of a wrong login."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._refusals: dict[tuple[str, ...], tuple[LoginRefused, int]] = {}
+
+    def check(self, login: tuple[str, ...], boot_ns: int) -> None:
+        """Raises LoginRefused where the BMC has just said so to another sensor."""
+        found = self._refusals.pop(login, None)
+        if found is not None and boot_ns - found[1] < _REFUSED_NS:
+            self._refusals[login] = found
+            raise LoginRefused(found[0].reason, fix=found[0].fix)
+
+    def refused(self, login: tuple[str, ...], error: LoginRefused, boot_ns: int) -> None:
+        """The BMC let nobody in: three of these lock the account at many a BMC."""
+        self._refusals[login] = error, boot_ns
+
+
+_shared: WeakValueDictionary[str, _Shared] = WeakValueDictionary()
 
 
 @asynccontextmanager
@@ -97,7 +120,7 @@ class Ipmi:
         self._ioctl = ioctl
         self._tool = IpmiTool(config)
         self._pace = Pace(config.period_s or PERIOD_LEAST_S)
-        self._turn = _turns.setdefault(config.where, asyncio.Lock())
+        self._shared = _shared.setdefault(config.bmc, _Shared())
         self._job: asyncio.Future[bytes] | None = None
         self._readings: tuple[Reading, ...] = ()
         self._untold = ""
@@ -142,7 +165,7 @@ class Ipmi:
 
     async def _pass(self) -> tuple[Reading, ...]:
         try:
-            async with asyncio.timeout(PATIENCE_FRAC * self._config.timeout_s), self._turn:
+            async with asyncio.timeout(PATIENCE_FRAC * self._config.timeout_s), self._shared.turn:
                 return await self._asked()
         except TimeoutError as error:
             raise SensorGone(
@@ -205,7 +228,16 @@ class Ipmi:
 
     async def _printed(self, question: str) -> bytes:
         tape = self._roots.tape
-        return await tape.exchange(question, lambda: self._tool.printed(*question.split()))
+        return await tape.exchange(question, lambda: self._let_in(question))
+
+    async def _let_in(self, question: str) -> bytes:
+        login, now_ns = self._config.login, self._clock.boot_ns()
+        self._shared.check(login, now_ns)
+        try:
+            return await self._tool.printed(*question.split())
+        except LoginRefused as error:
+            self._shared.refused(login, error, now_ns)
+            raise
 
     async def _commanded(self, name: str, request: Request) -> bytes:
         return await self._roots.tape.exchange(name, lambda: self._on_thread(request))

@@ -48,6 +48,17 @@ class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or PORT
 
+    @property
+    def bmc(self) -> str:
+        """Which BMC this is, with its port: alike for all sensors that ask the same."""
+        host, port = self.address
+        return f"{host}:{port}" if self.url else "ipmi"
+
+    @property
+    def login(self) -> tuple[str, ...]:
+        """What the BMC judges: who comes, with which secret, and as what."""
+        return (self.user, self.password_file, self.privilege)
+
 
 def mistakes(config: Config) -> list[str]:
     """Everything that does not fit together, each with its key."""
