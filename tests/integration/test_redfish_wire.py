@@ -21,6 +21,7 @@ from heatpool.process import settings
 from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import redfish
 from heatpool_agent.sensors.redfish import RedfishSensor
+from heatpool_agent.sensors.redfish.http import is_same_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,23 @@ async def test_a_redirect_on_the_same_host_is_followed() -> None:
     service.odd[METRICS] = _moved(METRICS.replace("/1/", "/2/"))
     async with service.sensor() as sensor:
         assert powers(await sensor.read()) == [374.0, 374.0]
+
+
+@pytest.mark.parametrize(
+    ("url", "told", "is_same"),
+    [
+        ("https://bmc:443", "https://bmc/x", True),
+        ("https://bmc", "https://BMC:443/x", True),
+        ("https://[2001:db8::443]", "https://[2001:db8::443]:443/x", True),
+        ("https://bmc", "https://bmc:80/x", False),
+        ("https://bmc", "http://bmc:443/x", False),
+        ("https://bmc:8443", "https://bmc/x", False),
+    ],
+)
+def test_the_port_that_a_scheme_implies_makes_no_other_host(
+    url: str, told: str, *, is_same: bool
+) -> None:
+    assert is_same_host(url, told) == is_same
 
 
 async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

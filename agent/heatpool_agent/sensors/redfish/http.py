@@ -9,7 +9,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import aiohttp
 
@@ -25,6 +25,7 @@ KEEP_ALIVE_S = 75.0
 # "Busy" without a time, and the longest that a service is believed.
 BUSY_WAIT_S = 120.0
 BUSY_MOST_S = 3600.0
+_IMPLIED_PORTS = {"https": ":443", "http": ":80"}
 _HEADERS = {"Accept": "application/json", "OData-Version": "4.0", "Accept-Encoding": "identity"}
 
 
@@ -125,11 +126,12 @@ class Line:
         """Where a redirect leads, if on the same host; a login must never reach another one."""
         told = reply.headers.get("Location", "")
         try:
-            target = urlsplit(urljoin(url, told))
-            path = own_path(target._replace(scheme="", netloc="").geturl())
+            target = urljoin(url, told)
+            is_ours = is_same_host(self._config.base, target)
+            path = own_path(urlsplit(target)._replace(scheme="", netloc="").geturl())
         except ValueError:
-            path = None
-        if path is None or f"{target.scheme}://{target.netloc}" != self._config.base:
+            is_ours, path = False, None
+        if path is None or not is_ours:
             raise WireError(f"redfish: {url} leads to {told!r}, another host: not followed")
         return f"{self._config.base}{path}"
 
@@ -149,6 +151,17 @@ class Line:
             f"{where}: {_words(error)}",
             fix="check power and network of the BMC, and that url names its HTTPS port",
         )
+
+
+def is_same_host(one: str, other: str) -> bool:
+    """Whether two URLs name the same scheme, host and port; raises ValueError if one is none."""
+    return _origin(urlsplit(one)) == _origin(urlsplit(other))
+
+
+def _origin(parts: SplitResult) -> str:
+    """Scheme and host in one spelling: the port that a scheme implies may be told or not."""
+    netloc = parts.netloc.lower().removesuffix(_IMPLIED_PORTS.get(parts.scheme, ""))
+    return f"{parts.scheme}://{netloc}"
 
 
 def _words(error: aiohttp.ClientError) -> str:
