@@ -5,10 +5,11 @@ stands in the recording, and playing it back gives the same readings to the last
 """
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -260,12 +261,24 @@ class KeepingTape:
         if self._file.closed or not self._recorder.has_room(len(data)):
             return False
         try:
-            # One short write to a local file, so that a kill leaves whole passes.
-            self._file.write(data)
+            _write_all(self._file, data)
         except OSError as error:
-            self._recorder.failed(error)
+            self._recorder.failed(OSError(error.errno, error.strerror, self._file.name))
+            with suppress(OSError):
+                self._file.truncate(self._counts["bytes"])
             return False
         return True
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """Writes all of it: a disk that gets full takes a part first, and says why at the next."""
+    rest = memoryview(data)
+    # One short write to a local file as a rule, so that a kill leaves whole passes.
+    while rest:
+        count = file.write(rest)
+        if not count:
+            raise OSError(errno.EIO, "takes no more", file.name)
+        rest = rest[count:]
 
 
 class KeptSensor:

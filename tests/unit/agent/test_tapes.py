@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone, WireError
+from heatpool_agent.assembly import SystemClock
+from heatpool_agent.tapes.keep import Recorder
 from heatpool_agent.tapes.lines import (
     Begin,
     Do,
@@ -308,3 +312,33 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     recording = asyncio.run(asyncio.to_thread(load, tmp_path))
     assert recording.passes["s"] == ()
     assert "s.jsonl" in recording.damaged["s"]
+
+
+@contextmanager
+def _files_end_at(size_bytes: int) -> Iterator[None]:
+    """The kernel takes what fits of a write and refuses the next, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_half_a_pass_keeps_whole_ones_and_says_why(
+    tmp_path: Path, redaction: Redaction
+) -> None:
+    manifest = Manifest(heatpool="0", begun_ns=1, sampling={}, roots={}, loop=[], sensor=[])
+    recorder = Recorder(tmp_path, manifest, redaction, clock=SystemClock(), max_bytes=10**6)
+    tape = recorder.tape("s")
+    with _files_end_at(1500):
+        for _ in range(5):
+            with tape.one_pass("read"):
+                tape.look("a", lambda: b"x" * 400)
+    with pytest.raises(OSError, match=r"too large.*s\.jsonl"):
+        recorder.end()
+    kept = (tmp_path / "s.jsonl").read_bytes()
+    counts = tape.counts()
+    assert (counts.passes, counts.dropped_passes) == (2, 3)
+    assert len(kept) == counts.bytes
+    assert kept.count(b'"line":"end"') == kept.count(b"\n") / 3 == 2
