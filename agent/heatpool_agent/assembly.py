@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import fields
+
 from heatpool.errors import ConfigError, StoreError
 from heatpool.process import settings
 from heatpool.process.journal import facts
@@ -134,6 +136,20 @@ async def open_sensors(
         with _collected(found, f"sensor[{index}]", block):
             opened.append(await _open_sensor(block, config, clock, stack, roots_of))
     return opened
+
+
+def own_timeout_s(block: Mapping[str, Any]) -> float | None:
+    """The limit that a sensor's block says, or else its driver, s; None: none can be told."""
+    told = block.get("timeout_s")
+    if told is None:
+        try:
+            kind = sensors.driver(str(block.get("kind", ""))).Config
+        except ConfigError:
+            return None
+        told = {field.name: field.default for field in fields(kind)}.get("timeout_s")
+    if not isinstance(told, int | float) or isinstance(told, bool):
+        return None
+    return float(told)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ async def test_a_source_that_is_gone_says_what_mends_it(tmp_path: Path) -> None:
 async def test_every_kind_is_listed_with_what_it_needs(tmp_path: Path) -> None:
     done = await ran("sources", "--json", folder=tmp_path)
     kinds = {one["kind"]: one for one in done.document["kinds"]}
-    assert set(kinds) == set(sensors.OWN) == set(NEEDS)
+    assert set(kinds) == {*sensors.OWN, sensors.PLAYED} == set(NEEDS)
     assert kinds["modbus"]["state"] == "not used"
     assert kinds["host"]["state"] == "up"
     assert all(one["needs"] and one["measures"] for one in kinds.values())

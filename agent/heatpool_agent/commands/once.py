@@ -25,11 +25,13 @@ from heatpool_agent.assembly import (
 from heatpool_agent.board import Board, SensorView
 from heatpool_agent.commands.once_text import BAND
 from heatpool_agent.commands.once_text import table as table
+from heatpool_agent.commands.waiting import told_waiting
 from heatpool_agent.config import Config, load, mistakes
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.verdict import Verdict, reasons, unit, verdict
 from heatpool_agent.http.seen import Seen
 from heatpool_agent.http.status import status
+from heatpool_agent.looks import ONE_SHOT_S, Patience, in_time, patience_of, patiences
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven
 
@@ -68,9 +70,12 @@ async def look(config: Config, environ: Mapping[str, str], *, span_s: float) -> 
     """The document of one look: two passes over every sensor, `span_s` apart."""
     clock = SystemClock()
     board = Board(site_id=_site(config, environ))
+    # Who asks to look for longer has the patience for a slow one.
+    most_s = max(ONE_SHOT_S, span_s)
+    patient = patiences(config, most_s)
     async with AsyncExitStack() as stack:
         found = mistakes(config)
-        driven = await open_sensors(config, clock, stack, found)
+        driven = await open_sensors(in_time(config, most_s), clock, stack, found)
         if found:
             raise ConfigError(found)
         sense = Sense(
@@ -81,9 +86,12 @@ async def look(config: Config, environ: Mapping[str, str], *, span_s: float) -> 
             period_s=config.sampling.period_s,
             report_period_s=config.sampling.report_period_s,
         )
-        await asyncio.gather(*(_read(one, board, sense, probe=True) for one in driven))
+        with told_waiting(waited := {one.id for one in driven}):
+            await asyncio.gather(*(_first(one, board, sense, patient, waited) for one in driven))
         await asyncio.sleep(span_s)
-        await asyncio.gather(*(_read(one, board, sense, probe=False) for one in driven))
+        await asyncio.gather(
+            *(_read(one, board, sense, patience_of(one, patient), probe=False) for one in driven)
+        )
         at_ns = clock.event_ns()
         sense.tick(at_ns, clock.boot_ns())
     return document(board, at_ns, hosts={one.id: one.host for one in driven})
@@ -96,13 +104,25 @@ def _site(config: Config, environ: Mapping[str, str]) -> SiteId:
     return site_id(config, folder) if is_named else SiteId("unnamed")
 
 
-async def _read(one: Driven, board: Board, sense: Sense, *, probe: bool) -> None:
+async def _first(
+    one: Driven, board: Board, sense: Sense, patient: Mapping[str, Patience], waited: set[str]
+) -> None:
+    try:
+        await _read(one, board, sense, patience_of(one, patient), probe=True)
+    finally:
+        waited.discard(one.id)
+
+
+async def _read(
+    one: Driven, board: Board, sense: Sense, patience: Patience, *, probe: bool
+) -> None:
     state, detail, fix = "up", "", ""
+    start_s = asyncio.get_running_loop().time()
     readings: Sequence[Reading] = ()
     try:
-        async with asyncio.timeout(one.timeout_s):
+        async with asyncio.timeout(patience.most_s):
             if probe and not await one.sensor.probe():
-                state, detail = "absent", "nothing of this kind here"
+                state, (detail, fix) = "absent", patience.emptiness()
             elif probe or board.sensors[one.id].state == "up":
                 readings = await one.sensor.read()
             else:
@@ -112,11 +132,12 @@ async def _read(one: Driven, board: Board, sense: Sense, *, probe: bool) -> None
     except SensorBusy as error:
         state, detail = "busy", str(error)
     except TimeoutError:
-        state, detail = "gone", f"no answer within {one.timeout_s:g} s"
-        fix = "check power, wiring and network, or raise timeout_s"
+        state, (detail, fix) = "gone", patience.silence()
     except OSError as error:  # one file that may not be read leaves the other sensors as they are
         state, detail = "gone", f"{error.filename}: {error.strerror}"
         fix = "give this user the right to read it, or look as the service's user"
+    if state in ("gone", "busy"):
+        detail = patience.told(detail, asyncio.get_running_loop().time() - start_s)
     board.post_sensor(
         SensorView(
             id=one.id,

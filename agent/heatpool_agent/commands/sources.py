@@ -13,10 +13,11 @@ import click
 from heatpool.sample import QualityClass
 from heatpool_agent import sensors
 from heatpool_agent.assembly import SystemClock
+from heatpool_agent.commands.waiting import told_waiting
 from heatpool_agent.config import Config, load
 from heatpool_agent.core.attribution import INPUTS
 from heatpool_agent.core.reading import Node, Reading
-from heatpool_agent.looks import Look, Seen, look_at_all
+from heatpool_agent.looks import ONE_SHOT_S, Look, Seen, look_at_all
 
 SCHEMA = "heatpool.sources/1"
 _NS = 1_000_000_000
@@ -31,6 +32,7 @@ NEEDS: Mapping[str, tuple[str, str]] = {
     "modbus": ("cooling units, meters, heat pumps", "url and map; serial lines: group dialout"),
     "mbus": ("heat meters", "url and address; serial lines: group dialout"),
     "mqtt": ("whatever a broker passes on", "url and a [[sensor.point]] per topic"),
+    "replay": ("a recording, as a sensor", "dir: made by heatpool-agent record"),
 }
 
 
@@ -40,7 +42,7 @@ NEEDS: Mapping[str, tuple[str, str]] = {
 def command(*, path: Path | None, as_json: bool) -> None:
     """List kinds of sensor, and read those in use: age, quality, cost, and what mends them."""
     config = load(path, os.environ)
-    found = document(config, asyncio.run(look_at_all(config, SystemClock())))
+    found = document(config, asyncio.run(_seen(config)))
     if as_json:
         json.dump(found, sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -48,11 +50,18 @@ def command(*, path: Path | None, as_json: bool) -> None:
         click.echo("\n".join(table(found)))
 
 
+async def _seen(config: Config) -> Seen:
+    waited: set[str] = set()
+    with told_waiting(waited):
+        return await look_at_all(config, SystemClock(), most_s=ONE_SHOT_S, waited=waited)
+
+
 def document(config: Config, seen: Seen) -> dict[str, Any]:
     """All sources as one JSON document."""
     states = {look.kind: look.state for look in seen.looks}
     used = {look.kind for look in seen.looks}
-    kinds = [*sensors.OWN, *sorted(used - set(sensors.OWN))]
+    known = (*sensors.OWN, sensors.PLAYED)
+    kinds = [*known, *sorted(used - set(known))]
     judged: dict[str, list[Reading]] = {}
     for reading in seen.board.judged:
         judged.setdefault(reading.sensor, []).append(reading)
@@ -134,7 +143,7 @@ def _row(sensor: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _remarks(sensor: Mapping[str, Any]) -> Iterable[str]:
-    if sensor["state"] in ("gone", "busy"):
+    if sensor["state"] in ("gone", "busy") or sensor["fix"]:
         yield f"  {sensor['id']}: {sensor['detail']}"
     if sensor["fix"]:
         yield f"    fix: {sensor['fix']}"

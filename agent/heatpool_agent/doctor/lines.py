@@ -117,7 +117,8 @@ def _absent(name: str, look: Look, *, is_named: bool) -> Verdict:
         name,
         look.detail,
         why="the settings name this sensor",
-        fix=f"take the [[sensor]] block {look.id!r} out, or look why it is missing: "
+        fix=look.fix
+        or f"take the [[sensor]] block {look.id!r} out, or look why it is missing: "
         "heatpool-agent detect",
     )
 
