@@ -286,6 +286,39 @@ def test_term_ends_the_daemon_cleanly_and_quickly(tmp_path: Path) -> None:
     assert "Traceback" not in log_of(tmp_path)
 
 
+@contextmanager
+def held_open(fifo: Path) -> Iterator[None]:
+    """A read of this file hangs, as in a kernel driver: entered once somebody reads it."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError:
+            assert time.monotonic() < deadline, "nobody reads it"
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def test_a_read_that_hangs_in_the_kernel_does_not_keep_a_stopped_agent(tmp_path: Path) -> None:
+    name = sysfs(tmp_path) / "class" / "powercap" / "intel-rapl:0" / "name"
+    name.unlink()
+    os.mkfifo(name)
+    text = settings(tmp_path, f'[roots]\nsys = "{tmp_path / "sys"}"\n')
+    with running(tmp_path, text) as (child, _), held_open(name):
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+    log = log_of(tmp_path)
+    (line,) = [line for line in log.splitlines() if "agent.thread_hangs" in line]
+    assert "rapl" in line
+    assert log.index("agent.stopped") < log.index("agent.thread_hangs")
+    with running(tmp_path, settings(tmp_path)) as (child, _):
+        assert child.poll() is None, "its lock or its spool was not released"
+
+
 def test_an_aggregator_that_is_not_there_never_ends_the_daemon(tmp_path: Path) -> None:
     extra = f'[aggregator]\nurl = "http://127.0.0.1:{free_port()}"\n'
     with running(tmp_path, settings(tmp_path, extra)) as (child, _):

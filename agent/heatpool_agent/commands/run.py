@@ -32,8 +32,14 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
     import asyncio
 
     from heatpool_agent import app
+    from heatpool_agent.commands.leaving import leave_if_hung, workers
 
-    asyncio.run(app.run(config, environ=os.environ, ready_file=ready_file))
+    with asyncio.Runner() as runner:
+        threads = workers()
+        runner.get_loop().set_default_executor(threads)
+        runner.run(app.run(config, environ=os.environ, ready_file=ready_file))
+        # Here, since the runner's own end waits for them without limit.
+        leave_if_hung(threads)
 
 
 def is_plain(config: Config) -> bool:
