@@ -213,6 +213,16 @@ async def test_a_wrong_login_fails_and_says_whom_to_ask(tmp_path: Path) -> None:
     assert check["fix"]
 
 
+async def test_a_password_that_is_not_there_is_told_once_with_its_command(tmp_path: Path) -> None:
+    async with bench_site.opened(tmp_path, "redfish") as site:
+        secret = Path(site.blocks[0]["password_file"])
+        await asyncio.to_thread(secret.unlink)
+        done = await site.doctor()
+    assert f"chmod 0400 {secret}" in done.check("bmc_login:redfish")["fix"]
+    assert done.check("endpoint:redfish")["status"] == "SKIP"
+    assert done.check("endpoint:redfish")["found"] == "see bmc_login:redfish"
+
+
 @pytest.mark.parametrize(("off_s", "status"), [(0.0, "OK"), (-3600.0, "WARN")])
 async def test_a_bmc_tells_its_slots_and_its_clock(
     tmp_path: Path, off_s: float, status: str

@@ -166,7 +166,7 @@ async def test_a_password_file_that_is_not_there_is_told(bmc: IpmiBench, clock: 
     async with sensor(bmc, clock, password_file="/nowhere/secret") as bound:
         with pytest.raises(SensorGone, match="/nowhere/secret") as caught:
             await bound.read()
-    assert "password_file" in caught.value.fix
+    assert "chmod 0400 /nowhere/secret" in caught.value.fix
 
 
 async def test_no_password_stands_on_a_command_line(bmc: IpmiBench, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 """Runs every family side by side, each with its own time limit, within ten seconds in all."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from heatpool_agent.doctor import (
     spool_state,
 )
 from heatpool_agent.doctor.place import Place, is_agent_running
-from heatpool_agent.doctor.verdict import Status, Verdict, ok, warn
+from heatpool_agent.doctor.verdict import Status, Verdict, ok, skip, warn
 from heatpool_agent.looks import Look, Seen, look_at_all, of_kind
 from heatpool_agent.origins import told
 
@@ -68,7 +68,20 @@ async def examine(place: Place, progress: Callable[[str], None] = lambda _: None
     found = await asyncio.gather(
         *(_in_time(name, work, progress) for name, work in families.items())
     )
-    return Report(verdicts=(ok("settings", place.file_name), *(v for vs in found for v in vs)))
+    verdicts = (ok("settings", place.file_name), *(v for vs in found for v in vs))
+    return Report(verdicts=tuple(_told_once(verdicts)))
+
+
+def _told_once(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    """A BMC that lets us not in has no endpoint either: one finding, not two."""
+    logins = {v.id.partition(":")[2]: v.fix for v in verdicts if v.id.startswith("bmc_login:")}
+    for verdict in verdicts:
+        family, _, name = verdict.id.partition(":")
+        is_same = verdict.fix and verdict.fix == logins.get(name)
+        if family == "endpoint" and is_same:
+            yield skip(verdict.id, f"see bmc_login:{name}")
+        else:
+            yield verdict
 
 
 async def _check_settings(place: Place) -> None:

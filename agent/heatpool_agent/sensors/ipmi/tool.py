@@ -13,6 +13,7 @@ from heatpool_agent.core.ipmi import refusal
 from heatpool_agent.sensors.child import Children
 from heatpool_agent.sensors.ipmi.settings import Config
 from heatpool_agent.sensors.pace import LoginRefused
+from heatpool_agent.sensors.password_file import password_of
 
 _MOST_BYTES = 1_000_000
 _CODE = re.compile(r"request failed because: .*\(([0-9a-f]{1,2})\)")
@@ -25,7 +26,6 @@ _REFUSED = re.compile(
 _CIPHER = re.compile(r"is not what we requested|no matching cipher suite", re.IGNORECASE)
 _ABSENT_FIX = "install it: apt install ipmitool"
 _LOGIN_FIX = "check user, password_file and the account's privilege; it is tried again in 15 min"
-_FILE_FIX = "put the password into password_file, readable for the agent's user alone"
 _AWAY_FIX = "check address and network, and that the BMC allows IPMI over LAN"
 _OWN_FIX = "run the same by hand; the kernel needs ipmi_devintf and ipmi_si, and we the device"
 
@@ -47,7 +47,8 @@ class IpmiTool:
         """
         self._children.check()
         if self._config.password_file:
-            await asyncio.to_thread(_has_password, Path(self._config.password_file))
+            # Without it ipmitool would try an empty password: that counts as a wrong one.
+            await asyncio.to_thread(password_of, Path(self._config.password_file))
         try:
             process = await asyncio.create_subprocess_exec(
                 self._config.ipmitool,
@@ -94,16 +95,6 @@ def arguments(config: Config, question: tuple[str, ...]) -> tuple[str, ...]:
     # Why a login failed is told to those only who ask; a list of sensors would change its form.
     asks = ("-v",) if question[0] == "dcmi" else ()
     return (*asks, "-I", "lanplus", "-H", host, "-p", str(port), *login, *cipher)
-
-
-def _has_password(path: Path) -> None:
-    """Without the file ipmitool would try an empty password: that counts as a wrong one."""
-    try:
-        is_empty = not path.read_bytes().strip()
-    except OSError as error:
-        raise SensorGone(f"{path}: {error.strerror}", fix=_FILE_FIX) from error
-    if is_empty:
-        raise SensorGone(f"{path}: is empty", fix=_FILE_FIX)
 
 
 async def _ended(process: asyncio.subprocess.Process, children: Children) -> tuple[bytes, str]:

@@ -18,6 +18,7 @@ from heatpool_agent.core.mqtt_payload import MAX_PAYLOAD_BYTES
 from heatpool_agent.ports import Clock
 from heatpool_agent.sensors.mqtt.client import Client, MqttError, Refused, trust
 from heatpool_agent.sensors.mqtt.settings import Broker, Config, broker, client_id
+from heatpool_agent.sensors.password_file import password_of
 
 logger = logging.getLogger(__name__)
 
@@ -180,13 +181,7 @@ class Link:
             password = ""
         else:
             path = Path(self._config.password_file)
-            try:
-                password = (await asyncio.to_thread(path.read_text)).rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "is no text"
-                raise SensorGone(
-                    f"password_file {path}: {reason}", fix="make it readable to the agent's user"
-                ) from error
+            password = await asyncio.to_thread(password_of, path)
         if self._refused is not None and self._refused[0] == password:
             if self._clock.boot_ns() - self._refused[1] < REFUSED_WAIT_NS:
                 raise self._refusal("not tried again so soon")

@@ -15,6 +15,7 @@ from heatpool.errors import SensorBusy, SensorGone, WireError
 from heatpool.process.journal import facts
 from heatpool_agent.core.redfish import parse
 from heatpool_agent.sensors.pace import LoginRefused
+from heatpool_agent.sensors.password_file import password_of
 from heatpool_agent.sensors.redfish.answer import own_path
 from heatpool_agent.sensors.redfish.http import Line, Reply, retry_after_s
 from heatpool_agent.sensors.redfish.settings import Config
@@ -155,14 +156,7 @@ class Login:
                 logger.info("redfish.old_session_ended", extra=facts(url=self._config.base))
 
     def _password(self) -> str:
-        path = Path(self._config.password_file)
-        try:
-            return path.read_text(encoding="utf-8").removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SensorGone(
-                f"{self._config.base}: password_file {path}: {error}",
-                fix="put the password into that file, readable by the agent's user alone",
-            ) from error
+        return password_of(Path(self._config.password_file))
 
 
 async def _sessions_link(line: Line) -> str:
