@@ -7,13 +7,14 @@ own doubt. Constants equal `data/priors.toml` (tested).
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.core.levels import CARDS_UNASSIGNED, TWIN_SUSPECTED, Levels, Source, levels
 from heatpool_agent.core.levels import HostLoad as HostLoad
 from heatpool_agent.core.levels import NodePower as NodePower
+from heatpool_agent.core.levels import Witness as Witness
 from heatpool_agent.core.reading import Node
 
 # Standard, relative to the reading: physics.md 5.3 and 5.4.
@@ -63,6 +64,13 @@ _BEHIND = {
     Node.FAN: RAIL_U_FRAC,
     Node.DRIVE: RAIL_U_FRAC,
 }
+# Standard doubt of one meter's power, relative to it; of other nodes nothing is known.
+U_FRAC: Mapping[Node, float] = {
+    **dict.fromkeys(INPUTS, INPUT_U_FRAC),
+    Node.CHASSIS: CHASSIS_U_FRAC,
+    Node.PSU_OUT: PSU_OUT_U_FRAC,
+    **_BEHIND,
+}
 _INSIDE = {
     # Which cards are beside it is told by their addresses (`levels`).
     Node.MODULE: (Node.PSYS, Node.PACKAGE),
@@ -74,12 +82,21 @@ _NEEDED = frozenset({Node.MODULE, Node.PACKAGE, Node.DRAM, Node.GPU, Node.CHIP, 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One share of a whole, W: measured where it lies, assumed, or what is left over."""
+    """One share of a whole, W: measured where it lies, assumed, or what is left over.
+
+    `witnesses` are the readings that it was taken from.
+    """
 
     name: str
     power_w: float
     power_w_u: float
     is_measured: bool = True
+    witnesses: tuple[Witness, ...] = ()
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """The sensors that show it."""
+        return tuple(dict.fromkeys(witness.sensor for witness in self.witnesses))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +104,14 @@ class Cover:
     """A host's power at the wall, the level that it was taken from, and what it consists of.
 
     The parts add up to the whole. `is_single`: it is one channel of one device and no sum.
+    `witnesses` are the readings that the whole was taken from; its parts have their own.
     """
 
     level: str
     whole: Estimate
     parts: tuple[Part, ...] = ()
     is_single: bool = False
+    witnesses: tuple[Witness, ...] = ()
 
 
 def electric_power(
@@ -120,11 +139,20 @@ def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:
             whole = input_power(node, levels[node])
             parts = _inside(levels, whole)
             return Cover(
-                level=node.value, whole=whole, parts=parts, is_single=len(levels[node]) == 1
+                level=node.value,
+                whole=whole,
+                parts=parts,
+                is_single=len(levels[node]) == 1,
+                witnesses=witnesses(levels[node]),
             )
     if levels.get(Node.PSU_OUT):
         return _output(levels)
     return _components(levels, load) or _host(load)
+
+
+def witnesses(powers: Sequence[NodePower]) -> tuple[Witness, ...]:
+    """The readings that these powers were taken from."""
+    return tuple(power.witness for power in powers)
 
 
 def input_power(node: Node, powers: Sequence[NodePower]) -> Estimate:
@@ -132,7 +160,7 @@ def input_power(node: Node, powers: Sequence[NodePower]) -> Estimate:
 
     Class B; C where two of them may be one thing.
     """
-    u_frac = CHASSIS_U_FRAC if node is Node.CHASSIS else INPUT_U_FRAC
+    u_frac = U_FRAC[node]
     power_w = sum(p.power_w for p in powers)
     # Meters of one make err alike: their doubts add up, they do not average out.
     power_w_u = sum(p.power_w_u or u_frac * abs(p.power_w) for p in powers)
@@ -149,6 +177,7 @@ def covered_parts(levels: Levels) -> tuple[Part, ...]:
             node.value,
             sum(p.power_w for p in open_levels[node]),
             sum(p.power_w_u or u_frac * abs(p.power_w) for p in open_levels[node]),
+            witnesses=witnesses(open_levels[node]),
         )
         for node, u_frac in _BEHIND.items()
         if open_levels.get(node)
@@ -196,7 +225,8 @@ def _output(levels: Levels) -> Cover:
     u_w = PSU_OUT_U_FRAC * power_w
     whole = _estimate(power_w, u_w, QualityClass.C, ("nodes:psu_out",))
     parts = _with_rest(whole, (*covered_parts(levels), _assumed_loss(power_w)))
-    return Cover(level=Node.PSU_OUT.value, whole=whole, parts=parts)
+    seen = witnesses(levels[Node.PSU_OUT])
+    return Cover(level=Node.PSU_OUT.value, whole=whole, parts=parts, witnesses=seen)
 
 
 def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
@@ -217,15 +247,17 @@ def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
     power_w_u = max(power_w_u, COMPONENTS_U_FRAC * power_w)
     is_d = cpu_is_seen or power_w_u <= COMPONENTS_U_FRAC * power_w
     flags = [
-        f"{what}:" + "+".join(part.name for part in parts)
-        for what, parts in (("nodes", covered), ("remainder", rest))
-        if parts
+        f"{what}:" + "+".join(part.name for part in some)
+        for what, some in (("nodes", covered), ("remainder", rest))
+        if some
     ]
     flags += _told_of(levels.get(Node.MODULE, ()), CARDS_UNASSIGNED)
     quality = QualityClass.D if is_d else QualityClass.E
     whole = _estimate(power_w, power_w_u, quality, tuple(flags))
     loss = Part("psu_loss", power_w - dc_w, PSU_EFFICIENCY_U * power_w, is_measured=False)
-    return Cover(level="components", whole=whole, parts=(*covered, *rest, loss))
+    parts = (*covered, *rest, loss)
+    seen = tuple(witness for part in parts for witness in part.witnesses)
+    return Cover(level="components", whole=whole, parts=parts, witnesses=seen)
 
 
 def _rest(levels: Levels, covered: Sequence[Part]) -> list[Part]:
@@ -260,7 +292,7 @@ def _unseen_cpu(load: HostLoad | None) -> list[Part]:
     if load is None:
         return []
     power_w = host_power_w(load) * PSU_EFFICIENCY
-    return [_prior("host", power_w, HOST_U_FRAC * power_w)]
+    return [replace(_prior("host", power_w, HOST_U_FRAC * power_w), witnesses=load.witnesses)]
 
 
 def _host(load: HostLoad | None) -> Cover | None:
@@ -271,7 +303,8 @@ def _host(load: HostLoad | None) -> Cover | None:
     u_frac = HOST_U_FRAC if is_known else hypot(HOST_U_FRAC, LOAD_UNKNOWN_U_FRAC)
     flags = ("nodes:host",) if is_known else ("nodes:host", "load:unknown")
     whole = _estimate(power_w, u_frac * power_w, QualityClass.E, flags)
-    return Cover(level="host", whole=whole, parts=(_prior("host", power_w, whole.u),))
+    part = replace(_prior("host", power_w, whole.u), witnesses=load.witnesses)
+    return Cover(level="host", whole=whole, parts=(part,), witnesses=load.witnesses)
 
 
 def _told_of(powers: Sequence[NodePower], mark: str) -> tuple[str, ...]:

@@ -40,6 +40,15 @@ _ONE_WITNESS = frozenset(
 _LOCAL = ("powercap", "perf", "perf_event", "nvml", "hwmon")
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Witness:
+    """The reading that a figure was taken from."""
+
+    sensor: str
+    channel: str
+    quantity: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePower:
     """Mean electric power of one node, W, over the span that the estimate is for."""
@@ -52,6 +61,12 @@ class NodePower:
     sensor: str = ""
     host: str = ""
     is_counted: bool = False
+    quantity: str = "power_w"
+
+    @property
+    def witness(self) -> Witness:
+        """The reading that it was taken from: a counter where that is fine enough, else a gauge."""
+        return Witness(self.sensor, self.channel, self.quantity)
 
     @property
     def name(self) -> str:
@@ -65,6 +80,7 @@ class HostLoad:
 
     busy_frac: float | None
     logical_cpu_count: int
+    witnesses: tuple[Witness, ...] = ()
 
 
 Levels = Mapping[Node, Sequence[NodePower]]
@@ -102,6 +118,7 @@ def node_powers(
                 power_w_u=power_w_u,
                 flags=reading.flags,
                 is_counted=is_counter,
+                quantity=reading.quantity,
             )
     return _one_way(found.values())
 
@@ -132,11 +149,14 @@ def _one_way(powers: Iterable[NodePower]) -> tuple[NodePower, ...]:
 
 def host_load(readings: Sequence[Reading]) -> HostLoad | None:
     """What the readings of `host` say; None without the number of logical CPUs."""
-    told = {r.quantity: r.value for r in readings if r.node is Node.HOST and is_admitted(r)}
+    told = {r.quantity: r for r in readings if r.node is Node.HOST and is_admitted(r)}
     if "logical_cpu_count" not in told:
         return None
+    used = [told[name] for name in ("logical_cpu_count", "busy_frac") if name in told]
     return HostLoad(
-        busy_frac=told.get("busy_frac"), logical_cpu_count=int(told["logical_cpu_count"])
+        busy_frac=told["busy_frac"].value if "busy_frac" in told else None,
+        logical_cpu_count=int(told["logical_cpu_count"].value),
+        witnesses=tuple(Witness(r.sensor, r.channel, r.quantity) for r in used),
     )
 
 

@@ -19,8 +19,10 @@ from heatpool_agent.core.attribution import (
     LEAST_U_W,
     Cover,
     Part,
+    Witness,
     cover,
     input_power,
+    witnesses,
 )
 from heatpool_agent.core.contradictions import (
     ALL,
@@ -61,7 +63,8 @@ class LoopPower:
     """Electric power of a loop's hosts, W: the whole, the hosts in it, and what no host shows.
 
     `unseen` is there only under a shared meter; hosts and unseen then add up to the whole.
-    `is_single`: the whole is one channel of one device and no sum.
+    `is_single`: the whole is one channel of one device and no sum. `witnesses` are the readings
+    that the whole was taken from.
     """
 
     whole: Estimate
@@ -69,6 +72,7 @@ class LoopPower:
     hosts: tuple[HostPower, ...] = ()
     unseen: Part | None = None
     is_single: bool = False
+    witnesses: tuple[Witness, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,12 +250,19 @@ def _loop_power(shared: Levels, hosts: Sequence[HostPower]) -> LoopPower | None:
                 hosts=told,
                 unseen=unseen,
                 is_single=len(shared[node]) == 1,
+                witnesses=witnesses(shared[node]),
             )
     whole_of_hosts = summed(hosts)
     if whole_of_hosts is None:
         return None
     is_single = len(hosts) == 1 and hosts[0].cover.is_single
-    return LoopPower(whole=whole_of_hosts, level=HOSTS, hosts=tuple(hosts), is_single=is_single)
+    return LoopPower(
+        whole=whole_of_hosts,
+        level=HOSTS,
+        hosts=tuple(hosts),
+        is_single=is_single,
+        witnesses=tuple(witness for host in hosts for witness in host.cover.witnesses),
+    )
 
 
 def _with_silent(

@@ -108,13 +108,25 @@ class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
     unit_factor: float | None
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """A reading that a figure was taken from."""
+
+    sensor: str
+    channel: str
+    quantity: str
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A share of a host's electric power, measured or assumed; the shares add up to the host."""
+    """A share of a host's electric power, measured or assumed; the shares add up to the host.
+
+    `sensors` are those that show it.
+    """
 
     name: str
     power_w: float
     power_w_u: float
     is_measured: bool
+    sensors: tuple[str, ...] = ()
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +139,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     power_w_u: float
     quality_class: str
     parts: tuple[Part, ...]
+    counted: tuple[Counted, ...] = ()
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +291,7 @@ def _hosts(view: LoopView) -> Iterator[Host]:
             parts=tuple(
                 msgspec.convert(part, Part, from_attributes=True) for part in one.cover.parts
             ),
+            counted=msgspec.convert(one.cover.witnesses, tuple[Counted, ...], from_attributes=True),
         )
 
 

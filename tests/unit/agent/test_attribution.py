@@ -285,8 +285,11 @@ def test_load_needs_the_number_of_cpus() -> None:
     busy = reading("busy_frac", 0.25, ReadingKind.GAUGE, node=Node.HOST)
     count = reading("logical_cpu_count", 8.0, ReadingKind.STATE, node=Node.HOST)
     assert host_load((busy,)) is None
-    assert host_load((count,)) == HostLoad(busy_frac=None, logical_cpu_count=8)
-    assert host_load((busy, count)) == HostLoad(busy_frac=0.25, logical_cpu_count=8)
+    load = host_load((count,))
+    assert load is not None and (load.busy_frac, load.logical_cpu_count) == (None, 8)
+    load = host_load((busy, count))
+    assert load is not None and (load.busy_frac, load.logical_cpu_count) == (0.25, 8)
+    assert {w.quantity for w in load.witnesses} == {"busy_frac", "logical_cpu_count"}
 
 
 def test_constants_are_those_of_the_data_file_each_with_its_source() -> None:
