@@ -124,6 +124,30 @@ async def test_one_look_reads_every_device_and_says_what_each_reading_is_worth(e
     }  # fmt: skip
 
 
+async def test_each_reading_has_its_doubt_its_class_and_whether_it_counts(edge: Edge) -> None:
+    document = await edge.once()
+    figures = [r for r in document["readings"] if r["quantity"] in ("power_w", "hot_c", "energy_j")]
+    without = [r for r in figures if not {"u", "u_from", "quality_class"} <= r.keys()]
+    # Of what a CDU takes for its own pumps nothing is known.
+    assert {(r["node"], r["quantity"]) for r in without} <= {("cdu", "power_w")}
+    states = [r for r in document["readings"] if r["kind"] == "state" and r["quantity"] == "leak"]
+    assert states and not any("u" in r for r in states)
+    counted = {
+        (r["sensor"], r["channel"], r["quantity"]) for r in document["readings"] if r["counted"]
+    }
+    (host,) = document["hosts"]
+    (own,) = host["counted"]
+    assert (own["sensor"], own["quantity"]) == ("bmc", "power_w")
+    assert tuple(own.values()) in counted
+    of_loop = [r for r in document["readings"] if "loop" in r.get("counted_for", ())]
+    assert sorted(r["quantity"] for r in of_loop) == [
+        "cold_c", "hot_c", "power_w", "volume_flow_m3_h"
+    ]  # fmt: skip
+    (meter,) = [r for r in of_loop if r["quantity"] == "power_w"]
+    assert (meter["node"], meter["value"]) == ("pdu", estimate(document, "electric")["value_w"])
+    assert len(counted) == len(of_loop) + 1
+
+
 @needs_compiler
 async def test_the_sites_power_is_its_best_meters_and_no_sum_of_what_overlaps(edge: Edge) -> None:
     document = await edge.once()

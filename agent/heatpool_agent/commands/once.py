@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from heatpool_agent.board import Board, SensorView
 from heatpool_agent.commands.once_text import BAND
 from heatpool_agent.commands.once_text import table as table
 from heatpool_agent.commands.waiting import told_waiting
-from heatpool_agent.config import Config, load, mistakes
+from heatpool_agent.config import Config, load, loop_priors, mistakes
+from heatpool_agent.core.doubt import Doubt, computed_from, doubt, quality_class
+from heatpool_agent.core.levels import Witness
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.verdict import Verdict, reasons, unit, verdict
 from heatpool_agent.http.seen import Seen
@@ -37,6 +39,8 @@ from heatpool_agent.loops.supervise import Driven
 
 SCHEMA = "heatpool.once/1"
 EXIT_NOTHING = 4
+# What is assumed of a water sensor does not depend on how the site is cooled.
+_ANY_COOLING = "dlc"
 
 
 @click.command("once")
@@ -162,7 +166,7 @@ def document(board: Board, at_ns: int, *, hosts: Mapping[str, str] | None = None
         "schema": SCHEMA,
         "site_id": board.site_id,
         "at_ns": at_ns,
-        "readings": [_reading(r, (hosts or {}).get(r.sensor, "")) for r in board.judged],
+        "readings": list(_readings(board, hosts or {})),
         "estimates": list(_estimates(board)),
         "heat": [_present(loop) for loop in told.heat],
         "hosts": msgspec.to_builtins(told.hosts),
@@ -188,8 +192,38 @@ def _present(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _reading(reading: Reading, host: str) -> dict[str, Any]:
+def _readings(board: Board, hosts: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    priors, reported_u_frac = loop_priors(_ANY_COOLING)
+    counted = _counted(board, hosts)
+    for reading in board.judged:
+        own = Witness(reading.sensor, reading.channel, reading.quantity)
+        yield _reading(
+            reading,
+            host=hosts.get(reading.sensor, ""),
+            found=doubt(reading, priors, reported_u_frac=reported_u_frac),
+            counted_for=counted.get(own, ()),
+        )
+
+
+def _counted(board: Board, hosts: Mapping[str, str]) -> dict[Witness, tuple[str, ...]]:
+    """The readings that present estimates are taken from, and whether a loop's or a host's."""
+    of_loop: set[Witness] = set()
+    of_host: set[Witness] = set()
+    for view in board.loops:
+        if view.power is not None:
+            of_loop.update(view.power.witnesses)
+            of_host.update(w for one in view.power.hosts for w in one.cover.witnesses)
+        if view.computed is not None:
+            of_loop |= computed_from(board.judged, view.loop_id, hosts)
+    both = (("loop", of_loop), ("host", of_host))
+    return {w: tuple(name for name, own in both if w in own) for w in of_loop | of_host}
+
+
+def _reading(
+    reading: Reading, *, host: str, found: Doubt | None, counted_for: Collection[str]
+) -> dict[str, Any]:
     fate = verdict(reading)
+    quality = quality_class(reading, is_doubted=fate is Verdict.DOUBTED)
     fields = {
         "sensor": reading.sensor,
         "channel": reading.channel,
@@ -202,7 +236,11 @@ def _reading(reading: Reading, host: str) -> dict[str, Any]:
         "kind": reading.kind.value,
         # JSON has no word for what is no number.
         "value": reading.value if math.isfinite(reading.value) else None,
-        "u": reading.u,
+        "u": found.u if found else None,
+        "u_from": ("prior" if found.is_prior else "device") if found else None,
+        "quality_class": quality.name if quality else None,
+        "counted": bool(counted_for),
+        "counted_for": list(counted_for) or None,
         "raw": reading.raw,
         "exponent": reading.exponent if reading.raw is not None else None,
         "modulus": reading.modulus,

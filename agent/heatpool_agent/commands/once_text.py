@@ -3,10 +3,18 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from heatpool_agent.core.verdict import is_yes_or_no
+
 # 95 % of a normal distribution lie within this many standard uncertainties.
 BAND = 1.96
 _HERE = "this machine"
 _COOLANT = ("cdu", "heat_meter")
+_LEGEND = (
+    "* carries the estimate of its loop",
+    "+ carries its host's figure alone: a meter of all hosts comes before it",
+)
+# Covers of a host that no meter of a single level shows, in words.
+_COVERS = {"host": "modelled from load", "last": "silent: what it drew last"}
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -17,9 +25,13 @@ def table(document: Mapping[str, Any]) -> str:
         _rows(("these disagree", "by", ""), _quarrels(document)),
         _rows(("sensor", "state", "what is wrong", "what mends it"), _sensors(document)),
         _rows(("not simply believed", "value", "unit", "", "channel"), _doubts(document)),
-        _rows(("reading", "value", "unit", "node", "", "channel"), _readings(document)),
+        _rows(
+            ("  reading", "value", "± 95 %", "unit", "node", "class", "", "channel"),
+            _readings(document),
+        ),
     ]
     tables = [lines for lines in map(list, blocks) if len(lines) > 1]
+    tables.append(list(_legend(document)))
     top = ([f"site {document['site_id']}"], [*_warnings(document)])
     return "\n\n".join("\n".join(lines) for lines in (*top, *tables) if lines)
 
@@ -62,12 +74,28 @@ def _hosts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
             f"{host['power_w']:.0f}",
             f"{BAND * host['power_w_u']:.0f}",
             host["quality_class"],
-            f"read at {host['level']}",
+            _cover(host),
         )
         for part in host["parts"]:
-            how = "measured" if part["is_measured"] else "not measured"
             band_w = f"{BAND * part['power_w_u']:.0f}"
-            yield f"  {part['name']}", f"{part['power_w']:.0f}", band_w, "", how
+            yield f"  {part['name']}", f"{part['power_w']:.0f}", band_w, "", _how(part)
+
+
+def _cover(host: Mapping[str, Any]) -> str:
+    if host["level"] in _COVERS:
+        return _COVERS[host["level"]]
+    return f"read at {host['level']}{_by(one['sensor'] for one in host['counted'])}"
+
+
+def _how(part: Mapping[str, Any]) -> str:
+    if part["is_measured"]:
+        return f"measured{_by(part['sensors'])}"
+    return _COVERS.get(part["name"], "not measured")
+
+
+def _by(sensors: Iterable[str]) -> str:
+    names = ", ".join(dict.fromkeys(sensors))
+    return f" by {names}" if names else ""
 
 
 def _quarrels(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
@@ -95,7 +123,19 @@ def _doubts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 
 def _value(reading: Mapping[str, Any]) -> tuple[str, str]:
     value = reading.get("value")
+    if is_yes_or_no(reading["quantity"]) and value in (0, 1):
+        return ("yes" if value else "no"), ""
     return "" if value is None else _number(value), reading["unit"].replace("1", "")
+
+
+def _band(reading: Mapping[str, Any]) -> str:
+    """In the reading's unit; of a counter as a share, which holds for its differences too."""
+    if "u" not in reading or "value" not in reading:
+        return ""
+    half = BAND * reading["u"]
+    if reading["kind"] == "counter":
+        return f"{half / abs(reading['value']):.0%}" if reading["value"] else ""
+    return f"{half:.0f}" if half >= 10 else f"{half:.2g}"
 
 
 def _number(value: float) -> str:
@@ -111,15 +151,29 @@ def _readings(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     for (where, sensor), readings in sorted(groups.items(), key=lambda group: group[0]):
         refused = sum(not reading["believed"] for reading in readings)
         told = f"{refused} of {len(readings)} refused" if refused else ""
-        yield f"{where}: {sensor}", "", "", "", told, ""
+        yield f"{where}: {sensor}", "", "", "", "", "", told, ""
         for reading in readings:
+            value, unit = _value(reading)
             yield (
-                f"  {reading['quantity']} {reading.get('label', '')}".rstrip(),
-                *_value(reading),
+                f"{_sign(reading)} {reading['quantity']} {reading.get('label', '')}".rstrip(),
+                value,
+                _band(reading),
+                unit,
                 reading["node"],
+                reading.get("quality_class", ""),
                 _fate(reading),
                 reading["channel"],
             )
+
+
+def _sign(reading: Mapping[str, Any]) -> str:
+    counted_for = reading.get("counted_for", ())
+    return "*" if "loop" in counted_for else "+" if "host" in counted_for else " "
+
+
+def _legend(document: Mapping[str, Any]) -> Iterator[str]:
+    signs = {_sign(reading) for reading in document["readings"]}
+    return (line for line in _LEGEND if line[0] in signs)
 
 
 def _where(reading: Mapping[str, Any]) -> str:

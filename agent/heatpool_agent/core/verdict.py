@@ -1,4 +1,4 @@
-"""What became of a reading, for people: believed, doubted, said better elsewhere, or refused."""
+"""What became of a reading, for people: believed, doubted, said elsewhere, partial, or refused."""
 
 from enum import Enum
 
@@ -9,28 +9,33 @@ from heatpool_agent.core.reading import Reading
 
 
 class Verdict(Enum):
-    """Whether a reading may enter estimates; an overlapping one may, and is still never added."""
+    """Whether a reading may enter estimates; a repeated or partial one is never added."""
 
     BELIEVED = "believed"
     DOUBTED = "doubted"
     REPEATED = "repeated"
+    PARTIAL = "partial"
     REFUSED = "refused"
 
 
+# Says nothing that another reading says, and still too little to be added.
+_PARTIAL = "outputs_below_half"
 # Words of drivers that `FLAGS` does not explain.
 _WORDS = {
     "above_capacity": "more than the supply can deliver",
     "counter_contradicted": "another counter of the same thing says otherwise",
     "metrics_contradicted": "the sensor that it is taken from says otherwise",
-    "lower_rank": "another reading says the same better",
-    "set_copy": "the sum of others",
+    "lower_rank": "another path to the same figure",
+    "set_copy": "copy of a set: the sum of others",
     "twin": "a second door to the same counter",
-    "outputs_below_half": "not all of its level is shown",
+    _PARTIAL: "not all of its level is shown",
     "permanent_error": "its meter reports an error that stays",
     "no_temperature": "its meter shows a temperature sensor that is broken or missing",
 }
 # Words of drivers that let a reading pass, and still ask for a look.
 _DOUBTFUL = FLAGS.keys() | {"no_temperature", "permanent_error"}
+# States that are 0 or 1; others, such as a device's status, are codes.
+_YES_OR_NO = frozenset({"leak", "pump_runs", "watchdog_ran_out", "remote_control"})
 _SYMBOLS = {
     "_w": "W",
     "_wh": "Wh",
@@ -50,7 +55,8 @@ def verdict(reading: Reading) -> Verdict:
     if not is_admitted(reading):
         return Verdict.REFUSED
     if not NOT_ADDED.isdisjoint(reading.flags):
-        return Verdict.REPEATED
+        is_repeat = not (NOT_ADDED - {_PARTIAL}).isdisjoint(reading.flags)
+        return Verdict.REPEATED if is_repeat else Verdict.PARTIAL
     return Verdict.BELIEVED if _DOUBTFUL.isdisjoint(reading.flags) else Verdict.DOUBTED
 
 
@@ -64,6 +70,11 @@ def unit(quantity: str) -> str:
     """The unit as a sign, such as W; "1" for shares and counts, states and the like."""
     found = [suffix for suffix in SUFFIXES if quantity.endswith(suffix)]
     return _SYMBOLS.get(max(found, key=len), "1") if found else "1"
+
+
+def is_yes_or_no(quantity: str) -> bool:
+    """Whether 1 means that it is so and 0 that it is not."""
+    return quantity in _YES_OR_NO or quantity.startswith(("is_", "has_"))
 
 
 def _words(flag: str) -> str:
