@@ -74,6 +74,8 @@ def type_text(kind: Any) -> str:
     match kind:
         case kinds.FloatType() | kinds.IntType():
             return ("number" if isinstance(kind, kinds.FloatType) else "whole") + bounds_text(kind)
+        case kinds.Metadata(type=inner):
+            return type_text(inner)
         case kinds.StrType():
             return "text"
         case kinds.BoolType():

@@ -98,7 +98,7 @@ async def test_nothing_but_retained_messages_without_a_time_is_told(
 ) -> None:
     await say("t", "5", retain=True)
     async with sensor(broker.port, clock, timeout_s=0.3) as bound:
-        with pytest.raises(SensorGone, match="no message that is news") as caught:
+        with pytest.raises(SensorGone, match="keeps older messages") as caught:
             await bound.probe()
     assert "mosquitto_sub" in caught.value.fix
 

@@ -113,4 +113,8 @@ def _lines(verdict: Verdict, *, width: int, columns: int) -> Sequence[str]:
 
 
 def _wrapped(said: str, columns: int) -> list[str]:
-    return textwrap.wrap(said, max(columns, 40), break_long_words=False, break_on_hyphens=False)
+    """Lines of at most so many columns; those that were told apart, such as TOML, stay apart."""
+    wrapper = textwrap.TextWrapper(
+        max(columns, 40), break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
+    return [line for part in said.split("\n") for line in wrapper.wrap(part)]

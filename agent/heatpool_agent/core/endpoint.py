@@ -10,19 +10,27 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+_EXAMPLE = "rtu:/dev/ttyUSB0?baud=9600&parity=even&stop=1"
+
+# A form is told to whoever writes another one: nobody reads a pattern.
 TcpUrl = Annotated[
-    str, msgspec.Meta(pattern=r"^tcp://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]@ ]+):[0-9]{1,5}$")
+    str,
+    msgspec.Meta(
+        pattern=r"^tcp://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]@ ]+):[0-9]{1,5}$",
+        description="tcp://HOST:PORT, such as tcp://10.0.0.5:502",
+    ),
 ]
 LineUrl = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^((rtu\+)?tcp://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]@ ]+):[0-9]{1,5}"
-        r"|rtu:/[^? ]+(\?[a-z]+=[a-z0-9]+(&[a-z]+=[a-z0-9]+)*)?)$"
+        r"|rtu:/[^? ]+(\?[a-z]+=[a-z0-9]+(&[a-z]+=[a-z0-9]+)*)?)$",
+        description="tcp://HOST:PORT, rtu+tcp://HOST:PORT or rtu:/DEVICE, such as "
+        f"tcp://10.0.0.5:502 or {_EXAMPLE}",
     ),
 ]
 Parity = Literal["none", "even", "odd"]
 
-_EXAMPLE = "rtu:/dev/ttyUSB0?baud=9600&parity=even&stop=1"
 # What a line does not tell by itself; each is the maker's and none may be guessed.
 _CHOICES = {
     "baud": ("300", "600", "1200", "2400", "4800", "9600", "19200", "38400", "57600", "115200"),

@@ -55,7 +55,7 @@ def library(seen: CardsSeen, looks: Sequence[Look]) -> Verdict:
             "nvml",
             f"{len(seen.cards)} NVIDIA cards that no sensor reads",
             why="their power is missing in this site's heat",
-            fix='add to the settings: [[sensor]] id = "gpu" kind = "nvml"',
+            fix='add to the settings:\n[[sensor]]\nid = "gpu"\nkind = "nvml"',
         )
     gone = [look for look in looks if look.state in ("gone", "busy")]
     if gone:

@@ -14,6 +14,8 @@ from heatpool_agent.looks import Look, powers_w
 
 # Power in a moment against the mean between two reads: only gross contradictions count.
 _GROSS_FRAC, _GROSS_W = 0.5, 20.0
+# Valid TOML as it stands, indented or not.
+_LOOP_BLOCK = '[[loop]]\nid = "rack"\nfluid = "water"\nsensor_side = "cold"'
 # A board that draws less than its own CPUs shows something else.
 _PSYS_LEAST_FRAC = 0.9
 
@@ -28,7 +30,7 @@ def loop_settings(config: Config, *, told: frozenset[str]) -> Iterator[Verdict]:
             "loop",
             "no [[loop]] in the settings",
             why="without a coolant circuit all heat is taken to leave with the air",
-            fix='if there is one, add: [[loop]] id = "rack" fluid = "water" sensor_side = "cold"',
+            fix="if there is one, add to the settings:\n" + _LOOP_BLOCK,
         )
     for index, loop in enumerate(config.loop):
         yield _loop(loop, is_fluid_told=f"loop[{index}].fluid" in told)

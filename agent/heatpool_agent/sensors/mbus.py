@@ -50,7 +50,9 @@ Url = Annotated[
     msgspec.Meta(
         pattern=(
             r"^(tcp://(\[[0-9A-Fa-f:.]+\]|[^/:\[\]@ ]+):[0-9]{1,5}|serial:/[^? ]+(\?baud=[0-9]+)?)$"
-        )
+        ),
+        description="tcp://HOST:PORT or serial:/DEVICE, such as tcp://10.0.0.5:10001 or "
+        "serial:/dev/ttyUSB0?baud=2400",
     ),
 ]
 

@@ -121,7 +121,14 @@ def _check_plain(tree: Any, kind: Any, path: str, mistakes: list[str]) -> None:
     try:
         msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
-        mistakes.append(f"{path}: is {tree!r}: {error}")
+        form = _form(kind) if isinstance(tree, str) else ""
+        mistakes.append(f"{path}: is {tree!r}{f', must be {form}' if form else f': {error}'}")
+
+
+def _form(kind: Any) -> str:
+    """How a text must look, in words and by an example; empty where the settings tell none."""
+    told = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
+    return told[0] if told else ""
 
 
 def _sound(tree: Any, kind: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.board import LoopView
+from heatpool_agent.commands.doctor import text
 from heatpool_agent.config import Config, Loop
 from heatpool_agent.core import powercap
 from heatpool_agent.core.device_map import Block
@@ -28,6 +29,7 @@ from heatpool_agent.doctor import (
     own_clock,
     spool_state,
 )
+from heatpool_agent.doctor.examine import Report
 from heatpool_agent.doctor.place import Place, is_agent_running, is_locked
 from heatpool_agent.doctor.verdict import Status, Verdict
 from heatpool_agent.fieldbus.maps import read_map
@@ -386,3 +388,12 @@ def test_power_between_two_reads_follows_from_the_counter_alone() -> None:
     assert powers_w(counted(90.0)) == {"c": pytest.approx(90.0)}
     assert powers_w(counted(-1.0)) == {}
     assert powers_w(look(readings=(reading("energy_j", 1.0),))) == {}
+
+
+def test_the_block_for_a_loop_pastes_as_it_is_printed() -> None:
+    (verdict,) = heat.loop_settings(Config(), told=frozenset())
+    said = "\n".join(text(Report(verdicts=(verdict,)), columns=40))
+    block = said[said.rindex("[[loop]]") : said.index("\n\n")]
+    assert msgspec.toml.decode(block) == {
+        "loop": [{"id": "rack", "fluid": "water", "sensor_side": "cold"}]
+    }

@@ -80,3 +80,16 @@ def test_environment_beats_conf_d_beats_the_main_file(tmp_path: Path) -> None:
 
 def test_without_a_file_the_defaults_hold() -> None:
     assert settings.load(None, Outer, environ={}, prefix="X") == Outer()
+
+
+def test_a_text_of_another_form_is_answered_with_the_form_and_no_pattern() -> None:
+    form = "tcp://HOST:PORT, such as tcp://10.0.0.5:502"
+
+    class Line(msgspec.Struct, frozen=True, kw_only=True):
+        url: Annotated[str, msgspec.Meta(pattern=r"^tcp://[a-z0-9.]+:\d+$", description=form)]
+
+    with pytest.raises(ConfigError) as caught:
+        settings.convert({"url": "10.0.0.5"}, Line)
+    assert caught.value.mistakes == (f"url: is '10.0.0.5', must be {form}",)
+    with pytest.raises(ConfigError, match="Expected `str`, got `int`"):
+        settings.convert({"url": 5}, Line)

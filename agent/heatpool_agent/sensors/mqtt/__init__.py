@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Our own limit ends before the caller's, so that the reason is told and not only the time.
 _OWN_SHARE_FRAC = 0.95
+_ONLY_OLD = "the broker keeps older messages, and the device has sent nothing since"
 
 
 def open(config: Config, roots: Roots, clock: Clock) -> AbstractAsyncContextManager[Sensor]:
@@ -111,7 +112,7 @@ class MqttSensor:
         if not readings:
             reasons = "; ".join(f"{at}: {why}" for at, why in self._newest.reasons.items())
             raise SensorGone(
-                f"{self._config.url}: {reasons or 'no message that is news'}",
+                f"{self._config.url}: {reasons or _ONLY_OLD}",
                 fix="check what the device publishes against the points, as mosquitto_sub shows it",
             )
         return readings
