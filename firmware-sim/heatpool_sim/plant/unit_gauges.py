@@ -97,13 +97,16 @@ def _circuit(plant: Plant, stream: NetworkStream, *, name: str, state: SiteState
     hot_c = stream.hot_c + _gauge_k(f"{seed}/hot", at_ns)
     cold_c = stream.cold_c + _gauge_k(f"{seed}/cold", at_ns)
     pressed: Pressures = hydraulics.facility_pressures(plant.loop, stream.volume_flow_m3_h)
+    # Both gauges hang on one water: what shakes one shakes the other, and where it stands still
+    # the pressures are one.
+    shake_kpa = _NOISE_KPA * normal(f"{seed}/kpa", at_ns)
     valve_frac = state.valve_frac if name == "network" else 1.0 - state.valve_frac
     return CircuitGauges(
         volume_flow_m3_h=flow_m3_h,
         hot_c=hot_c,
         cold_c=cold_c,
-        hot_kpa=pressed.hot_kpa + _NOISE_KPA * normal(f"{seed}/hot_kpa", at_ns),
-        cold_kpa=pressed.cold_kpa + _NOISE_KPA * normal(f"{seed}/cold_kpa", at_ns),
+        hot_kpa=pressed.hot_kpa + shake_kpa,
+        cold_kpa=pressed.cold_kpa + shake_kpa,
         reported_heat_w=flow_m3_h * _NOMINAL_J_M3_K * (hot_c - cold_c) / 3600.0,
         valve_frac=valve_frac,
     )

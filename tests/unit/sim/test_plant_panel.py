@@ -13,6 +13,7 @@ from heatpool_sim.plant.loop import Loop, LoopState
 from heatpool_sim.plant.meter import Meter, MeterState
 from heatpool_sim.plant.server import Server
 from heatpool_sim.plant.steering import COMMISSIONED, Wished, Wishes
+from heatpool_sim.plant.unit_gauges import CircuitGauges, unit_gauges
 from heatpool_sim.plant.water import density_kg_m3, enthalpy_j_kg
 
 LOOP = Loop(
@@ -127,3 +128,10 @@ def test_energies_count_every_step() -> None:
         electric_j += heat.electric_j
         assert state.unit_j > before_j
     assert state.electric_j == pytest.approx(electric_j, rel=1e-12)
+
+
+@given(at_ns=st.integers(0, 2**61), kind=st.sampled_from(["network", "cooler"]))
+def test_no_circuit_s_return_presses_above_its_supply(at_ns: int, kind: str) -> None:
+    panel = unit_gauges(PLANT, replace(started(), at_ns=at_ns), faults=frozenset())
+    circuit: CircuitGauges = getattr(panel, kind)
+    assert circuit.hot_kpa <= circuit.cold_kpa
