@@ -121,14 +121,9 @@ def _check_plain(tree: Any, kind: Any, path: str, mistakes: list[str]) -> None:
     try:
         msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
-        form = _form(kind) if isinstance(tree, str) else ""
-        mistakes.append(f"{path}: is {tree!r}{f', must be {form}' if form else f': {error}'}")
-
-
-def _form(kind: Any) -> str:
-    """How a text must look, in words and by an example; empty where the settings tell none."""
-    told = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
-    return told[0] if told else ""
+        forms = [meta.description for meta in getattr(kind, "__metadata__", ()) if meta.description]
+        told = f", must be {forms[0]}" if forms and isinstance(tree, str) else f": {error}"
+        mistakes.append(f"{path}: is {tree!r}{told}")
 
 
 def _sound(tree: Any, kind: Any) -> Any:
@@ -151,10 +146,8 @@ def _sound_struct(tree: Mapping[str, Any], struct: Any) -> Any:
     kept = {key: _sound(tree[key], field.type) for key, field in fields.items() if key in tree}
     kept = {key: value for key, value in kept.items() if value is not _NOTHING}
     tag = struct.__struct_config__.tag_field
-    if tag in tree:
-        kept[tag] = tree[tag]
-    is_whole = all(key in kept for key, field in fields.items() if field.required)
-    return kept if is_whole else _NOTHING
+    kept |= {tag: tree[tag]} if tag in tree else {}
+    return kept if all(key in kept for key, f in fields.items() if f.required) else _NOTHING
 
 
 def _struct_of(tree: Any, kind: Any, path: str, mistakes: list[str]) -> Any:

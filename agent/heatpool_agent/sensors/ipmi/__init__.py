@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
-from weakref import WeakValueDictionary
 
 from heatpool.errors import ConfigError, SensorBusy, SensorError, SensorGone, WireError
 from heatpool.process.journal import facts
@@ -74,22 +73,28 @@ class _Shared:
     """What all sensors of one BMC share: one question at a time, and one try of a wrong login."""
 
     def __init__(self) -> None:
+        self.users = 0
         self.turn = asyncio.Lock()
-        self._refusals: dict[tuple[str, ...], tuple[LoginRefused, int]] = {}
+        # Words, not the error: its traceback would keep the sensor, and so this, alive for ever.
+        self._refusals: dict[tuple[str, ...], tuple[str, str, int]] = {}
 
     def check(self, login: tuple[str, ...], boot_ns: int) -> None:
         """Raises LoginRefused where the BMC has just said so to another sensor."""
         found = self._refusals.pop(login, None)
-        if found is not None and boot_ns - found[1] < _REFUSED_NS:
+        if found is None:
+            return
+        reason, fix, refused_ns = found
+        if boot_ns - refused_ns < _REFUSED_NS:
             self._refusals[login] = found
-            raise LoginRefused(found[0].reason, fix=found[0].fix)
+            raise LoginRefused(reason, fix=fix)
 
     def refused(self, login: tuple[str, ...], error: LoginRefused, boot_ns: int) -> None:
         """The BMC let nobody in: three of these lock the account at many a BMC."""
-        self._refusals[login] = error, boot_ns
+        self._refusals[login] = error.reason, error.fix, boot_ns
 
 
-_shared: WeakValueDictionary[str, _Shared] = WeakValueDictionary()
+# By BMC, for as long as a sensor of it is open.
+_shared: dict[str, _Shared] = {}
 
 
 @asynccontextmanager
@@ -101,18 +106,29 @@ async def open(config: Config, roots: Roots, clock: Clock) -> AsyncIterator["Ipm
     """
     if found := mistakes(config):
         raise ConfigError(found)
-    sensor = Ipmi(config, roots, clock)
+    shared = _shared.setdefault(config.bmc, _Shared())
+    shared.users += 1
+    sensor = Ipmi(config, roots, clock, shared=shared)
     try:
         yield sensor
     finally:
         await sensor.close()
+        shared.users -= 1
+        if not shared.users:
+            _shared.pop(config.bmc, None)
 
 
 class Ipmi:
     """One BMC."""
 
     def __init__(
-        self, config: Config, roots: Roots, clock: Clock, *, ioctl: Ioctl = fcntl.ioctl
+        self,
+        config: Config,
+        roots: Roots,
+        clock: Clock,
+        *,
+        ioctl: Ioctl = fcntl.ioctl,
+        shared: _Shared | None = None,
     ) -> None:
         self._config = config
         self._roots = roots
@@ -120,7 +136,7 @@ class Ipmi:
         self._ioctl = ioctl
         self._tool = IpmiTool(config)
         self._pace = Pace(config.period_s or PERIOD_LEAST_S)
-        self._shared = _shared.setdefault(config.bmc, _Shared())
+        self._shared = shared or _Shared()
         self._job: asyncio.Future[bytes] | None = None
         self._readings: tuple[Reading, ...] = ()
         self._untold = ""
