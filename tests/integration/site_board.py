@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from heatpool.sample import BootId, Estimate, Provenance, QualityClass, SiteId, SpoolKind
 from heatpool.setpoint import SetpointState
 from heatpool_agent.board import Board, LoopView, SensorView, SetpointView, UplinkView
+from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.http import serve
 from heatpool_agent.ports import Seq, SpoolMark
 
@@ -53,6 +54,21 @@ def estimate(value: float, u: float, quality: str, provenance: Provenance, *flag
     """An estimate in one line."""
     return Estimate(
         value=value, u=u, quality=QualityClass[quality], provenance=provenance, flags=flags
+    )
+
+
+def odd(sensor: str, node: Node, quantity: str, *flags: str) -> Reading:
+    """One reading with marks."""
+    return Reading(
+        sensor=sensor,
+        channel=f"{quantity}/{len(flags)}",
+        quantity=quantity,
+        kind=ReadingKind.GAUGE,
+        node=node,
+        value=1.0,
+        event_ns=0,
+        boot_ns=0,
+        flags=flags,
     )
 
 

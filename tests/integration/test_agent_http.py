@@ -12,15 +12,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from integration.site_board import NS, StoppedClock, estimate, filled, mark, rack
+from integration.site_board import NS, StoppedClock, filled, mark, rack
 
 from heatpool.errors import ConfigError, HeatpoolError
-from heatpool.sample import Provenance, SiteId, SpoolKind
+from heatpool.sample import SiteId, SpoolKind
 from heatpool_agent.board import Board, LoopView, SensorView
-from heatpool_agent.core.attribution import Cover, Part
 from heatpool_agent.core.ledger import Hidden
-from heatpool_agent.core.reading import Node, Reading, ReadingKind
-from heatpool_agent.core.tree import HostPower, LoopPower
 from heatpool_agent.http import metrics, serve
 from heatpool_agent.http.seen import look
 
@@ -147,84 +144,6 @@ async def test_device_texts_cannot_become_markup(site: Site) -> None:
     text = (await site.get("/"))[1]
     assert evil not in text
     assert "&lt;script&gt;" in text
-
-
-async def test_no_number_of_loops_and_sensors_makes_the_page_heavy(site: Site) -> None:
-    site.board.loops = tuple(replace(rack(), loop_id=f"rack{n}") for n in range(40))
-    for n in range(300):
-        bad = SensorView(
-            id=f"s{n:063}", kind="modbus", state="gone", detail="<" * 999, fix="&" * 99
-        )
-        site.board.post_sensor(bad)
-    site.board.energies_j = {(f"s{n}", "<" * 500): 1.0 for n in range(300)}
-    site.board.judged = tuple(
-        odd(f"s{n:063}", Node.HEAT_METER, "<" * 99, "stale", "permanent_error") for n in range(300)
-    )
-    whole = estimate(1_463.5, 73.2, "B", Provenance.ELECTRIC)
-    hosts = tuple(
-        HostPower(host="<" * 99, cover=Cover(level="chassis", whole=whole)) for _ in range(200)
-    )
-    power = LoopPower(whole=whole, level="chassis", hosts=hosts)
-    site.board.loops = tuple(replace(view, power=power) for view in site.board.loops)
-    site.board.uplink = replace(site.board.uplink, detail="<" * 999)
-    text = (await site.get("/"))[1]
-    parsed(text)
-    assert len(text.encode()) < 30_000
-    assert "more sensors in the status as JSON" in text
-    assert "more loops in the status as JSON" in text
-
-
-def odd(sensor: str, node: Node, quantity: str, *flags: str) -> Reading:
-    """One reading with marks."""
-    return Reading(
-        sensor=sensor,
-        channel=f"{quantity}/{len(flags)}",
-        quantity=quantity,
-        kind=ReadingKind.GAUGE,
-        node=node,
-        value=1.0,
-        event_ns=0,
-        boot_ns=0,
-        flags=flags,
-    )
-
-
-async def test_the_page_counts_what_is_refused_and_says_why(site: Site) -> None:
-    site.board.judged = (
-        odd("cdu", Node.PSU_IN, "power_w", "stale"),
-        odd("cdu", Node.PSU_IN, "power_w", "stale"),
-        odd("cdu", Node.PSU_IN, "power_w", "above_capacity"),
-        odd("cdu", Node.PSU_IN, "power_w", "lower_rank"),
-    )
-    words = " ".join(parsed((await site.get("/"))[1]).words)
-    assert "3 refused" in words
-    assert "refused: 2 × older than three" in words
-    assert "1 × more than the supply can deliver" in words
-
-
-async def test_what_was_refused_before_the_loop_died_is_not_told(site: Site) -> None:
-    site.board.judged = (odd("cdu", Node.PSU_IN, "power_w", "stale"),)
-    site.clock.at_ns += 4 * NS
-    assert "refused" not in (await site.get("/"))[1]
-
-
-async def test_an_error_that_stays_in_a_meter_is_an_alarm(site: Site) -> None:
-    reading = odd("meter", Node.HEAT_METER, "energy_wh", "permanent_error")
-    site.board.judged = (replace(reading, meter_id="HPS.17"),)
-    text = (await site.get("/"))[1]
-    assert "<p>Heat meter meter (meter HPS.17) reports an error of its own that stays" in text
-
-
-async def test_the_page_shows_each_host_with_parts_and_remainder(site: Site) -> None:
-    whole = estimate(1_463.5, 73.2, "B", Provenance.ELECTRIC)
-    parts = (Part("gpu", 848.0, 68.0), Part("rest", 615.5, 100.0, is_measured=False))
-    host = HostPower(host="n7", cover=Cover(level="chassis", whole=whole, parts=parts))
-    power = LoopPower(whole=whole, level="chassis", hosts=(host,))
-    site.board.loops = (replace(rack(), power=power),)
-    main = (await site.get("/"))[1].split("by host")[1]
-    words = " ".join(re.sub("<[^>]*>", " ", main).split())
-    told = "n7 read at chassis class B 1.46 kW ± 0.14 kW gpu 850 W ± 130 W"
-    assert f"{told} remainder not measured 620 W ± 200 W" in words
 
 
 async def test_a_leak_stands_first(site: Site) -> None:

@@ -1,0 +1,103 @@
+"""The page tells refused readings, hosts with their parts, and meters with an error that stays."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from integration.site_board import NS, StoppedClock, estimate, filled, odd, rack
+
+from heatpool.sample import Provenance
+from heatpool_agent.board import Board, SensorView
+from heatpool_agent.core.attribution import Cover, Part
+from heatpool_agent.core.reading import Node
+from heatpool_agent.core.tree import HostPower, LoopPower
+from heatpool_agent.http.page import page
+from heatpool_agent.http.seen import look
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def board(clock: StoppedClock) -> Board:
+    return filled(clock)
+
+
+def shown(board: Board, clock: StoppedClock) -> str:
+    """The page as it is served."""
+    return page(look(board, clock, period_s=0.5), version="0.0.0")
+
+
+def words_of(html: str) -> str:
+    """What a person reads."""
+    return " ".join(re.sub("<[^>]*>", " ", html).split())
+
+
+def test_the_page_counts_what_is_refused_and_says_why(clock: StoppedClock, board: Board) -> None:
+    board.judged = (
+        odd("cdu", Node.PSU_IN, "power_w", "stale"),
+        odd("cdu", Node.PSU_IN, "power_w", "stale"),
+        odd("cdu", Node.PSU_IN, "power_w", "above_capacity"),
+        odd("cdu", Node.PSU_IN, "power_w", "lower_rank"),
+    )
+    words = words_of(shown(board, clock))
+    assert "3 refused" in words
+    assert "refused: 2 × older than three" in words
+    assert "1 × more than the supply can deliver" in words
+
+
+def test_what_was_refused_before_the_loop_died_is_not_told(
+    clock: StoppedClock, board: Board
+) -> None:
+    board.judged = (odd("cdu", Node.PSU_IN, "power_w", "stale"),)
+    clock.at_ns += 4 * NS
+    assert "refused" not in shown(board, clock)
+
+
+def test_an_error_that_stays_in_a_meter_is_an_alarm(clock: StoppedClock, board: Board) -> None:
+    reading = odd("meter", Node.HEAT_METER, "energy_wh", "permanent_error")
+    board.judged = (replace(reading, meter_id="HPS.17"),)
+    text = shown(board, clock)
+    assert "<p>Heat meter meter (meter HPS.17) reports an error of its own that stays" in text
+
+
+def test_the_page_shows_each_host_with_parts_and_remainder(
+    clock: StoppedClock, board: Board
+) -> None:
+    whole = estimate(1_463.5, 73.2, "B", Provenance.ELECTRIC)
+    parts = (Part("gpu", 848.0, 68.0), Part("rest", 615.5, 100.0, is_measured=False))
+    host = HostPower(host="n7", cover=Cover(level="chassis", whole=whole, parts=parts))
+    power = LoopPower(whole=whole, level="chassis", hosts=(host,))
+    board.loops = (replace(rack(), power=power),)
+    main = shown(board, clock).split("by host")[1]
+    words = words_of(main)
+    told = "n7 read at chassis class B 1.46 kW ± 0.14 kW gpu 850 W ± 130 W"
+    assert f"{told} remainder not measured 620 W ± 200 W" in words
+
+
+def test_no_number_of_loops_and_sensors_makes_the_page_heavy(
+    clock: StoppedClock, board: Board
+) -> None:
+    board.loops = tuple(replace(rack(), loop_id=f"rack{n}") for n in range(40))
+    for n in range(300):
+        bad = SensorView(
+            id=f"s{n:063}", kind="modbus", state="gone", detail="<" * 999, fix="&" * 99
+        )
+        board.post_sensor(bad)
+    board.energies_j = {(f"s{n}", "<" * 500): 1.0 for n in range(300)}
+    board.judged = tuple(
+        odd(f"s{n:063}", Node.HEAT_METER, "<" * 99, "stale", "permanent_error") for n in range(300)
+    )
+    whole = estimate(1_463.5, 73.2, "B", Provenance.ELECTRIC)
+    hosts = tuple(
+        HostPower(host="<" * 99, cover=Cover(level="chassis", whole=whole)) for _ in range(200)
+    )
+    power = LoopPower(whole=whole, level="chassis", hosts=hosts)
+    board.loops = tuple(replace(view, power=power) for view in board.loops)
+    board.uplink = replace(board.uplink, detail="<" * 999)
+    text = shown(board, clock)
+    assert len(text.encode()) < 30_000
+    assert "more sensors in the status as JSON" in text
+    assert "more loops in the status as JSON" in text
