@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -98,6 +99,10 @@ async def test_a_recorded_site_plays_twice_the_same_to_the_last_bit(tmp_path: Pa
     assert len(found["rows"]) >= 3
     assert found["rows"][-1]["figures"]["rack/volume_flow_m3_h"] == pytest.approx(5.123)
     assert all(row["event_ns"] % 500_000_000 == 0 for row in found["rows"])
+    shown = (await _program("replay", str(folder)))[1].decode().partition("\n\n")[0]
+    assert re.search(r"^  rack: .*heat_rate_w=\S+ .*class [A-E] (fused|computed)", shown, re.M)
+    assert "quality=" not in shown
+    assert set(found["rows"][-1]["flags_by_loop"]) == {"", "rack"}
 
 
 async def test_readings_of_a_replay_carry_the_time_at_which_they_were_taken(

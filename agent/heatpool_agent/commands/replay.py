@@ -14,14 +14,16 @@ import click
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone, WireError
 from heatpool.process import settings
-from heatpool.sample import SiteId
+from heatpool.sample import Provenance, QualityClass, SiteId
 from heatpool.units import NS_PER_S
 from heatpool_agent.assembly import loop_settings
 from heatpool_agent.board import Board, SensorView
 from heatpool_agent.commands.once import document, table
 from heatpool_agent.commands.record import open_alone
 from heatpool_agent.config import Config, mistakes
+from heatpool_agent.core.marks import told
 from heatpool_agent.core.rows import Mean, cells_of
+from heatpool_agent.http.figures import stamp
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.tapes.lines import Manifest
@@ -163,17 +165,27 @@ class _Show:
                 f"{cell.loop_id}/{cell.quantity}".removeprefix("/"): value
                 for cell, value in cells.items()
             }
-            flags = sorted(set(self._flags()))
-            self._rows.append({"event_ns": event_ns, "figures": named, "flags": flags})
+            by_loop = self._flags()
+            self._rows.append(
+                {
+                    "event_ns": event_ns,
+                    "figures": named,
+                    "flags": sorted(set().union(*by_loop.values())),
+                    "flags_by_loop": {where: sorted(flags) for where, flags in by_loop.items()},
+                }
+            )
 
-    def _flags(self) -> Iterator[str]:
+    def _flags(self) -> dict[str, set[str]]:
+        """What is said of figures and readings, by loop; what is of no loop under the empty one."""
         board = self._board
-        yield from board.electric.flags if board.electric else ()
+        found: dict[str, set[str]] = {"": set(board.electric.flags if board.electric else ())}
         for loop in board.loops:
+            own = found.setdefault(loop.loop_id, set())
             for figure in (loop.electric, loop.computed, loop.fused):
-                yield from figure.flags if figure else ()
+                own.update(figure.flags if figure else ())
         for reading in board.judged:
-            yield from reading.flags
+            found.setdefault(reading.loop, set()).update(reading.flags)
+        return found
 
     async def play(self, part: _Part, one: Pass) -> None:
         """One pass of one sensor, and what follows for its view; as a supervisor would say it."""
@@ -265,7 +277,24 @@ def _later(act: Callable[..., Awaitable[None]], *told: Any) -> Callable[[], Awai
 
 
 def _shown(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The rows as text for people."""
+    """The rows as text for people: a line with the time, one for each loop, and its marks."""
     for row in rows:
-        figures = " ".join(f"{name}={value:.6g}" for name, value in row["figures"].items())
-        yield f"{row['event_ns'] / NS_PER_S:.0f} {figures} {' '.join(row['flags'])}".rstrip()
+        yield stamp(row["event_ns"])
+        by_loop: dict[str, list[str]] = {}
+        for name, value in row["figures"].items():
+            where, _, quantity = name.rpartition("/")
+            by_loop.setdefault(where, []).append(_figure(quantity, value))
+        for where in sorted(by_loop.keys() | row["flags_by_loop"].keys()):
+            flags = row["flags_by_loop"].get(where, ())
+            parts = [*by_loop.get(where, ()), *([f"({told(flags)})"] if flags else [])]
+            if parts:
+                yield f"  {where or 'site'}: {' '.join(parts)}"
+
+
+def _figure(quantity: str, value: float) -> str:
+    """A figure by its name; the class and the origin of an estimate as words."""
+    if quantity == "quality":
+        return f"class {QualityClass(round(value)).name}"
+    if quantity == "provenance":
+        return Provenance(round(value)).name.lower()
+    return f"{quantity}={value:.6g}"

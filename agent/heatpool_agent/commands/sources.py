@@ -16,6 +16,7 @@ from heatpool_agent.assembly import SystemClock
 from heatpool_agent.commands.waiting import told_waiting
 from heatpool_agent.config import Config, load
 from heatpool_agent.core.attribution import INPUTS
+from heatpool_agent.core.marks import words
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.looks import ONE_SHOT_S, Look, Seen, look_at_all
 
@@ -148,7 +149,8 @@ def _remarks(sensor: Mapping[str, Any]) -> Iterable[str]:
     if sensor["fix"]:
         yield f"    fix: {sensor['fix']}"
     if sensor["flags"]:
-        yield f"  {sensor['id']}: marked {', '.join(sensor['flags'])}"
+        yield f"  {sensor['id']}: marked"
+        yield from (f"    {flag}: {words(flag)}" for flag in sensor["flags"])
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterable[str]:
