@@ -173,7 +173,8 @@ def load(fleet: str) -> Scenario:
         ConfigError: with every mistake.
     """
     path = Path(fleet)
-    if not path.suffix and not path.exists():
+    # What lies here under that name hides none of ours: `./demo` is the file, `demo` the fleet.
+    if fleet in _shipped() or not (path.suffix or path.exists()):
         return _named(fleet)
     return parse(path)
 
@@ -200,13 +201,17 @@ def parse(path: Path) -> Scenario:
     )
 
 
-def _named(name: str) -> Scenario:
+def _shipped() -> dict[str, Path]:
     shelf = files("heatpool_sim") / "fleets"
-    names = sorted(item.name.removesuffix(".toml") for item in shelf.iterdir())
-    if name not in names:
-        text = f"fleet {name!r} is neither a file nor one of ours: {', '.join(names)}"
-        raise ConfigError([text])
-    return parse(Path(str(shelf / f"{name}.toml")))
+    return {item.name.removesuffix(".toml"): Path(str(item)) for item in shelf.iterdir()}
+
+
+def _named(name: str) -> Scenario:
+    shipped = _shipped()
+    if name not in shipped:
+        known = ", ".join(sorted(shipped))
+        raise ConfigError([f"fleet {name!r} is neither a file nor one of ours: {known}"])
+    return parse(shipped[name])
 
 
 def _spec(fleet: FleetFile, site: Site, load: Load, source: VirtualSource) -> SiteSpec:

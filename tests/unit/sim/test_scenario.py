@@ -97,3 +97,11 @@ def test_a_recorded_trace_drives_a_site(tmp_path: Path) -> None:
 def test_an_unknown_fleet_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="demo"):
         scenario.load("atlantis")
+
+
+def test_a_folder_here_hides_no_fleet_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert len(scenario.load("demo").sites) == 12
