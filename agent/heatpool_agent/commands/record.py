@@ -26,10 +26,10 @@ from heatpool_agent.loops.supervise import Driven, Supervisor
 from heatpool_agent.ports import Clock, Roots
 from heatpool_agent.tapes.keep import KeptSensor, Recorder
 from heatpool_agent.tapes.lines import MANIFEST, Manifest
+from heatpool_agent.tapes.own_files import MAPS
 from heatpool_agent.tapes.redaction import Redaction
 
 MOST_BYTES = 100_000_000
-MAPS = "maps"
 TELL_S = 10.0
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -27,6 +27,7 @@ from heatpool_agent.http.figures import stamp
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.tapes.lines import Manifest
+from heatpool_agent.tapes.own_files import with_map
 from heatpool_agent.tapes.play import Pass, Player, PlayingTape, Recording, load
 
 SCHEMA = "heatpool.replay/1"
@@ -83,15 +84,9 @@ def _config(manifest: Manifest, folder: Path) -> Config:
         "sampling": manifest.sampling,
         "roots": manifest.roots,
         "loop": manifest.loop,
-        "sensor": [_with_map(block, folder) for block in manifest.sensor],
+        "sensor": [with_map(block, folder) for block in manifest.sensor],
     }
     return settings.convert(tree, Config, file=str(folder))
-
-
-def _with_map(block: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The map that came along is found in the recording."""
-    told = str(block.get("map", ""))
-    return {**block, "map": str(folder / told)} if told.endswith(".toml") else dict(block)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,12 @@ from heatpool.errors import ConfigError, SensorBusy, SensorError, SensorGone
 from heatpool.units import NS_PER_S
 from heatpool_agent.config import RootSettings, SensorSettings
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.ports import Clock, Roots
+from heatpool_agent.ports import Clock, Roots, Sensor
 from heatpool_agent.sensors import driver
+from heatpool_agent.tapes.own_files import with_map
 from heatpool_agent.tapes.play import Pass, Player, PlayingTape, Recording, load
+
+_OUTER_FIX = "play the one that it was made from"
 
 
 class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,12 +36,16 @@ class Config(SensorSettings, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 @asynccontextmanager
-async def open(config: Config, roots: Roots, clock: Clock) -> AsyncIterator["Replay"]:
+async def open(config: Config, roots: Roots, clock: Clock) -> AsyncIterator[Sensor]:
     """The sensor; the recording is read, and no device is there.
 
     Raises:
         ConfigError: no such recording or sensor, or it would be billed by.
     """
+    if roots.tape.is_playing:
+        # What a recording names as another one lies elsewhere, or is this one without end.
+        yield _Within()
+        return
     folder = Path(config.dir)
     recording = await asyncio.to_thread(load, folder)
     if config.role:
@@ -53,6 +60,21 @@ async def open(config: Config, roots: Roots, clock: Clock) -> AsyncIterator["Rep
         yield sensor
     finally:
         await sensor.close()
+
+
+class _Within:
+    """A recording within a recording: its answers did not come along."""
+
+    async def probe(self) -> Sequence[str]:
+        """Nothing; raises SensorGone."""
+        raise SensorGone("a recording within a recording does not play", fix=_OUTER_FIX)
+
+    async def read(self) -> Sequence[Reading]:
+        """Nothing; raises SensorGone."""
+        raise SensorGone("a recording within a recording does not play", fix=_OUTER_FIX)
+
+    async def close(self) -> None:
+        """Nothing was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +105,7 @@ class _Reel:
         """Its driver, to be played from the start."""
         manifest = self.recording.manifest
         (block,) = (one for one in manifest.sensor if one.get("id") == self.sensor)
-        if str(block.get("map", "")).endswith(".toml"):
-            block = {**block, "map": str(self.folder / block["map"])}
+        block = await asyncio.to_thread(with_map, block, self.folder)
         tape = PlayingTape(self.passes)
         try:
             module = driver(str(block.get("kind", "")))

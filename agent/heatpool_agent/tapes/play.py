@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ import msgspec
 from heatpool.errors import ConfigError, SensorError, SensorGone
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.ports import Sensor
+from heatpool_agent.tapes import own_files
 from heatpool_agent.tapes.lines import (
     MANIFEST,
     Begin,
@@ -58,7 +59,7 @@ def load(folder: Path) -> Recording:
     """
     path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(own_files.content(path), type=Manifest)
     except OSError as error:
         text = f"cannot be read: {error.strerror}; name a folder made by heatpool-agent record"
         raise ConfigError([text], file=str(path)) from error
@@ -79,7 +80,7 @@ def _passes(path: Path) -> tuple[tuple[Pass, ...], str]:
     begin: Begin | None = None
     exchanges: list[Exchange] = []
     try:
-        for line in _lines(path):
+        for line in map(_decode, own_files.lines(path)):
             if isinstance(line, Begin):
                 begin, exchanges = line, []
             elif isinstance(line, Exchange):
@@ -92,12 +93,6 @@ def _passes(path: Path) -> tuple[tuple[Pass, ...], str]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return tuple(found), f"{path.name}: after {len(found)} passes: {error}"
     return tuple(found), ""
-
-
-def _lines(path: Path) -> Iterator[Line]:
-    with path.open("rb") as file:
-        for line in file:
-            yield _decode(line)
 
 
 def _pass(number: int, begin: Begin, exchanges: Sequence[Exchange], end: End) -> Pass:
