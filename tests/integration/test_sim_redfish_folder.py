@@ -329,3 +329,18 @@ def test_the_command_refuses_what_cannot_be_meant(
     code, lines = ended(str(tmp_path), *words)
     assert code == 2
     assert reason in lines[-1]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("odd", ["pipe", "device", "link"])
+def test_nothing_but_files_of_the_directory_is_served(tmp_path: Path, odd: str) -> None:
+    top = laid(tmp_path / "capture", {"index.json": root("Chassis")})
+    laid(tmp_path, {"secret.json": {"@odata.id": f"{ROOT}/secret"}})
+    if odd == "pipe":
+        os.mkfifo(top / "odd.json")
+    else:
+        target = "/dev/null" if odd == "device" else "../secret.json"
+        (top / "odd.json").symlink_to(target)
+    folder = redfish_folder.read(top)
+    assert list(folder.pages) == [ROOT]
+    assert [line for line in folder.oddities if "odd.json: no file of this directory" in line]

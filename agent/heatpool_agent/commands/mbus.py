@@ -12,6 +12,8 @@ from heatpool_agent.core.mbus_document import document, is_all_good
 EXIT_NOTHING = 4
 HEAD = ("storage", "tariff", "subunit", "function", "quantity", "value", "unit", "marked")
 VALUE_WIDTH = 40
+# Tens of thousands of telegrams; a device without end would take all memory.
+MOST_BYTES = 16_000_000
 
 
 @click.group("mbus")
@@ -27,7 +29,10 @@ def decode(*, file: Any, as_json: bool) -> None:
 
     Exit 4 if a telegram gave nothing usable; what could be read is still printed.
     """
-    found = document(file.read())
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise click.UsageError(f"FILE is larger than {MOST_BYTES} bytes; split it")
+    found = document(content)
     if as_json:
         json.dump(found, sys.stdout, indent=2)
         sys.stdout.write("\n")

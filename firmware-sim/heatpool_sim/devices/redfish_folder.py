@@ -92,6 +92,10 @@ def _files(top: Path, oddities: list[str]) -> Iterator[_Caught]:
             if name in _COMPANIONS or not (_is_json(file) or name == _METADATA):
                 continue
             try:
+                # A pipe would wait for ever; a link may lead to other files of this machine.
+                if not file.is_file() or not file.resolve().is_relative_to(top):
+                    oddities.append(f"{file}: no file of this directory, left out")
+                    continue
                 if file.stat().st_size > _LARGEST_BYTES:
                     oddities.append(f"{file}: too large for a page, left out")
                     continue

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from heatpool.errors import ConfigError
+from heatpool_agent.commands import mbus
 from heatpool_agent.commands.replay import replay
 from heatpool_agent.fieldbus.maps import SHELF
 from heatpool_agent.tapes import own_files
@@ -129,3 +131,8 @@ def test_a_recording_that_names_itself_ends(kept: Callable[..., Path], tmp_path:
     (sensor,) = document["sensors"]
     assert (sensor["state"], document["readings"]) == ("gone", [])
     assert "within a recording" in sensor["detail"]
+
+
+def test_telegrams_without_end_are_refused_before_they_take_all_memory() -> None:
+    found = CliRunner().invoke(mbus.command, ["decode", "/dev/zero"])
+    assert (found.exit_code, "is larger than" in found.output) == (2, True)
