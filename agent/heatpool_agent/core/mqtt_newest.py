@@ -161,7 +161,7 @@ class Newest:
             return None if message.is_retained else came
         if age_ns > point.max_age_s * NS_PER_S:
             self._reasons.setdefault(
-                channel_of(point), f"its own time is {age_ns / NS_PER_S:.0f} s old"
+                channel_of(point), f"its own time is {age_ns / NS_PER_S:.0f} s old, compare clocks"
             )
             return None
         held = self._held.get(channel_of(point))

@@ -141,12 +141,14 @@ class Sense:
                 self._spooling.keep_page(self._ledger.page())
 
     async def _run(self) -> None:
-        due_ns = 0
+        before_ns: int | None = None
         while True:
             tick_ns = await until_next_tick(self._period_s, self._clock)
-            missed = round((tick_ns - due_ns) / (self._period_s * _NS)) if due_ns else 0
-            self._board.missed_ticks += min(max(0, missed), 3600)
-            due_ns = tick_ns + round(self._period_s * _NS)
+            # By the boot clock: when the wall clock is set, nothing was missed.
+            boot_ns = self._clock.boot_ns()
+            spans = (boot_ns - (before_ns or boot_ns)) / (self._period_s * _NS)
+            self._board.missed_ticks += min(max(0, round(spans) - 1), 3600)
+            before_ns = boot_ns
             await self.step(tick_ns)
 
     async def step(self, tick_ns: int) -> None:
