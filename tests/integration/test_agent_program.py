@@ -212,6 +212,16 @@ def test_config_check_of_a_good_file_says_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "no mistake found")
 
 
+def test_config_check_tells_mistakes_as_one_document(tmp_path: Path) -> None:
+    bad = ran("config", "check", "--json", "--config", write(tmp_path, BAD_BLOCKS))
+    document = json.loads(bad.stdout)
+    assert (bad.returncode, document["schema"]) == (2, "heatpool.config_check/1")
+    assert not document["ok"]
+    assert [one for one in document["mistakes"] if "loop[0].fluid" in one]
+    good = ran("config", "check", "--json", "--config", write(tmp_path, '[site]\nid = "s1"\n'))
+    assert (good.returncode, json.loads(good.stdout)["mistakes"]) == (0, [])
+
+
 @pytest.mark.parametrize("arguments", [("config", "schema"), ("config", "show", "--json")])
 def test_settings_print_themselves_as_json(arguments: tuple[str, ...]) -> None:
     done = ran(*arguments)

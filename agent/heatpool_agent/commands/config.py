@@ -22,6 +22,8 @@ from heatpool_agent.config import Config, load, load_what_holds
 from heatpool_agent.origins import leaves, origins
 
 SCHEMA = "heatpool.config/1"
+CHECK_SCHEMA = "heatpool.config_check/1"
+MISTAKEN = 2
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _path = click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
 # Secrets belong into files; a key that ends so, set by mistake, is still not shown.
@@ -36,15 +38,30 @@ def command() -> None:
 
 @command.command("check")
 @_path
-def check(*, path: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of lines.")
+def check(*, path: Path | None, as_json: bool) -> None:
     """Say every mistake with its key; exit 2 if there is one. Touches no device."""
+    found = _mistakes(path)
+    if as_json:
+        _print({"schema": CHECK_SCHEMA, "ok": not found, "mistakes": found})
+        sys.exit(MISTAKEN if found else 0)
+    if found:
+        raise ConfigError(found, file=str(path or ""))
+    click.echo("no mistake found")
+
+
+def _mistakes(path: Path | None) -> list[str]:
+    """Every mistake of the file, the environment and the drivers' own blocks."""
     config, found = load_what_holds(path, os.environ)
     if config is not None:
         further = asyncio.run(_blocks_mistaken(config))
         found += [said for said in further if not _may_follow(said, found)]
-    if found:
-        raise ConfigError(found, file=str(path or ""))
-    click.echo("no mistake found")
+    return found
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
 
 
 def _may_follow(said: str, found: Sequence[str]) -> bool:
@@ -83,9 +100,7 @@ def show(*, path: Path | None, as_json: bool) -> None:
     tree = _open_to_all(msgspec.to_builtins(config))
     found = origins(config, path, os.environ)
     if as_json:
-        document = {"schema": SCHEMA, "settings": tree, "origins": found}
-        json.dump(document, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        _print({"schema": SCHEMA, "settings": tree, "origins": found})
     else:
         click.echo("\n".join(_lines(tree, found)))
 
@@ -121,8 +136,7 @@ def _toml(value: Any) -> str:
 @command.command("schema")
 def schema() -> None:
     """Print the JSON Schema of the settings, for editors, each driver's block in it."""
-    json.dump(json_schema(), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    _print(json_schema())
 
 
 def json_schema() -> dict[str, Any]:
