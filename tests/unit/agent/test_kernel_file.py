@@ -51,6 +51,21 @@ async def test_refusals_are_played_as_they_were(
     assert str(first.value) == str(second.value)
 
 
+@pytest.mark.parametrize("module", [rapl, hwmon, nvml], ids=lambda module: module.__name__)
+async def test_a_tree_that_may_not_be_entered_is_a_refusal_with_a_cure(
+    machine: Any, without_rights: Any, module: Any
+) -> None:
+    furnish(machine)
+    shut = machine.folder / "sys"
+    shut.chmod(0)
+    try:
+        with without_rights(), pytest.raises(SensorGone) as refused:
+            await machine.sense(module, module.__name__.rpartition(".")[2])
+    finally:
+        shut.chmod(0o755)
+    assert refused.value.fix
+
+
 async def test_requests_name_places_below_their_roots(machine: Any, cassette: Any) -> None:
     furnish(machine)
     await machine.sense(rapl, "rapl")
