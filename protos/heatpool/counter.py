@@ -59,10 +59,10 @@ def advance(previous: Any, current: Any, modulus: Any, *, max_step: Any = None) 
         return _advance_columns(xp, previous, current, modulus, max_step=max_step)
     if current is None:
         raise ValueError("counter: current is None; call again when there is a count")
-    if previous is None:
+    if previous is None or previous < 0:
         return Advance(AdvanceKind.FIRST, None)
-    # A count beyond its own modulus comes from a wrong map: no energy is made of it.
-    if modulus and max(previous, current) > modulus:
+    # A count below 0 or beyond its own modulus comes from a wrong map: no energy is made of it.
+    if current < 0 or (modulus and max(previous, current) > modulus):
         return Advance(AdvanceKind.RESET, None)
     if current >= previous:
         return Advance(AdvanceKind.NORMAL, current - previous)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isnan, nan, sqrt
+from math import inf, isnan, nan, sqrt, ulp
 from typing import Any, Generic, TypeVar, overload
 
-from heatpool.units import ColumnT, array_namespace
+from heatpool.units import ColumnT, array_namespace, within
 
 ValueT = TypeVar("ValueT")
 
@@ -114,7 +114,8 @@ def delta_k_u(hot_c_u: Any, cold_c_u: Any, correlation: Any = 0.0) -> Any:
     """
     # u_hot² + u_cold² - 2·cov, written so that rounding cannot make it negative.
     unlike = hot_c_u - cold_c_u
-    return (unlike * unlike + 2 * (1 - correlation) * hot_c_u * cold_c_u) ** 0.5
+    apart = 1 - within(correlation, -1.0, 1.0)
+    return (unlike * unlike + 2 * apart * hot_c_u * cold_c_u) ** 0.5
 
 
 @overload
@@ -132,8 +133,8 @@ def meter_mpe_frac(accuracy_class: int, flow_ratio: Any, delta_k: Any, delta_min
     """Maximum permissible error of a heat meter, a fraction: flow + pair + calculator.
 
     flow_ratio is q_p/q, permanent flow over the flow now, as the standard prints it. NaN where
-    delta_k <= 0; below delta_min_k the formula goes on, outside the meter's rating. A limit is
-    not a sigma: u = limit/sqrt(3).
+    delta_k <= 0 or delta_min_k < 0; a delta_k below delta_min_k is outside the meter's rating, and
+    the formula goes on. A limit is not a sigma: u = limit/sqrt(3).
     Raises: ValueError for a class other than 1, 2, 3 or a flow_ratio below 0.5.
     Source: EN 1434-1, 2014/32/EU annex VI; physics.md 3.5.
     """
@@ -147,13 +148,10 @@ def meter_mpe_frac(accuracy_class: int, flow_ratio: Any, delta_k: Any, delta_min
         )
     base_frac = FLOW_SENSOR_BASE_FRAC[accuracy_class]
     flow_frac = base_frac + FLOW_SENSOR_SLOPE_FRAC[accuracy_class] * flow_ratio
-    if xp is None:
-        flow_frac = min(flow_frac, FLOW_SENSOR_CAP_FRAC)
-        delta_k = delta_k if delta_k > 0 else nan
-    else:
-        flow_frac = xp.minimum(flow_frac, FLOW_SENSOR_CAP_FRAC)
-        delta_k = xp.where(xp.asarray(delta_k) > 0, delta_k, nan)
-    steepness = delta_min_k / delta_k
+    cap = min if xp is None else xp.minimum
+    flow_frac = cap(flow_frac, FLOW_SENSOR_CAP_FRAC)
+    # No difference, or a rating of less than none, has no limit.
+    steepness = within(delta_min_k, 0.0, inf) / within(delta_k, ulp(0.0), inf)
     pair_frac = PAIR_BASE_FRAC + PAIR_SLOPE_FRAC * steepness
     calculator_frac = CALCULATOR_BASE_FRAC + CALCULATOR_SLOPE_FRAC * steepness
     return flow_frac + pair_frac + calculator_frac

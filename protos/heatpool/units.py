@@ -6,6 +6,7 @@ that follows the array API standard. The contract itself imports none (memory of
 
 from decimal import Decimal
 from fractions import Fraction
+from math import nan
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 # vocabulary.md, section 3; a test holds the two equal.
@@ -45,6 +46,14 @@ def array_namespace(*values: object) -> Any:
         if not isinstance(value, int | float) and hasattr(value, "__array_namespace__"):
             return value.__array_namespace__()
     return None
+
+
+def within(value: Any, low: float, high: float) -> Any:
+    """The value, float or array, where low <= value <= high; NaN elsewhere; same unit."""
+    xp = array_namespace(value)
+    if xp is None:
+        return value if low <= value <= high else nan
+    return xp.where((value >= low) & (value <= high), value, nan)
 
 
 class Unit(NamedTuple):

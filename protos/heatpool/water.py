@@ -5,10 +5,9 @@ and tests compare with their committed table.
 """
 
 from dataclasses import dataclass
-from math import nan
 from typing import Any, overload
 
-from heatpool.units import ColumnT, array_namespace
+from heatpool.units import ColumnT, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +16,7 @@ class Fluid:
 
     density: tuple[float, ...]
     heat_capacity: tuple[float, ...]
-    min_c: float = -5.0
-    max_c: float = 100.0
+    range_c: tuple[float, float] = (-5.0, 100.0)
 
 
 # Glycols: CoolProp 8.0.0 (APG, AEG volume percent; MPG, MEG mass percent), 3 bar, to 5e-8.
@@ -30,7 +28,7 @@ FLUIDS: dict[str, Fluid] = {
          -5.2073266e-7, 2.3161164e-9, -4.5167033e-12),
         (4217.9105, -3.1913897, 0.099945104, -1.6133653e-3,
          1.5258617e-5, -7.4526102e-8, 1.4981494e-10),
-        min_c=0.0, max_c=130.0,
+        range_c=(0.0, 130.0),
     ),
     "pg25_vol": Fluid((1031.2405, -0.31768369, -2.5369841e-3, -2.7758215e-9),
                       (3863.5126, 2.4678527, 4.6426e-7, 5.646e-8)),
@@ -56,7 +54,7 @@ CALCULATOR_WATER = Fluid(
      -4.2069244e-7, 1.6775518e-9, -2.9219056e-12),
     (4210.2873, -2.6830036, 0.079263967, -1.2542639e-3,
      1.2052331e-5, -5.8703410e-8, 1.1459113e-10),
-    min_c=0.0, max_c=150.0,
+    range_c=(0.0, 150.0),
 )
 # fmt: on
 
@@ -78,14 +76,6 @@ def polynomial(coefficients: tuple[float, ...], temp_c: Any) -> Any:
     return result
 
 
-def within(temp_c: Any, fluid: Fluid) -> Any:
-    """temp_c where the fluid's polynomials hold, NaN elsewhere, degC."""
-    xp = array_namespace(temp_c)
-    if xp is None:
-        return temp_c if fluid.min_c <= temp_c <= fluid.max_c else nan
-    return xp.where((temp_c >= fluid.min_c) & (temp_c <= fluid.max_c), temp_c, nan)
-
-
 @overload
 def density_kg_m3(temp_c: float, fluid: str = ...) -> float: ...
 @overload
@@ -96,7 +86,7 @@ def density_kg_m3(temp_c: Any, fluid: str = "water") -> Any:
     Raises: ValueError for an unknown fluid. Source: physics.md 4.1.
     """
     properties = fluid_named(fluid)
-    return polynomial(properties.density, within(temp_c, properties))
+    return polynomial(properties.density, within(temp_c, *properties.range_c))
 
 
 @overload
@@ -109,4 +99,4 @@ def heat_capacity_j_kg_k(temp_c: Any, fluid: str = "water") -> Any:
     Raises: ValueError for an unknown fluid. Source: physics.md 4.1.
     """
     properties = fluid_named(fluid)
-    return polynomial(properties.heat_capacity, within(temp_c, properties))
+    return polynomial(properties.heat_capacity, within(temp_c, *properties.range_c))
