@@ -1,0 +1,59 @@
+"""How much a lasting quarrel of electric and computed heat widens the doubt of the fused one.
+
+The filter explains a difference of both by the biases of its sensors, each as far as its prior
+allows, and its own doubt does not grow with what it explains. Beyond twice the doubt of both no
+bias that the priors allow explains it: a sensor is worse than assumed, and nobody knows which one.
+Only then, and only when it lasts, the doubt grows by the Birge ratio, so that a transient or the
+one site in twenty whose honest biases add up costs nothing.
+
+Source: R. T. Birge, Phys. Rev. 40, 207 (1932); physics.md 3.6.
+"""
+
+from dataclasses import dataclass, replace
+from math import exp, hypot
+
+from heatpool.sample import Estimate
+
+# Longer than any loop's transient. Source: physics.md 3.6.
+PERSISTS_S = 600.0
+# Two figures of one quantity are further apart than chance allows.
+BEYOND_U = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarrel:
+    """Difference of electric and computed heat in its own doubt, slowly followed; and for how long.
+
+    `ratio` is signed, electric minus computed; None: never both there.
+    """
+
+    ratio: float | None = None
+    lasts_s: float = 0.0
+
+
+def quarrelled(
+    quarrel: Quarrel,
+    lagged_w: float | None,
+    electric: Estimate | None,
+    computed: Estimate | None,
+    *,
+    span_s: float,
+) -> Quarrel:
+    """The quarrel after a span in which both heats were seen, or not."""
+    if lagged_w is None or electric is None or computed is None:
+        return quarrel
+    # One watt is below every meter's resolution.
+    ratio = (lagged_w - computed.value) / max(hypot(electric.u, computed.u), 1.0)
+    if quarrel.ratio is None:
+        return Quarrel(ratio=ratio)
+    kept = exp(-span_s / PERSISTS_S)
+    ratio = ratio + kept * (quarrel.ratio - ratio)
+    lasts_s = quarrel.lasts_s + span_s if abs(ratio) > BEYOND_U else 0.0
+    return replace(quarrel, ratio=ratio, lasts_s=lasts_s)
+
+
+def stretch(quarrel: Quarrel) -> float:
+    """By what the fused doubt is to be multiplied, at least 1."""
+    if quarrel.ratio is None or quarrel.lasts_s < PERSISTS_S:
+        return 1.0
+    return max(1.0, abs(quarrel.ratio))
