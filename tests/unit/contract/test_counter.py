@@ -117,3 +117,18 @@ def test_a_single_element_of_a_column_keeps_its_absent_mark() -> None:
 def test_a_current_count_must_be_there() -> None:
     with pytest.raises(ValueError, match="current"):
         advance(5, None, 100)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("modulus", [None, 100])
+def test_a_count_below_zero_moves_no_energy(modulus: int | None) -> None:
+    # Whoever keeps -1 as "previous" learns nothing from the next count either.
+    assert advance(5, -1, modulus, max_step=modulus) == Advance(RESET, None)
+    assert advance(99, -1, modulus) == Advance(RESET, None)
+    assert advance(-1, 5, modulus) == Advance(FIRST, None)
+
+
+@pytest.mark.parametrize("absent", [None, np.array([ABSENT])])
+def test_columns_without_a_previous_count_begin(absent: object) -> None:
+    result = advance(absent, np.array([7, 200]), 100)  # type: ignore[call-overload]
+    assert result.kind.tolist() == [FIRST, FIRST]
+    assert result.delta.tolist() == [ABSENT, ABSENT]
