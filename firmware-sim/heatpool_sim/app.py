@@ -42,9 +42,16 @@ class Fleet:
         """The meter that hangs at a site now."""
         return self.doors[site_id].running.state.meter
 
-    def inject(self, site_id: str, fault: str, *, length_s: float = float("inf")) -> None:
+    def inject(
+        self,
+        site_id: str,
+        fault: str,
+        *,
+        length_s: float = float("inf"),
+        size: float | None = None,
+    ) -> None:
         """Makes a fault last from now, or an event happen now."""
-        self.doors[site_id].running.inject(fault, length_s=length_s)
+        self.doors[site_id].running.inject(fault, length_s=length_s, size=size)
 
     def clear(self, site_id: str, fault: str) -> None:
         """Ends a fault that was injected."""

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from heatpool.process.journal import facts
 from heatpool_sim.plant import control, faults, gauges, meter, site, steering
-from heatpool_sim.plant.faults import Fault
+from heatpool_sim.plant.faults import Fault, Lasting, Pipe
 from heatpool_sim.plant.fed import Fed, grown
-from heatpool_sim.plant.gauges import GaugeErrors, Gauges
+from heatpool_sim.plant.gauges import Gauges
+from heatpool_sim.plant.loop_gauges import GaugeErrors, shown_power_frac
 from heatpool_sim.plant.meter import Meter, MeterState
 from heatpool_sim.plant.server_gauges import true_feed
 from heatpool_sim.plant.site import Plant, SiteHeat, SiteState
@@ -42,19 +43,18 @@ class RunningSite:
         self.happened: tuple[str, ...] = ()
         self._errors = errors or GaugeErrors()
         self._planned = tuple(planned)
-        self._injected: dict[str, float] = {}
+        self._injected: dict[str, Fault] = {}
         self._boot_ns = boot_ns
         self._since_start_s = 0.0
 
     @property
     def faults(self) -> frozenset[str]:
         """Names of the faults that last now, planned or injected."""
-        injected = {name for name, end_s in self._injected.items() if self._since_start_s < end_s}
-        return faults.active(self._planned, since_start_s=self._since_start_s) | injected
+        return frozenset(self._lasting())
 
     def gauges(self) -> Gauges:
         """The coolant unit's display."""
-        return gauges.gauges(self.plant, self.state, self._errors, faults=self.faults)
+        return gauges.gauges(self.plant, self.state, self._errors, lasting=self._lasting())
 
     def meter(self) -> tuple[Meter, MeterState]:
         """The heat meter's plate and its registers."""
@@ -78,14 +78,28 @@ class RunningSite:
             self.state = replace(self.state, wishes=wishes)
         return wishes is not None
 
-    def inject(self, name: str, *, length_s: float) -> None:
-        """Makes a fault last for `length_s` from now, or an event happen now."""
-        if name not in faults.ALL:
-            raise ValueError(f"fault {name!r} is unknown; known: {', '.join(sorted(faults.ALL))}")
+    def inject(
+        self, name: str, *, length_s: float, size: float | None = None, pipe: Pipe = "hot"
+    ) -> None:
+        """Makes a fault last for `length_s` from now, or an event happen now.
+
+        Raises:
+            ValueError: there is no such fault, or none of this size.
+        """
+        fault = Fault(
+            id=name,
+            site_id=self.plant.site_id,
+            at_s=self._since_start_s,
+            length_s=length_s,
+            size=size,
+            pipe=pipe,
+        )
+        if wrong := faults.mistakes(fault):
+            raise ValueError("; ".join(wrong))
         if name in faults.EVENTS:
             self._happen(name)
         else:
-            self._injected[name] = self._since_start_s + length_s
+            self._injected[name] = fault
         logger.info("fault.start", extra=facts(site=self.plant.site_id, fault=name))
 
     def clear(self, name: str) -> None:
@@ -117,11 +131,21 @@ class RunningSite:
 
     def _step(self, dt_s: float) -> None:
         until_s = self._since_start_s + dt_s
-        self.state, self.heat = site.step(self.plant, self.state, dt_s=dt_s, faults=self.faults)
-        self.fed = grown(self.fed, true_feed(self.plant, self.state), dt_s=dt_s)
+        lasting = self._lasting()
+        self.state, self.heat = site.step(self.plant, self.state, dt_s=dt_s, lasting=lasting)
+        self.fed = grown(
+            self.fed,
+            true_feed(self.plant, self.state),
+            dt_s=dt_s,
+            power_frac=shown_power_frac(lasting),
+        )
         for name in faults.due(self._planned, after_s=self._since_start_s, until_s=until_s):
             self._happen(name)
         self._since_start_s = until_s
+
+    def _lasting(self) -> dict[str, Lasting]:
+        planned = (*self._planned, *self._injected.values())
+        return faults.lasting(planned, since_start_s=self._since_start_s)
 
     def _happen(self, name: str) -> None:
         if name == "meter_exchange":

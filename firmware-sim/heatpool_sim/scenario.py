@@ -15,10 +15,10 @@ from heatpool.errors import ConfigError
 from heatpool.process import settings
 from heatpool_sim.plant import faults, sizing
 from heatpool_sim.plant.control import Mode
-from heatpool_sim.plant.faults import Fault
+from heatpool_sim.plant.faults import Fault, Pipe
 from heatpool_sim.plant.feed import GPU_SHARE
-from heatpool_sim.plant.gauges import GaugeErrors
 from heatpool_sim.plant.load import Daily, Load, Trace
+from heatpool_sim.plant.loop_gauges import GaugeErrors
 from heatpool_sim.plant.meter import Meter
 from heatpool_sim.plant.site import Plant
 
@@ -117,12 +117,17 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class FaultLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What goes wrong, where, when after the start, and for how long."""
+    """What goes wrong, where, when after the start, for how long, and how much.
+
+    `size` and `pipe` are for those faults of the plant that have them.
+    """
 
     id: str
     site: Name
     at_s: NotNegative
     length_s: NotNegative = 0.0
+    size: float | None = None
+    pipe: Pipe = "hot"
 
 
 class FleetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -166,8 +171,10 @@ class Scenario:
     sites: tuple[SiteSpec, ...]
 
 
-def load(fleet: str) -> Scenario:
+def load(fleet: str, *, seed: int | None = None) -> Scenario:
     """The fleet in a file, or the one that comes with the simulator under this name.
+
+    `seed` draws other sites from the same nameplates.
 
     Raises:
         ConfigError: with every mistake.
@@ -175,17 +182,19 @@ def load(fleet: str) -> Scenario:
     path = Path(fleet)
     # What lies here under that name hides none of ours: `./demo` is the file, `demo` the fleet.
     if fleet in _shipped() or not (path.suffix or path.exists()):
-        return _named(fleet)
-    return parse(path)
+        return _named(fleet, seed=seed)
+    return parse(path, seed=seed)
 
 
-def parse(path: Path) -> Scenario:
-    """The fleet in a file.
+def parse(path: Path, *, seed: int | None = None) -> Scenario:
+    """The fleet in a file; `seed` takes the place of its own.
 
     Raises:
         ConfigError: with every mistake.
     """
     fleet = settings.convert(settings.read_toml(path), FleetFile, file=str(path))
+    if seed is not None:
+        fleet = msgspec.structs.replace(fleet, seed=seed)
     mistakes = [mistake for check in _CHECKS for mistake in check(fleet)]
     loads = {site.id: _load(fleet, site, path.parent, mistakes) for site in fleet.site}
     if mistakes:
@@ -206,12 +215,12 @@ def _shipped() -> dict[str, Path]:
     return {item.name.removesuffix(".toml"): Path(str(item)) for item in shelf.iterdir()}
 
 
-def _named(name: str) -> Scenario:
+def _named(name: str, *, seed: int | None) -> Scenario:
     shipped = _shipped()
     if name not in shipped:
         known = ", ".join(sorted(shipped))
         raise ConfigError([f"fleet {name!r} is neither a file nor one of ours: {known}"])
-    return parse(shipped[name])
+    return parse(shipped[name], seed=seed)
 
 
 def _spec(fleet: FleetFile, site: Site, load: Load, source: VirtualSource) -> SiteSpec:
@@ -240,14 +249,21 @@ def _spec(fleet: FleetFile, site: Site, load: Load, source: VirtualSource) -> Si
         meter_address=plate.address,
         register_wh=sizing.register_wh(seed) if plate.register_wh is None else plate.register_wh,
         register_l=sizing.register_l(seed),
-        faults=tuple(
-            Fault(id=line.id, site_id=line.site, at_s=line.at_s, length_s=line.length_s)
-            for line in fleet.fault
-            if line.site == site.id
-        ),
+        faults=tuple(_fault(line) for line in fleet.fault if line.site == site.id),
         devices=site.devices,
         models=site.models,
         machine=site.machine,
+    )
+
+
+def _fault(line: FaultLine) -> Fault:
+    return Fault(
+        id=line.id,
+        site_id=line.site,
+        at_s=line.at_s,
+        length_s=line.length_s,
+        size=line.size,
+        pipe=line.pipe,
     )
 
 
@@ -335,10 +351,7 @@ def _small_machines(fleet: FleetFile) -> Iterator[str]:
 
 def _bad_faults(fleet: FleetFile) -> Iterator[str]:
     for line in fleet.fault:
-        if line.id not in faults.ALL:
-            yield f"fault {line.id!r} is unknown; known: {', '.join(sorted(faults.ALL))}"
-        elif line.id not in faults.EVENTS and not line.length_s:
-            yield f"fault {line.id!r} at {line.site!r}: length_s is missing"
+        yield from faults.mistakes(_fault(line))
 
 
 def _narrow_sources(fleet: FleetFile) -> Iterator[str]:

@@ -65,7 +65,7 @@ async def test_a_modbus_client_reads_the_plant(cdu: AsyncModbusTcpClient, fleet:
     assert (cells[6] << 16 | cells[7]) == pytest.approx(state.carried_w, rel=0.08)
     assert cells[8] & 0b0001
     assert cells[9] == 0xFFFF
-    assert (cells[10] << 16 | cells[11]) == pytest.approx(state.electric_w, rel=0.03)
+    assert (cells[10] << 16 | cells[11]) == pytest.approx(state.electric_w, rel=0.08)
 
 
 async def test_a_written_block_reads_back_and_takes_control(

@@ -55,7 +55,7 @@ async def test_two_devices_show_one_plant_each_with_errors_of_its_own(fleet: app
     told_w = (await page(fleet, "redfish_bmc", TOTAL))["Reading"]
     racks_w = fleet.doors[SITE].running.gauges().rack_electric_w
     assert told_w == pytest.approx(true_w, rel=0.02)
-    assert racks_w == pytest.approx(true_w, rel=0.02)
+    assert racks_w == pytest.approx(true_w, rel=0.08)
     assert told_w != pytest.approx(racks_w, rel=1e-6)
 
 

@@ -26,10 +26,10 @@ def parts_w(feed: Feed) -> dict[str, float]:
     }
 
 
-def grown(fed: Fed, feed: Feed, *, dt_s: float) -> Fed:
-    """The energies after the feed was held for so many seconds."""
+def grown(fed: Fed, feed: Feed, *, dt_s: float, power_frac: float = 1.0) -> Fed:
+    """The energies after the feed was held for so many seconds, counted as this share of it."""
     energy_j = {
-        part: fed.energy_j.get(part, 0.0) + power_w * dt_s
+        part: fed.energy_j.get(part, 0.0) + power_w * power_frac * dt_s
         for part, power_w in parts_w(feed).items()
     }
     return Fed(energy_j=energy_j, spent_s=fed.spent_s + dt_s)

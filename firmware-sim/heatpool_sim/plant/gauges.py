@@ -1,26 +1,16 @@
 """What the sensors of a coolant unit show: the plant's truth with each sensor's own errors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heatpool_sim.plant.control import Control, Mode
-from heatpool_sim.plant.noise import normal
+from heatpool_sim.plant.faults import Lasting
+from heatpool_sim.plant.loop_gauges import GaugeErrors, loop_gauges, shown_power_frac
 from heatpool_sim.plant.server_gauges import ServerGauges, server_gauges
 from heatpool_sim.plant.site import Plant, SiteState
 from heatpool_sim.plant.unit_gauges import UnitGauges, unit_gauges
 
-_NOISE_C = 0.02
-_NOISE_FRAC = 0.003
 _NOMINAL_J_M3_K = 4.186e6  # the unit's own arithmetic knows water at one temperature only
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GaugeErrors:
-    """Calibration errors of one unit's sensors: constant, unknown to the outside."""
-
-    hot_offset_k: float = 0.0
-    cold_offset_k: float = 0.0
-    flow_scale: float = 1.0
-    electric_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,35 +33,32 @@ class Gauges:
 
 
 def gauges(
-    plant: Plant, state: SiteState, errors: GaugeErrors, *, faults: frozenset[str] = frozenset()
+    plant: Plant,
+    state: SiteState,
+    errors: GaugeErrors,
+    *,
+    lasting: Mapping[str, Lasting] | None = None,
 ) -> Gauges:
     """What the unit shows now; the same instant shows the same figures."""
-    seed, at_ns, loop, control = plant.seed, state.at_ns, state.loop, state.control
-    hot_c = loop.hot_c + errors.hot_offset_k + _NOISE_C * normal(f"{seed}/hot", at_ns)
-    cold_c = loop.cold_c + errors.cold_offset_k + _NOISE_C * normal(f"{seed}/cold", at_ns)
-    flow_m3_h = loop.volume_flow_m3_h * errors.flow_scale * _noisy(f"{seed}/flow", at_ns)
-    if "sensor_swap" in faults:
-        hot_c, cold_c = cold_c, hot_c
+    faults, loop, control = lasting or {}, state.loop, state.control
+    shown = loop_gauges(plant, state, errors, lasting=faults)
+    reported_w_k = shown.volume_flow_m3_h * _NOMINAL_J_M3_K / 3600.0
     return Gauges(
-        volume_flow_m3_h=flow_m3_h,
-        hot_c=hot_c,
-        cold_c=cold_c,
+        volume_flow_m3_h=shown.volume_flow_m3_h,
+        hot_c=shown.hot_c,
+        cold_c=shown.cold_c,
         pump_frac=loop.volume_flow_m3_h / plant.loop.volume_flow_m3_h,
         valve_frac=state.valve_frac,
-        reported_heat_w=flow_m3_h * _NOMINAL_J_M3_K * (hot_c - cold_c) / 3600.0,
-        rack_electric_w=state.electric_w * errors.electric_scale * _noisy(f"{seed}/rack", at_ns),
+        reported_heat_w=reported_w_k * (shown.hot_c - shown.cold_c),
+        rack_electric_w=shown.electric_w,
         has_leak="leak" in faults,
         is_remote=_is_remote(control),
         is_expired=control.is_expired,
-        at_ns=at_ns,
+        at_ns=state.at_ns,
         unit=unit_gauges(plant, state, faults=faults),
-        server=server_gauges(plant, state),
+        server=server_gauges(plant, state, power_frac=shown_power_frac(faults)),
     )
 
 
 def _is_remote(control: Control) -> bool:
     return control.mode is Mode.REMOTE
-
-
-def _noisy(seed: str, at_ns: int) -> float:
-    return 1.0 + _NOISE_FRAC * normal(seed, at_ns)

@@ -9,6 +9,7 @@ from heatpool_sim.plant.water import density_kg_m3, enthalpy_j_kg
 _LOOP_DROP_KPA = 140.0  # cold plates and pipes, at the pump's full flow
 _FACILITY_DROP_KPA = 60.0  # the unit's exchanger, facility side
 _PUMP_EFFICIENCY_FRAC = 0.42
+_AIR_WORK_FRAC = 0.75  # a pump that churns air works less
 _CONTROLLER_W = 35.0
 _LEAK_DROP_KPA = 45.0  # what a leaking loop has lost by the time it is seen
 _STATIC_KPA = {"loop": 160.0, "facility": 320.0}
@@ -47,9 +48,11 @@ def pump_fracs(flow_frac: float, *, is_tripped: bool) -> tuple[float, float]:
     return flow_frac, flow_frac
 
 
-def unit_w(loop: Loop, volume_flow_m3_h: float) -> float:
+def unit_w(loop: Loop, volume_flow_m3_h: float, *, has_air: bool = False) -> float:
     """Electric power of the unit itself, W: pumps by their hydraulic work, and the controller."""
     work_w = volume_flow_m3_h / 3600.0 * 1000.0 * _drop_kpa(loop, volume_flow_m3_h)
+    if has_air:
+        work_w *= _AIR_WORK_FRAC
     return work_w / _PUMP_EFFICIENCY_FRAC + _CONTROLLER_W
 
 

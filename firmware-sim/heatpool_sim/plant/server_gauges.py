@@ -28,8 +28,11 @@ class ServerGauges:
     fan_frac: float
 
 
-def server_gauges(plant: Plant, state: SiteState) -> ServerGauges:
-    """What the server shows now; the same instant shows the same figures."""
+def server_gauges(plant: Plant, state: SiteState, *, power_frac: float = 1.0) -> ServerGauges:
+    """What the server shows now; the same instant shows the same figures.
+
+    `power_frac` is what its power meters show of the power, beside errors of their own.
+    """
     seed, at_ns = f"{plant.seed}/server", state.at_ns
     true = true_feed(plant, state)
     full_w = plant.exchanger.capacity_w
@@ -39,7 +42,7 @@ def server_gauges(plant: Plant, state: SiteState) -> ServerGauges:
     counted_wh = (before_wh + state.electric_j / 3600.0) * _scale(f"{seed}/energy")
     cold_air_c = plant.loop.room_c + 0.1 * normal(f"{seed}/inlet", at_ns)
     return ServerGauges(
-        shown=_shown(true, seed, at_ns),
+        shown=_shown(true, seed, at_ns, power_frac=power_frac),
         electric_wh=counted_wh,
         input_wh=tuple(share * counted_wh for share in shares),
         rated_w=round(0.8 * full_w, -1),  # each; one alone does not carry the full load
@@ -63,7 +66,7 @@ def fan_frac(load_frac: float) -> float:
     return 0.3 + 0.6 * load_frac
 
 
-def _shown(true: Feed, seed: str, at_ns: int) -> Feed:
+def _shown(true: Feed, seed: str, at_ns: int, *, power_frac: float) -> Feed:
     """Each meter has an error of its own: what is shown no longer adds up to the last watt."""
 
     def many(name: str, parts_w: tuple[float, ...]) -> tuple[float, ...]:
@@ -71,7 +74,7 @@ def _shown(true: Feed, seed: str, at_ns: int) -> Feed:
 
     def one(name: str, part_w: float) -> float:
         noise = _NOISE_FRAC * normal(f"{seed}/{name}/noise", at_ns)
-        return part_w * _scale(f"{seed}/{name}") * (1.0 + noise)
+        return part_w * power_frac * _scale(f"{seed}/{name}") * (1.0 + noise)
 
     return Feed(
         input_w=many("in", true.input_w),

@@ -6,14 +6,18 @@ No two sites are alike and none is what a drawing would say, so an estimate cann
 from dataclasses import dataclass
 
 from heatpool_sim.plant.exchanger import Exchanger
-from heatpool_sim.plant.gauges import GaugeErrors
 from heatpool_sim.plant.load import Load
 from heatpool_sim.plant.loop import Loop
+from heatpool_sim.plant.loop_gauges import GaugeErrors
 from heatpool_sim.plant.meter import MODULUS, Meter
-from heatpool_sim.plant.noise import between
+from heatpool_sim.plant.noise import between, normal
+from heatpool_sim.plant.probes import Probes
 from heatpool_sim.plant.server import Server
 from heatpool_sim.plant.site import Plant
 from heatpool_sim.plant.water import density_kg_m3, heat_capacity_j_kg_k
+
+# Standard deviations over many units: flow sensor, matched pair of temperatures, power meter.
+_FLOW_U_FRAC, _PAIR_U_K, _POWER_U_FRAC = 0.012, 0.05, 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +71,25 @@ def plant(
         loop=loop,
         exchanger=exchanger,
         network_cold_c=cold_c,
+        probes=Probes(
+            delay_s=between(12.0, 28.0, seed=f"{seed}/pipe_delay"),
+            lag_s=between(6.0, 10.0, seed=f"{seed}/sensor_lag"),
+        ),
     )
 
 
 def gauge_errors(seed: str) -> GaugeErrors:
-    """Calibration errors of a coolant unit of the usual quality."""
+    """Calibration errors of a coolant unit of the usual quality. Source: physics.md 7.4.
+
+    What a matched pair has in common cancels in every difference; what it has not is its offset.
+    """
+    alike_k = between(-0.08, 0.08, seed=f"{seed}/pair_alike")
+    apart_k = _PAIR_U_K * normal(f"{seed}/pair_offset")
     return GaugeErrors(
-        hot_offset_k=between(-0.08, 0.08, seed=f"{seed}/hot_offset"),
-        cold_offset_k=between(-0.08, 0.08, seed=f"{seed}/cold_offset"),
-        flow_scale=between(0.988, 1.012, seed=f"{seed}/flow_scale"),
-        electric_scale=between(0.992, 1.008, seed=f"{seed}/electric_scale"),
+        hot_offset_k=alike_k + apart_k / 2.0,
+        cold_offset_k=alike_k - apart_k / 2.0,
+        flow_scale=1.0 + _FLOW_U_FRAC * normal(f"{seed}/flow_scale"),
+        electric_scale=1.0 + _POWER_U_FRAC * normal(f"{seed}/electric_scale"),
     )
 
 
@@ -106,11 +119,13 @@ def _loop(seed: str, *, liquid_w: float, hot_c: float, cold_c: float, tau_s: flo
     delta_k = hot_c - cold_c
     joule_m3_k = density_kg_m3(cold_c) * heat_capacity_j_kg_k(hot_c, cold_c)
     room_c = between(22.0, 28.0, seed=f"{seed}/room")
+    oversize = between(1.08, 1.25, seed=f"{seed}/pump")
     return Loop(
         heat_capacity_j_k=tau_s * liquid_w / delta_k,
         loss_w_k=liquid_w * between(0.005, 0.015, seed=f"{seed}/loss") / (hot_c - room_c),
         room_c=room_c,
         cold_c=cold_c,
         delta_k=delta_k,
-        volume_flow_m3_h=1.15 * liquid_w * 3600.0 / (joule_m3_k * delta_k),
+        volume_flow_m3_h=oversize * liquid_w * 3600.0 / (joule_m3_k * delta_k),
+        cold_wander_k=between(0.1, 0.3, seed=f"{seed}/cold_wander"),
     )

@@ -1,5 +1,6 @@
 """What a coolant unit with a richer panel shows: circuits, pressures, pumps, its own power."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from heatpool_sim.plant import hydraulics
@@ -51,7 +52,7 @@ class UnitGauges:
     limits: dict[Wished, tuple[float, float]]
 
 
-def unit_gauges(plant: Plant, state: SiteState, *, faults: frozenset[str]) -> UnitGauges:
+def unit_gauges(plant: Plant, state: SiteState, *, faults: Container[str]) -> UnitGauges:
     """What the panel shows now; the same instant shows the same figures."""
     seed, at_ns, loop = plant.seed, state.at_ns, state.loop
     is_leaking = "leak" in faults
@@ -67,7 +68,9 @@ def unit_gauges(plant: Plant, state: SiteState, *, faults: frozenset[str]) -> Un
         cold_kpa=pressed.cold_kpa + _NOISE_KPA * normal(f"{seed}/cold_kpa", at_ns),
         pump_fracs=hydraulics.pump_fracs(flow_frac, is_tripped=is_tripped),
         is_pump_tripped=is_tripped,
-        electric_w=hydraulics.unit_w(plant.loop, loop.volume_flow_m3_h),
+        electric_w=hydraulics.unit_w(
+            plant.loop, loop.volume_flow_m3_h, has_air="air_in_loop" in faults
+        ),
         electric_wh=before_wh + state.unit_j / 3600.0,
         fill_frac=hydraulics.fill_frac((loop.hot_c + loop.cold_c) / 2.0, is_leaking=is_leaking),
         filter_kpa=0.08 * (pressed.cold_kpa - pressed.hot_kpa),
