@@ -9,7 +9,9 @@ from heatpool.sample import Estimate, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.core.contradictions import Contradiction
 from heatpool_agent.core.crosscheck import Disagreement
+from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.ledger import Hidden
+from heatpool_agent.core.loop_estimator import Capture
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import LoopState
 from heatpool_agent.core.tree import LoopPower
@@ -56,6 +58,14 @@ class LoopView:
     disagreements: tuple[Disagreement, ...] = ()
     power: LoopPower | None = None
     contradictions: tuple[Contradiction, ...] = ()
+    # Span, s, of which the fused heat is the mean where it is new at this tick; None: it is older.
+    fused_s: float | None = 0.0
+    # What is left of the wall power for the air, and the coolant's share of it.
+    air: Estimate | None = None
+    capture: Capture | None = None
+    # One word of `core.loop_estimator.PHASES`; faults that last, and those that ended within a day.
+    phase: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

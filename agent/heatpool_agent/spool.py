@@ -115,11 +115,13 @@ class SqliteSpool:
         db = self._db[SpoolKind.TELEMETRY]
         accounts = db.execute(ledger_rows.select("ledger", ledger_rows.ACCOUNT))
         steps = db.execute(ledger_rows.select("clock_steps", ledger_rows.STEP))
+        estimators = db.execute(ledger_rows.select("estimators", ledger_rows.ESTIMATOR))
         clock = db.execute("SELECT value FROM meta WHERE name = 'clock'").fetchone()
         return Page(
             accounts=tuple(map(ledger_rows.account_of, accounts)),
             steps=tuple(map(ledger_rows.step_of, steps)),
             clock=ledger_rows.clock_of(clock[0]) if clock else None,
+            estimators=tuple(map(ledger_rows.estimator_of, estimators)),
         )
 
     def gaps(self, limit: int) -> Sequence[GapRecord]:
@@ -387,8 +389,7 @@ def _put(db: sqlite3.Connection, page: Page) -> None:
 
 
 def _row(event_ns: int, cells: bytes) -> Row:
-    fields = msgpack.unpackb(cells)
-    return Row(event_ns=event_ns, cells={Channel(*field[:3]): field[3] for field in fields})
+    return Row(event_ns=event_ns, cells={Channel(*f[:3]): f[3] for f in msgpack.unpackb(cells)})
 
 
 def _chained(rows: Sequence[RegisterRow], before: bytes) -> Iterator[RegisterRow]:

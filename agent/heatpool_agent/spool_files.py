@@ -11,7 +11,7 @@ from typing import TextIO
 from heatpool.errors import StoreError
 from heatpool.sample import SpoolKind
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
 
 

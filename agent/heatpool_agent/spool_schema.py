@@ -27,6 +27,8 @@ _TELEMETRY: _Tables = {
     "ledger": (ledger_rows.ACCOUNT, ("sensor", "channel")),
     "ledger_gaps": (ledger_rows.GAP, ("sensor", "channel", "number")),
     "clock_steps": (ledger_rows.STEP, ("boot_id", "boot_ns")),
+    # Since version 3.
+    "estimators": (ledger_rows.ESTIMATOR, "loop_id"),
 }
 _BOTH: _Tables = {
     "meta": ({"name": str, "value": str}, "name"),

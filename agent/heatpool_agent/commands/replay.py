@@ -22,7 +22,7 @@ from heatpool_agent.commands.once import document, table
 from heatpool_agent.commands.record import open_alone
 from heatpool_agent.config import Config, mistakes
 from heatpool_agent.core.marks import told
-from heatpool_agent.core.rows import Mean, cells_of
+from heatpool_agent.core.rows import Mean, cells_of, spans_s
 from heatpool_agent.http.figures import stamp
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven
@@ -154,7 +154,8 @@ class _Show:
         """One look at everything, and a row where a report is due."""
         self._now = (event_ns, boot_ns)
         self._sense.tick(event_ns, boot_ns)
-        self._mean.add(cells_of(self._board.electric, self._board.loops))
+        loops = self._board.loops
+        self._mean.add(cells_of(self._board.electric, loops), spans_s(loops))
         if event_ns % self._report_ns == 0 and (cells := self._mean.taken()):
             named = {
                 f"{cell.loop_id}/{cell.quantity}".removeprefix("/"): value

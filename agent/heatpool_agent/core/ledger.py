@@ -12,6 +12,7 @@ from enum import Enum
 from heatpool.units import NS_PER_S
 from heatpool_agent.core import recent_power, totals
 from heatpool_agent.core.clock_steps import ClockStep, Instant, event_ns, step_between
+from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.recent_power import RecentPower
 from heatpool_agent.core.totals import PowerSpan, Step, StepKind, Total
@@ -96,6 +97,8 @@ class Page:
     gaps: tuple[GapRecord, ...] = ()
     steps: tuple[ClockStep, ...] = ()
     clock: Instant | None = None
+    # Beside the accounts, so that one commit holds both: how far each loop's estimator is.
+    estimators: tuple[SavedEstimator, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,11 +322,13 @@ def merged(before: Page | None, after: Page, *, most_count: int) -> Page:
         return after
     accounts = {(a.sensor, a.total.channel): a for a in (*before.accounts, *after.accounts)}
     gaps = {(g.sensor, g.channel, g.number): g for g in (*before.gaps, *after.gaps)}
+    estimators = {e.loop_id: e for e in (*before.estimators, *after.estimators)}
     return Page(
         accounts=tuple(accounts.values()),
         gaps=tuple(gaps.values())[-most_count:],
         steps=(*before.steps, *after.steps)[-most_count:],
         clock=after.clock or before.clock,
+        estimators=tuple(estimators.values()),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from heatpool_agent.core.clock_steps import ClockStep, Instant
 from heatpool_agent.core.ledger import Account, GapCause, GapRecord, Page
+from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.recent_power import RecentPower
 from heatpool_agent.core.totals import Total
 
@@ -48,6 +49,13 @@ GAP: Mapping[str, type] = {
     "energy_j_u": float,
 }
 STEP: Mapping[str, type] = {"boot_id": str, "boot_ns": int, "step_ns": int}
+ESTIMATOR: Mapping[str, type] = {
+    "loop_id": str,
+    "boot_id": str,
+    "boot_ns": int,
+    "event_ns": int,
+    "state": str,
+}
 
 
 def puts(page: Page) -> Iterator[tuple[str, Iterable[Fields]]]:
@@ -55,6 +63,8 @@ def puts(page: Page) -> Iterator[tuple[str, Iterable[Fields]]]:
     yield _put("ledger", ACCOUNT), map(account_row, page.accounts)
     yield _put("ledger_gaps", GAP), map(gap_row, page.gaps)
     yield _put("clock_steps", STEP), map(step_row, page.steps)
+    if page.estimators:
+        yield _put("estimators", ESTIMATOR), map(estimator_row, page.estimators)
     if page.clock is not None:
         yield _put("meta", ("name", "value")), [("clock", clock_text(page.clock))]
 
@@ -161,6 +171,17 @@ def step_of(row: Sequence[Any]) -> ClockStep:
     """The clock step of a row."""
     boot_id, boot_ns, step_ns = row
     return ClockStep(boot_id=boot_id, boot_ns=boot_ns, step_ns=step_ns)
+
+
+def estimator_row(saved: SavedEstimator) -> Fields:
+    """One estimator in the order of `ESTIMATOR`."""
+    return saved.loop_id, saved.at.boot_id, saved.at.boot_ns, saved.at.event_ns, saved.state
+
+
+def estimator_of(row: Sequence[Any]) -> SavedEstimator:
+    """The estimator of a row."""
+    loop_id, *at, state = row
+    return SavedEstimator(loop_id=loop_id, at=_instant(at), state=state)
 
 
 def clock_text(clock: Instant) -> str:

@@ -64,11 +64,13 @@ class LoopEstimator:
     def __init__(
         self,
         model: LoopModel,
-        saved: Mapping[str, Any] | None = None,
+        saved: object = None,
         *,
         priors: LoopPriors | None = None,
     ) -> None:
         self._model = model
+        # What the settings say; a device's map may know the side better later.
+        self._place = [model.fluid, model.sensor_side]
         self._priors = priors or priors_of(model)
         self._gather = Gather()
         self._static = LoopState()
@@ -76,8 +78,8 @@ class LoopEstimator:
         self._clock_ns = 0
         self._fused: Estimate | None = None
         self._energies: dict[str, Energy] = {}
-        self.fused_s = 0.0
-        self.is_restored = saved is not None and self._restore(saved)
+        self.fused_s: float | None = None
+        self.is_restored = self._restore(saved)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -106,26 +108,41 @@ class LoopEstimator:
         *,
         event_ns: int,
         power: Estimate | None = None,
+        shown: LoopHeat | None = None,
         is_due: bool = False,
     ) -> LoopHeat:
         """Heat of the loop, W, at the tick that ends now, at `event_ns`.
 
         `power` is the sample's electric power with its own doubt and class; without it the
-        model's doubt stands for both. `is_due`: the fused heat must reach up to this tick.
-        `fused_s` then says over which span, s, the fused heat is a mean that ends at this tick; 0
-        if it still is the one of a tick before.
+        model's doubt stands for both. `shown` are this tick's heats as `heats` makes them, where
+        the sample holds less than what is shown. `is_due`: the fused heat must reach up to here.
+        `fused_s` then is the span, s, over which the fused heat is a mean that ends at this tick;
+        None while it is that of a tick before.
         """
         if power is None and sample.power_w is not None:
             power = _bare(sample.power_w)
+        shown = shown or self.heats(sample, power)
         self._gather.add(sample, power)
-        electric = estimate.electric_heat(power, self._priors)
-        computed = estimate.computed_heat(self._inputs(sample, power), self._priors)
-        self.fused_s = 0.0
+        self.fused_s = None
         # The first figure there can be is there at once.
-        is_first = self._fused is None and (electric or computed) is not None
+        is_first = self._fused is None and (shown.electric or shown.computed) is not None
         if is_first or is_due or self._gather.span_s >= UPDATE_S - _SLACK_S:
             self._update(event_ns)
-        return LoopHeat(electric=electric, computed=computed, fused=self._fused)
+        return LoopHeat(electric=shown.electric, computed=shown.computed, fused=self._fused)
+
+    def heats(self, sample: LoopSample, power: Estimate | None) -> LoopHeat:
+        """Electric and computed heat of one tick, W, not yet fused."""
+        return LoopHeat(
+            electric=estimate.electric_heat(power, self._priors),
+            computed=estimate.computed_heat(self._inputs(sample, power), self._priors),
+            fused=None,
+        )
+
+    def begin_anew(self) -> None:
+        """Forgets what was learnt of the loop, as if it had never been seen; accounts stay."""
+        self._gather = Gather()
+        self._static, self._quarrel = LoopState(), Quarrel()
+        self._fused = None
 
     def skip(self, span_s: float, *, event_ns: int) -> None:
         """Lets a time pass in which nothing was seen, such as a stop of the agent, until now."""
@@ -153,17 +170,19 @@ class LoopEstimator:
         """All that a restart needs to go on here; plain values for JSON."""
         return {
             "version": VERSION,
-            "model": asdict(self._model),
+            "place": self._place,
             "clock_ns": self._clock_ns,
             "lagged": asdict(self._static),
             "quarrel": asdict(self._quarrel),
             "energies": {name: asdict(one) for name, one in self._energies.items()},
         }
 
-    def _restore(self, saved: Mapping[str, Any]) -> bool:
+    def _restore(self, saved: object) -> bool:
         """Takes over what was saved; False, and nothing taken, if it does not fit."""
+        if not isinstance(saved, Mapping):
+            return False
         try:
-            if saved["version"] != VERSION or not _is_same_loop(saved["model"], self._model):
+            if saved["version"] != VERSION or saved["place"] != self._place:
                 return False
             clock_ns = int(saved["clock_ns"])
             static = LoopState(**saved["lagged"])
@@ -216,7 +235,3 @@ def _bare(power_w: float) -> Estimate:
     return Estimate(
         value=power_w, u=0.0, quality=QualityClass.B, provenance=Provenance.ELECTRIC, flags=()
     )
-
-
-def _is_same_loop(saved: Mapping[str, Any], model: LoopModel) -> bool:
-    return (saved["fluid"], saved["sensor_side"]) == (model.fluid, model.sensor_side)

@@ -27,6 +27,10 @@ EXPONENTS = {
 # Classes are not averaged: the worst of a row's ticks stands for it, origin the last.
 WORST = frozenset({"quality"})
 LAST = frozenset({"provenance"})
+FUSED = frozenset({"heat_rate_w", "heat_rate_w_u"})
+# A loop's first figure has no span yet: it stands alone, and counts for nothing beside others.
+_LEAST_S = 1e-9
+_NO_SPANS: Mapping[str, float] = {}
 
 
 class LoopFigures(Protocol):
@@ -40,6 +44,8 @@ class LoopFigures(Protocol):
     def computed(self) -> Estimate | None: ...
     @property
     def fused(self) -> Estimate | None: ...
+    @property
+    def fused_s(self) -> float | None: ...
     @property
     def reported_heat_w(self) -> float | None: ...
     @property
@@ -69,7 +75,9 @@ def cells_of(power: Estimate | None, loops: Sequence[LoopFigures]) -> dict[Chann
 def _loop_cells(loop: LoopFigures) -> Iterator[tuple[str, float | None]]:
     yield from _pair("electric_heat_w", loop.electric)
     yield from _pair("computed_heat_w", loop.computed)
-    yield from _pair("heat_rate_w", loop.fused)
+    # A figure that still is the one of a tick before says nothing of this tick.
+    if loop.fused_s is not None:
+        yield from _pair("heat_rate_w", loop.fused)
     if loop.fused is not None:
         yield "quality", float(loop.fused.quality)
         yield "provenance", float(loop.fused.provenance)
@@ -87,27 +95,40 @@ def _pair(name: str, estimate: Estimate | None) -> Iterator[tuple[str, float | N
         yield f"{name}_u", estimate.u
 
 
+def spans_s(loops: Sequence[LoopFigures]) -> dict[str, float]:
+    """Over which span, s, each loop's fused heat is a mean, where it is new at this tick."""
+    return {loop.loop_id: max(loop.fused_s, _LEAST_S) for loop in loops if loop.fused_s is not None}
+
+
 class Mean:
-    """Running mean by time of each channel over equal ticks; an absent tick is left out."""
+    """Running mean by time of each channel over equal ticks; an absent tick is left out.
+
+    Fused heat comes as means over spans of its own, of which the last one of a row ends with the
+    row: it is weighed by them, so that the row's figure is the mean over the row's own span.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[Channel, float] = {}
-        self._counts: dict[Channel, int] = {}
+        self._weights: dict[Channel, float] = {}
 
-    def add(self, cells: Mapping[Channel, float]) -> None:
-        """Adds one tick."""
+    def add(self, cells: Mapping[Channel, float], spans: Mapping[str, float] = _NO_SPANS) -> None:
+        """Adds one tick; `spans` are those of the fused heats, s, by loop."""
         for channel, value in cells.items():
             before = self._sums.get(channel)
-            if before is None or channel.quantity in LAST:
-                self._sums[channel], self._counts[channel] = value, 1
+            if channel.quantity in FUSED:
+                weight = spans.get(channel.loop_id, 1.0)
+                self._sums[channel] = (before or 0.0) + weight * value
+                self._weights[channel] = self._weights.get(channel, 0.0) + weight
+            elif before is None or channel.quantity in LAST:
+                self._sums[channel], self._weights[channel] = value, 1
             elif channel.quantity in WORST:
                 self._sums[channel] = max(before, value)
             else:
                 self._sums[channel] = before + value
-                self._counts[channel] += 1
+                self._weights[channel] += 1
 
     def taken(self) -> dict[Channel, float]:
         """The means since the last call; empty if there was no tick."""
-        means = {channel: total / self._counts[channel] for channel, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
+        means = {channel: total / self._weights[channel] for channel, total in self._sums.items()}
+        self._sums, self._weights = {}, {}
         return means

@@ -1,13 +1,11 @@
 """One loop at one tick: its readings become power, three heats and what they say of each other."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 
 from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView
 from heatpool_agent.core import (
     contradictions,
-    crosscheck,
     estimate,
     heat_checks,
     heat_tree,
@@ -16,11 +14,14 @@ from heatpool_agent.core import (
     tree,
     twins,
 )
+from heatpool_agent.core.air_heat import air_heat
+from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.safety_look import SafetyLook
-from heatpool_agent.core.totals import Step
+from heatpool_agent.loops.heat_look import HeatLook
+from heatpool_agent.loops.loop_pass import LoopSettings as LoopSettings
+from heatpool_agent.loops.loop_pass import Pass as Pass
 
-Key = tuple[str, str]
 # A sensor's channel and quantity, and the marks it earned from the whole loop.
 Marks = dict[tuple[str, str, str], tuple[str, ...]]
 
@@ -28,42 +29,24 @@ _WATER = frozenset({"hot_c", "cold_c", "volume_flow_m3_h"})
 _POWER = frozenset({"power_w", "energy_j", "energy_wh"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopSettings:
-    """What is known of a loop beforehand."""
-
-    loop_id: str
-    fluid: str
-    sensor_side: str
-    priors: estimate.LoopPriors
-    reported_u_frac: float
-    rejection_capacity_w: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """All that one tick gives to every loop."""
-
-    judged: Sequence[Reading]
-    usable: Sequence[Reading]
-    steps: Mapping[Key, Step]
-    hosts: Mapping[str, str]
-    mirrored: Collection[Key]
-    boot_ns: int
-
-
 class LoopLook:
     """One loop with what it remembers from tick to tick.
 
-    The first loop (`is_first`) is warmed by what names none.
+    The first loop (`is_first`) is warmed by what names none. `saved` is what its estimator left,
+    in the life `boot_id` of the kernel or before.
     """
 
-    def __init__(self, loop: LoopSettings, *, is_first: bool) -> None:
+    def __init__(
+        self,
+        loop: LoopSettings,
+        *,
+        is_first: bool,
+        saved: SavedEstimator | None = None,
+        boot_id: str = "",
+    ) -> None:
         self.loop = loop
         self._is_first = is_first
-        self._heat = estimate.LoopState()
-        self._quarrels = crosscheck.Quarrels()
-        self._checks = heat_checks.ChecksState()
+        self.heat = HeatLook(loop, saved=saved, boot_id=boot_id)
         self._tree = tree.TreeState()
         self._twins = twins.Twins()
         self._repeats: frozenset[str] = frozenset()
@@ -112,9 +95,8 @@ class LoopLook:
         # One meter of all hosts misses none; hosts that are added up may be some of many.
         is_whole = power.power is not None and power.power.level != contradictions.HOSTS
         single = _single(found, circuit, power)
-        heat = self._compared(
-            inputs, circuit, is_whole=is_whole, single=single, boot_ns=tick.boot_ns
-        )
+        heat = self.heat.look(inputs, circuit, tick, is_whole=is_whole, single=single)
+        estimator = self.heat.estimator
         return LoopView(
             loop_id=self.loop.loop_id,
             electric=heat.electric,
@@ -129,14 +111,19 @@ class LoopLook:
             leak=_worst(own, "leak", max),
             pump_runs=_worst(own, "pump_runs", min),
             safety=self._safety.state(tick.judged, boot_ns=tick.boot_ns),
-            disagreements=self._quarrels.sizes,
+            disagreements=self.heat.disagreements,
             power=power.power,
             contradictions=power.contradictions,
+            fused_s=estimator.fused_s,
+            air=self._air(inputs, heat),
+            capture=estimator.capture,
+            phase=estimator.phase,
+            faults=estimator.faults,
         )
 
     def marks(self, tick: Pass, power: tree.Tree) -> Marks:
         """What readings earn that nothing but the whole loop can tell."""
-        water = heat_checks.sensor_flags(self._checks, boot_ns=tick.boot_ns)
+        water = self.heat.flags(tick.boot_ns)
         if not water and not power.refused and not self._repeats:
             return {}
         found: Marks = {}
@@ -175,58 +162,12 @@ class LoopLook:
             sensor_side=circuit.sensor_side or told if told == "unknown" else told,
         )
 
-    def _compared(
-        self,
-        inputs: estimate.LoopInputs,
-        circuit: heat_tree.Circuit,
-        *,
-        is_whole: bool,
-        single: Collection[str],
-        boot_ns: int,
-    ) -> estimate.LoopHeat:
-        """The heats, each beside the others, with what they say of each other."""
-        loop, reported_w = self.loop, circuit.reported_heat_w
-        is_mixed = heat_tree.MIXED_SENSORS in circuit.flags
-        priors = _doubted(loop.priors) if is_mixed else loop.priors
-        heat = self._fused(inputs, priors, is_whole=is_whole, boot_ns=boot_ns)
-        if is_mixed and heat.computed is not None:
-            heat = heat_checks.with_flags(heat, heat.computed, (heat_tree.MIXED_SENSORS,))
-        heat, self._quarrels = crosscheck.compare(
-            heat,
-            reported_w,
-            loop.reported_u_frac,
-            self._quarrels,
-            single=single,
-            boot_ns=boot_ns,
-        )
-        reported = None if reported_w is None else (reported_w, loop.reported_u_frac * reported_w)
-        heat, self._checks = heat_checks.against_wall(
-            heat, self._checks, wall=inputs.electric, reported=reported, boot_ns=boot_ns
-        )
-        return heat
-
-    def _fused(
-        self,
-        inputs: estimate.LoopInputs,
-        priors: estimate.LoopPriors,
-        *,
-        is_whole: bool,
-        boot_ns: int,
-    ) -> estimate.LoopHeat:
-        """The heats, fused out of what can be believed; what cannot stays visible."""
-        before = self._heat
-        self._checks = heat_checks.sensors_state(self._checks, inputs, priors, boot_ns=boot_ns)
-        flags = heat_checks.sensor_flags(self._checks, boot_ns=boot_ns)
-        trusted = replace(inputs, volume_flow_m3_h=None) if flags else inputs
-        heat, self._heat = estimate.loop_heat(trusted, priors, before, boot_ns=boot_ns)
-        if flags:
-            return heat_checks.with_flags(heat, estimate.computed_heat(inputs, priors), flags)
-        if not is_whole and heat_checks.is_partial(heat.computed, inputs.electric):
-            alone, _ = estimate.loop_heat(
-                replace(inputs, electric=None), priors, before, boot_ns=boot_ns
-            )
-            return heat_checks.with_partial(alone, heat.electric)
-        return heat
+    def _air(self, inputs: estimate.LoopInputs, heat: estimate.LoopHeat) -> Estimate | None:
+        """What is left of the power at the wall, W; None where that is not all of it."""
+        if not self.loop.has_coolant:
+            return heat.fused
+        is_part = heat.fused is not None and heat_checks.ELECTRIC_PARTIAL in heat.fused.flags
+        return None if is_part else air_heat(inputs.electric, heat.fused)
 
     def _delivered_w(self, tick: Pass) -> float | None:
         """Heat that the meters of this loop show together, W; None while one of them is silent."""
@@ -249,16 +190,6 @@ def _single(
     told += [] if len(found) > 1 or circuit.flags else ["computed"]
     is_own = power.power is not None and power.power.is_single and not power.contradictions
     return frozenset((*told, "electric") if is_own else told)
-
-
-def _doubted(priors: estimate.LoopPriors) -> estimate.LoopPriors:
-    """The priors for flow and temperatures of sensors that were not made to stand together."""
-    return replace(
-        priors,
-        flow_u_frac=heat_tree.MIXED_U * priors.flow_u_frac,
-        flow_u_m3_h=heat_tree.MIXED_U * priors.flow_u_m3_h,
-        delta_k_u=heat_tree.MIXED_U * priors.delta_k_u,
-    )
 
 
 def _worst(

@@ -5,6 +5,7 @@ Sensors are read by their supervisors at their own pace; a slow or dead one neve
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from heatpool.errors import StoreError
@@ -13,10 +14,10 @@ from heatpool.sample import Estimate, MeteringPointId, Row
 from heatpool_agent.board import Board
 from heatpool_agent.core import levels, mirrors, plausible, totals
 from heatpool_agent.core.admission import Admission, Drawn, Scene
-from heatpool_agent.core.ledger import Ledger
+from heatpool_agent.core.ledger import Ledger, Page
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.registers import register_rows
-from heatpool_agent.core.rows import Mean, cells_of
+from heatpool_agent.core.rows import Mean, cells_of, spans_s
 from heatpool_agent.core.tree import HostPower, Tree
 from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.loops.loop_look import LoopLook, Marks, Pass
@@ -67,7 +68,12 @@ class Sense:
             for loop in loops
             if loop.rejection_capacity_w is not None
         }
-        self._looks = [LoopLook(loop, is_first=at == 0) for at, loop in enumerate(loops)]
+        saved = spooling.estimators() if spooling is not None else {}
+        boot_id = spooling.boot_id if spooling is not None else ""
+        self._looks = [
+            LoopLook(loop, is_first=at == 0, saved=saved.get(loop.loop_id), boot_id=boot_id)
+            for at, loop in enumerate(loops)
+        ]
         self._mean = Mean()
         self._periods_s: dict[str, float] = {}
         self._billing_seen: set[str] = set()
@@ -138,7 +144,7 @@ class Sense:
         finally:
             if self._spooling is not None:
                 # Closing the spool writes it.
-                self._spooling.keep_page(self._ledger.page())
+                self._spooling.keep_page(self._page())
 
     async def _run(self) -> None:
         before_ns: int | None = None
@@ -162,7 +168,7 @@ class Sense:
 
     def tick(self, event_ns: int, boot_ns: int) -> None:
         """One look at everything, posted to the board."""
-        tick = self._pass(boot_ns)
+        tick = self._pass(event_ns, boot_ns)
         trees = [look.power(tick) for look in self._looks]
         views = tuple(
             look.view(tick, found) for look, found in zip(self._looks, trees, strict=True)
@@ -179,7 +185,7 @@ class Sense:
         self._board.hidden = self._ledger.hidden()
         self._board.ticks += 1
         self._board.last_tick_boot_ns = boot_ns
-        self._mean.add(cells_of(power, views))
+        self._mean.add(cells_of(power, views), spans_s(views))
 
     def _remember_drawn(self, trees: Sequence[Tree]) -> None:
         """What is drawn now, for the next tick's stuck gauges."""
@@ -196,7 +202,7 @@ class Sense:
             if (drawn := _components(host)) is not None
         }
 
-    def _pass(self, boot_ns: int) -> Pass:
+    def _pass(self, event_ns: int, boot_ns: int) -> Pass:
         """Every reading with its marks, and the steps of every counter."""
         judged = self._admission.judged(
             list(chain.from_iterable(self._board.latest.values())),
@@ -216,7 +222,16 @@ class Sense:
             hosts=self._hosts,
             mirrored=self._mirrored,
             boot_ns=boot_ns,
+            event_ns=event_ns,
+            is_due=event_ns % self._report_ns == 0,
         )
+
+    def _page(self) -> Page:
+        """What changed in the ledger, and how far the estimators are."""
+        page = self._ledger.page()
+        if page.clock is None:
+            return page
+        return replace(page, estimators=tuple(look.heat.saved(page.clock) for look in self._looks))
 
     async def _write(self, spooling: Spooling, tick_ns: int) -> None:
         """The row when it is due, and the ledger with it; a gap of the ledger goes at once."""
@@ -226,7 +241,7 @@ class Sense:
         if not (is_due or is_old or self._ledger.is_urgent):
             return
         self._saved_ns = tick_ns
-        page = self._ledger.page()
+        page = self._page()
         # One row: the means over the ticks since the last one, stamped with the span's end.
         if is_due and (cells := self._mean.taken()):
             await spooling.append(Row(event_ns=tick_ns, cells=cells), page)

@@ -16,6 +16,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import MeteringPointId, RegisterRow, Row, SpoolKind
 from heatpool_agent.board import Board
 from heatpool_agent.core.ledger import Ledger, Page, merged
+from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.ports import Acked, Spool, SpoolMark
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,15 @@ class Spooling:
     def ledger(self) -> Ledger:
         """The energy ledger as it was saved, to be stepped and saved again here."""
         return Ledger(self._spool.saved_ledger, boot_id=self._spool.kernel_boot_id)
+
+    def estimators(self) -> dict[str, SavedEstimator]:
+        """What each loop's estimator left when it was saved, by loop."""
+        return {saved.loop_id: saved for saved in self._spool.saved_ledger.estimators}
+
+    @property
+    def boot_id(self) -> str:
+        """The life of this machine's kernel."""
+        return self._spool.kernel_boot_id
 
     async def call(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs a method of the spool on its thread.

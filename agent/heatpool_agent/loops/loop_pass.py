@@ -1,0 +1,39 @@
+"""What a loop is told: its settings once, and everything that was read at each tick."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from heatpool_agent.core.estimate import LoopPriors
+from heatpool_agent.core.loop_sample import LoopModel
+from heatpool_agent.core.reading import Reading
+from heatpool_agent.core.totals import Step
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """What is known of a loop beforehand; without coolant all its heat leaves with the air."""
+
+    loop_id: str
+    fluid: str
+    sensor_side: str
+    priors: LoopPriors
+    reported_u_frac: float
+    rejection_capacity_w: float | None
+    model: LoopModel = field(default_factory=LoopModel)
+    has_coolant: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """All that one tick gives to every loop; `is_due`: a row ends with it."""
+
+    judged: Sequence[Reading]
+    usable: Sequence[Reading]
+    steps: Mapping[Key, Step]
+    hosts: Mapping[str, str]
+    mirrored: Collection[Key]
+    boot_ns: int
+    event_ns: int = 0
+    is_due: bool = False
