@@ -22,7 +22,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_agent import actuators, sensors, spool, spool_files
 from heatpool_agent.board import Board
-from heatpool_agent.config import Config, Loop, loop_priors, mistakes
+from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
 from heatpool_agent.core.safety import Limits
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import LoopSettings
@@ -92,6 +92,8 @@ def _loop_settings(loop: Loop) -> LoopSettings:
         priors=priors,
         reported_u_frac=reported_u_frac,
         rejection_capacity_w=loop.rejection_capacity_w,
+        model=loop_model(loop),
+        has_coolant=loop.cooling != "air",
     )
 
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from math import isfinite
 from pathlib import Path
@@ -14,6 +15,7 @@ from heatpool.codec import ROWS_LIMIT
 from heatpool.process import settings
 from heatpool.water import FLUIDS
 from heatpool_agent.core.estimate import LoopPriors
+from heatpool_agent.core.loop_sample import LoopModel
 from heatpool_agent.ports import Roots
 
 ENV_PREFIX = "HEATPOOL"
@@ -57,6 +59,9 @@ class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_heat_rate_w: NotNegative | None = None
     hot_limit_c: float = 75.0
     has_leak_sensor: bool = True
+    # Thermal mass and way of the water, where they are known; learnt otherwise.
+    tau_s: Positive | None = None
+    delay_s: NotNegative | None = None
 
 
 class Aggregator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -253,3 +258,24 @@ def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
         unknown_side_u_frac=data["unknown_side"]["value"],
     )
     return priors, data["reported"]["value"]
+
+
+# What is told is known to a sixth of itself: from a drawing, or from one step of the load.
+_TOLD_LN_U = 0.15
+_TOLD_DELAY_U_S = 5.0
+
+
+def loop_model(loop: Loop) -> LoopModel:
+    """What the filter assumes of a loop until its own data say better."""
+    priors, _ = loop_priors(loop.cooling)
+    model = LoopModel(
+        fluid=loop.fluid,
+        sensor_side=loop.sensor_side,
+        capture_frac=priors.capture_frac,
+        gain_u_frac=priors.capture_frac_u / priors.capture_frac,
+    )
+    if loop.tau_s is not None:
+        model = replace(model, tau_s=loop.tau_s, tau_ln_u=_TOLD_LN_U)
+    if loop.delay_s is not None:
+        model = replace(model, delay_s=loop.delay_s, delay_s_u=_TOLD_DELAY_U_S)
+    return model

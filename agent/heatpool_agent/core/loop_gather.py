@@ -5,7 +5,7 @@ from heatpool_agent.core.loop_sample import LoopSample
 
 # A first tick has no span: it counts beside others as if it had none, and alone as itself.
 _LEAST_S = 1e-9
-_POWER, _FLOW, _HOT, _COLD, _AMBIENT = range(5)
+_POWER, _VOLUME, _HOT, _COLD, _AMBIENT = range(5)
 
 
 class Gather:
@@ -40,7 +40,7 @@ class Gather:
         flow_m3_h, hot_c, cold_c = sample.volume_flow_m3_h, sample.hot_c, sample.cold_c
         self._put(_POWER, sample.power_w, weight_s)
         if flow_m3_h is not None or hot_c is not None or cold_c is not None:
-            self._put(_FLOW, flow_m3_h, weight_s)
+            self._put(_VOLUME, flow_m3_h, weight_s)
             self._put(_HOT, hot_c, weight_s)
             self._put(_COLD, cold_c, weight_s)
         if flow_m3_h is not None and hot_c is not None and cold_c is not None:
@@ -70,13 +70,13 @@ class Gather:
         hot_c, cold_c = self._mean(_HOT), self._mean(_COLD)
         # Heat is a product: means weighed by the flow leave the heat of the span as it was, also
         # where flow and temperatures move together.
-        is_whole = {self._carried_s} == set(self._weights_s[_FLOW : _COLD + 1])
+        is_whole = {self._carried_s} == set(self._weights_s[_VOLUME : _COLD + 1])
         if is_whole and self._carried[0] > 0:
             hot_c, cold_c = (carried / self._carried[0] for carried in self._carried[1:])
         return LoopSample(
             span_s=self.span_s,
             power_w=self._mean(_POWER),
-            volume_flow_m3_h=self._mean(_FLOW),
+            volume_flow_m3_h=self._mean(_VOLUME),
             hot_c=hot_c,
             cold_c=cold_c,
             ambient_c=self._mean(_AMBIENT),
