@@ -5,11 +5,17 @@ The three heats stay three: `electric`, `computed`, and the device's own `report
 """
 
 from dataclasses import dataclass
-from math import exp, hypot, sqrt
+from math import hypot, inf, sqrt
 
 from heatpool.heat import heat_coefficient_kwh_m3_k, heat_rate_w
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.uncertainty import fuse, product_u_frac
+
+# The equations of physics.md are found here, whichever room holds them.
+from heatpool_agent.core.complementary import complementary_step as complementary_step
+from heatpool_agent.core.integral import integrate_wh as integrate_wh
+from heatpool_agent.core.loop_law import electric_heat_w as electric_heat_w
+from heatpool_agent.core.loop_law import loop_step as loop_step
 
 _NS = 1_000_000_000
 
@@ -56,20 +62,13 @@ class LoopHeat:
     fused: Estimate | None
 
 
-def loop_step(value: float, target: float, *, dt_s: float, tau_s: float) -> float:
-    """The state after `dt_s` of a first-order loop driven towards `target`, same unit.
-
-    Exact for an input held over the step. Source: physics.md 6.2.
-    """
-    return target + (value - target) * exp(-dt_s / tau_s) if tau_s > 0 else target
-
-
 def electric_heat(power: Estimate | None, priors: LoopPriors) -> Estimate | None:
     """Heat in the coolant out of electric power at the wall, W: `capture * P`.
 
-    The loss to the room is inside the capture prior until it is learnt. Source: physics.md 5.2.
+    The loss to the room is inside the capture prior until it is learnt. Power that is no number or
+    below 0 is absent. Source: physics.md 5.2.
     """
-    if power is None:
+    if power is None or not 0 <= power.value < inf or not power.u >= 0:
         return None
     u = hypot(priors.capture_frac * power.u, power.value * priors.capture_frac_u)
     return Estimate(
@@ -85,7 +84,7 @@ def computed_heat(inputs: LoopInputs, priors: LoopPriors) -> Estimate | None:
     """Heat in the coolant out of volume flow and both temperatures, W.
 
     An unknown sensor side is taken as the mean of both, with the difference as doubt. Out of the
-    fluid's range is absent. Source: physics.md 3.1 and 7.2.
+    fluid's range, or flow below 0, is absent. Source: physics.md 3.1 and 7.2.
     """
     flow_m3_h, hot_c, cold_c = inputs.volume_flow_m3_h, inputs.hot_c, inputs.cold_c
     if flow_m3_h is None or hot_c is None or cold_c is None:
