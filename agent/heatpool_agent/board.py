@@ -46,6 +46,8 @@ class LoopView:
     computed: Estimate | None = None
     fused: Estimate | None = None
     reported_heat_w: float | None = None
+    # Assumed: a device states none of its own figure.
+    reported_heat_w_u: float | None = None
     delivered_heat_w: float | None = None
     hot_c: float | None = None
     cold_c: float | None = None
@@ -60,6 +62,8 @@ class LoopView:
     contradictions: tuple[Contradiction, ...] = ()
     # Span, s, of which the fused heat is the mean where it is new at this tick; None: it is older.
     fused_s: float | None = 0.0
+    # Without coolant all heat leaves with the air.
+    has_coolant: bool = True
     # What is left of the wall power for the air, and the coolant's share of it.
     air: Estimate | None = None
     capture: Capture | None = None

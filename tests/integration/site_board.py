@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from heatpool.sample import BootId, Estimate, Provenance, QualityClass, SiteId, SpoolKind
 from heatpool.setpoint import SetpointState
 from heatpool_agent.board import Board, LoopView, SensorView, SetpointView, UplinkView
+from heatpool_agent.core.fault import Fault
+from heatpool_agent.core.loop_estimator import Capture
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
+from heatpool_agent.core.tree import LoopPower
 from heatpool_agent.http import serve
 from heatpool_agent.ports import Seq, SpoolMark
 
@@ -41,13 +44,40 @@ def rack() -> LoopView:
         computed=estimate(18_460.0, 470.0, "B", Provenance.COMPUTED),
         fused=estimate(18_620.0, 393.0, "C", Provenance.FUSED, *FLAGS),
         reported_heat_w=21_480.0,
+        reported_heat_w_u=1_074.0,
         delivered_heat_w=12_050.0,
         hot_c=52.14,
         cold_c=38.02,
         volume_flow_m3_h=1.152,
         rejection_capacity_w=60_000.0,
         leak=False,
+        power=wall(),
+        air=estimate(5_280.0, 855.0, "C", Provenance.FUSED),
+        capture=Capture(frac=0.779, frac_u=0.017),
+        phase="tracking",
+        faults=(ENDED,),
     )
+
+
+def wall() -> LoopPower:
+    """What one PDU shows of all hosts."""
+    whole = estimate(23_900.0, 760.0, "B", Provenance.ELECTRIC, "nodes:pdu")
+    return LoopPower(whole=whole, level="pdu", is_single=True)
+
+
+# Half an hour yesterday; nothing of it lasts.
+ENDED = Fault(
+    fault="air_in_loop",
+    start_ns=1_759_950_000 * NS,
+    end_ns=1_759_951_800 * NS,
+    evidence="the flow's restlessness was 4.1 times its usual one; vent the loop",
+)
+LASTING = Fault(
+    fault="fouling",
+    start_ns=1_759_990_000 * NS,
+    end_ns=None,
+    evidence="5.2 % less heat by flow than by power, growing for 3 h; look at the strainer",
+)
 
 
 def estimate(value: float, u: float, quality: str, provenance: Provenance, *flags: str) -> Estimate:

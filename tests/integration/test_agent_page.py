@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from integration.site_board import NS, StoppedClock, estimate, filled, odd, rack
+from integration.site_board import ENDED, LASTING, NS, StoppedClock, estimate, filled, odd, rack
 
 from heatpool.sample import Provenance
 from heatpool_agent.board import Board, SensorView
@@ -54,6 +54,27 @@ def test_what_was_refused_before_the_loop_died_is_not_told(
     board.judged = (odd("cdu", Node.PSU_IN, "power_w", "stale"),)
     clock.at_ns += 4 * NS
     assert "refused" not in shown(board, clock)
+
+
+def test_a_fault_that_lasts_is_an_alarm_and_one_that_ended_is_told(
+    clock: StoppedClock, board: Board
+) -> None:
+    board.loops = (replace(rack(), faults=(LASTING, ENDED)),)
+    words = words_of(shown(board, clock))
+    alarms, _, rest = words.partition("Heat now")
+    assert "dirt or a clogged strainer, since 2025-10-09 06:06:40 UTC. 5.2 % less heat" in alarms
+    assert "air in the loop" not in alarms
+    assert "fouling 2025-10-09 06:06:40 UTC lasts" in rest
+    assert "air in loop 2025-10-08 19:00:00 UTC 2025-10-08 19:30:00 UTC" in rest
+    assert "vent the loop" in rest
+
+
+def test_where_the_power_goes_is_told_with_its_doubt(clock: StoppedClock, board: Board) -> None:
+    words = words_of(shown(board, clock))
+    assert "Captured share 77.9 ± 3.3 %" in words
+    assert "from power, flow and temperatures" in words
+    assert re.search(r"With the air .* 5\.3 kW ± 1\.7 kW C", words)
+    assert re.search(r"Reported .* uncertainty assumed 21\.5 kW ± 2\.1 kW", words)
 
 
 def test_an_error_that_stays_in_a_meter_is_an_alarm(clock: StoppedClock, board: Board) -> None:

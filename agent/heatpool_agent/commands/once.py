@@ -262,6 +262,7 @@ def _estimates(board: Board) -> Iterable[dict[str, Any]]:
             ("electric_heat", loop.electric),
             ("computed_heat", loop.computed),
             ("heat_rate", loop.fused),
+            ("air_heat", loop.air),
         ):
             if figure is not None:
                 yield _estimate(f"{loop.loop_id}/{name}", figure)

@@ -41,6 +41,9 @@ def _warnings(document: Mapping[str, Any]) -> Iterator[str]:
     for loop in document.get("heat", ()):
         if loop.get("leak"):
             yield f"LEAK in loop {loop['loop_id']}"
+        for fault in loop.get("faults", ()):
+            if fault["end_ns"] is None:
+                yield f"FAULT in loop {loop['loop_id']}: {fault['meaning']}. {fault['evidence']}"
     readings = document["readings"]
     if any(reading.get("loop") for reading in readings):
         return
@@ -64,7 +67,14 @@ def _told(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     for loop in document.get("heat", ()):
         for name, whose in (("reported_heat", "the unit"), ("delivered_heat", "the heat meter")):
             if (power_w := loop.get(f"{name}_w")) is not None:
-                yield f"{loop['loop_id']}/{name}", f"{power_w:.0f}", "", "", f"{whose} itself", ""
+                u_w = loop.get(f"{name}_w_u")
+                band = f"{BAND * u_w:.0f}" if u_w is not None else ""
+                how = "± is assumed" if band else ""
+                channel = f"{loop['loop_id']}/{name}"
+                yield channel, f"{power_w:.0f}", band, "", f"{whose} itself", how
+        if (share := loop.get("capture_frac")) is not None:
+            half = BAND * loop["capture_frac_u"]
+            yield f"{loop['loop_id']}/capture", f"{share:.3f}", f"{half:.3f}", "", "the filter", ""
 
 
 def _hosts(document: Mapping[str, Any]) -> Iterator[Sequence[str]]:

@@ -17,6 +17,16 @@ from heatpool_agent.core.loop_gather import Gather
 from heatpool_agent.core.loop_quarrel import Quarrel
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 
+# What the fused heat rests on, in words.
+PHASES = {
+    "starting": "no figure yet",
+    "settling": "still learning the loop",
+    "tracking": "from power, flow and temperatures",
+    "electric": "from power alone: flow or a temperature is missing",
+    "calorimetric": "from flow and temperatures alone: power is missing",
+    "blind": "nothing is seen now",
+    "fallback": "plain fusion: the filter does not vouch for its figure",
+}
 VERSION = 1
 UPDATE_S = 10.0
 # Ticks lie on a grid: the tenth one may be some microseconds early.

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from heatpool.setpoint import SetpointState
 from heatpool_agent.board import LoopView
-from heatpool_agent.http.figures import rate
+from heatpool_agent.core.fault import FAULTS
+from heatpool_agent.http.figures import rate, stamp
+from heatpool_agent.http.loop_status import active, margin_w
 from heatpool_agent.http.seen import Seen, unhealthy
-from heatpool_agent.http.status import margin_w
 
 _UNWELL = frozenset({"gone", "busy"})
 # What makes a figure doubtful; other flags only say what it was made from.
@@ -46,9 +47,14 @@ def _loop_alarms(view: LoopView) -> Iterator[str]:
     left_w = margin_w(view)
     if left_w is not None and left_w < 0:
         yield f"Heat of loop {view.loop_id} is {rate(-left_w)} above its proven rejection capacity"
+    faults = active(view)
+    for fault in faults:
+        told = FAULTS.get(fault.fault, fault.fault)
+        yield f"Loop {view.loop_id}: {told}, since {stamp(fault.start_ns)}. {fault.evidence}"
+    named = {fault.fault for fault in faults}
     for flag in view.fused.flags if view.fused else ():
         kind, _, pair = flag.partition(":")
-        if kind in _WRONG:
+        if kind in _WRONG and kind not in named:
             told = pair.replace("_", " ").replace(":", " by ")
             yield f"Loop {view.loop_id}: {_WRONG[kind].format(pair=told)}"
 

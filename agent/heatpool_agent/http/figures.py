@@ -30,6 +30,15 @@ def rate(value_w: float | None) -> str:
     return with_doubt(value_w, None)[0]
 
 
+def share(frac: float, half_frac: float) -> str:
+    """A share in percent with half of its 95 % interval."""
+    if not isfinite(frac) or not isfinite(half_frac):
+        return ABSENT
+    decimals = _decimals(100 * half_frac, 2) if half_frac > 0 else 1
+    value, half = (_rounded(100 * each, decimals) for each in (frac, half_frac))
+    return f"{value}{GAP}± {half}{GAP}%"
+
+
 def energy(energy_j: float) -> str:
     """Energy in watt-hours, to four digits."""
     return _metric(energy_j / J_PER_WH, "Wh", 4)

@@ -7,9 +7,9 @@ from heatpool_agent.board import LoopView
 from heatpool_agent.core.attribution import Part
 from heatpool_agent.core.tree import HostPower, LoopPower
 from heatpool_agent.http.figures import with_doubt
+from heatpool_agent.http.loop_status import half_width_95
 from heatpool_agent.http.markup import Markup, joined, tag
 from heatpool_agent.http.parts import level, table
-from heatpool_agent.http.status import half_width_95
 
 _HERE = "this machine"
 _WORDS = {

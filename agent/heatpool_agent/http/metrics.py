@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.plausible import is_admitted
+from heatpool_agent.http.loop_status import active
 from heatpool_agent.http.seen import Seen, unacked_count
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,6 +44,8 @@ class BoardCollector(Collector):
         seen = self._look()
         families = (
             *_heat(seen.loops),
+            *_shares(seen.loops),
+            *_states(seen.loops),
             *_quarrels(seen.loops),
             *_coolant(seen.loops),
             *_sensors(seen),
@@ -107,10 +110,11 @@ def _heat(loops: Iterable[LoopView]) -> Iterator[Metric]:
         "loop",
         "basis",
     )
+    assumed: list[Sample] = [((view.loop_id, "reported"), view.reported_heat_w_u) for view in loops]
     yield _gauge(
         "heatpool_heat_uncertainty_watts",
-        "Standard uncertainty (k = 1) of the heat rate; a device's own figure states none.",
-        [(key, estimate.u) for key, estimate in known],
+        "Standard uncertainty (k = 1) of the heat rate; assumed for a device's own figure.",
+        [*assumed, *((key, estimate.u) for key, estimate in known)],
         "loop",
         "basis",
     )
@@ -120,6 +124,53 @@ def _heat(loops: Iterable[LoopView]) -> Iterator[Metric]:
         [(key, float(estimate.quality)) for key, estimate in known],
         "loop",
         "basis",
+    )
+
+
+def _shares(loops: Iterable[LoopView]) -> Iterator[Metric]:
+    """Where the electric power of a loop goes."""
+    walls = [(view.loop_id, view.power.whole) for view in loops if view.power is not None]
+    airs = [(view.loop_id, view.air) for view in loops if view.air is not None]
+    for name, text, told in (
+        ("wall", "Electric power at the wall that warms the loop.", walls),
+        ("air", "Heat that leaves with the air: power at the wall less heat in the coolant.", airs),
+    ):
+        yield _gauge(f"heatpool_{name}_watts", text, [((i,), e.value) for i, e in told], "loop")
+        yield _gauge(
+            f"heatpool_{name}_uncertainty_watts",
+            "Standard uncertainty (k = 1) of it.",
+            [((i,), e.u) for i, e in told],
+            "loop",
+        )
+    captures = [(view.loop_id, view.capture) for view in loops if view.capture is not None]
+    yield _gauge(
+        "heatpool_capture_ratio",
+        "Share of the electric power at the wall that the coolant takes.",
+        [((loop_id,), capture.frac) for loop_id, capture in captures],
+        "loop",
+    )
+    yield _gauge(
+        "heatpool_capture_uncertainty_ratio",
+        "Standard uncertainty (k = 1) of that share.",
+        [((loop_id,), capture.frac_u) for loop_id, capture in captures],
+        "loop",
+    )
+
+
+def _states(loops: Iterable[LoopView]) -> Iterator[Metric]:
+    yield _gauge(
+        "heatpool_fault",
+        "1 while a fault of a loop lasts; its evidence is in the status.",
+        [((view.loop_id, fault.fault), 1.0) for view in loops for fault in active(view)],
+        "loop",
+        "fault",
+    )
+    yield _gauge(
+        "heatpool_loop_phase",
+        "1 for what the fused heat of a loop rests on now.",
+        [((view.loop_id, view.phase), 1.0) for view in loops if view.phase],
+        "loop",
+        "phase",
     )
 
 

@@ -10,11 +10,11 @@ from heatpool_agent.http.alarms import alarms
 from heatpool_agent.http.figures import energy, size, span, stamp, with_doubt
 from heatpool_agent.http.heat_section import heat_section
 from heatpool_agent.http.host_section import host_section
+from heatpool_agent.http.loop_status import half_width_95
 from heatpool_agent.http.markup import Markup, clipped, fitting, joined, tag
 from heatpool_agent.http.parts import facts, flags, level, note, rest, table
 from heatpool_agent.http.refused import Refusals, refusals
 from heatpool_agent.http.seen import Seen, unacked_count
-from heatpool_agent.http.status import half_width_95
 
 # Shares of the 30 kB, so that a rack full of sensors cannot make the page heavy on a bad line.
 _ALARMS_BYTES = 3_000

@@ -5,51 +5,15 @@ from math import isfinite
 
 import msgspec
 
-from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView, SensorView, SetpointView
 from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.core.plausible import FLAGS, REJECTING, is_admitted
 from heatpool_agent.core.reading import Reading
+from heatpool_agent.http.loop_status import Figure, LoopHeat, figure, loop_heat
 from heatpool_agent.http.seen import Seen, unacked_count
 from heatpool_agent.ports import SpoolMark
 
-# Half of the interval that holds 95 % of a normal distribution, in standard uncertainties.
-COVERAGE_95 = 1.96
 JUDGEMENTS = REJECTING | FLAGS.keys()
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A power or heat rate with its doubt: between `lo95_w` and `hi95_w` in 95 of 100 cases."""
-
-    value_w: float
-    value_w_u: float
-    lo95_w: float
-    hi95_w: float
-    quality_class: str
-    provenance: str
-    flags: tuple[str, ...]
-
-
-class LoopHeat(msgspec.Struct, frozen=True, kw_only=True):
-    """Heat of one loop: the fused figure whole, the others beside it and never mixed in."""
-
-    loop_id: str
-    heat_rate_w: float | None
-    heat_rate_w_u: float | None
-    lo95_w: float | None
-    hi95_w: float | None
-    hot_c: float | None
-    cold_c: float | None
-    volume_flow_m3_h: float | None
-    quality_class: str | None
-    provenance: str | None
-    flags: tuple[str, ...]
-    reported_heat_w: float | None
-    delivered_heat_w: float | None
-    computed: Figure | None
-    electric: Figure | None
-    rejection_capacity_w: float | None
-    leak: bool | None
 
 
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,8 +166,8 @@ def status(seen: Seen, *, version: str) -> Status:
         spool={kind.name.lower(): _queue(mark) for kind, mark in board.marks.items()},
         spool_bytes=board.spool_bytes if board.marks else None,
         spool_error=board.spool_error,
-        electric=_figure(seen.electric),
-        heat=tuple(_loop_heat(view) for view in seen.loops),
+        electric=figure(seen.electric),
+        heat=tuple(loop_heat(view) for view in seen.loops),
         hosts=tuple(host for view in seen.loops for host in _hosts(view)),
         disagreements=tuple(one for view in seen.loops for one in _disagreements(view)),
         marks=() if seen.is_stale else tuple(_marks(board.judged)),
@@ -225,56 +189,6 @@ def _energy(key: tuple[str, str], energy_j: float, hidden: Hidden | None) -> Ene
         gaps_count=hidden.gaps_count if hidden else 0,
         gaps_energy_j=hidden.energy_j if hidden else 0.0,
         gaps_energy_j_u=hidden.energy_j_u if hidden else 0.0,
-    )
-
-
-def half_width_95(u: float) -> float:
-    """Half of the 95 % interval, in the unit of `u`."""
-    return COVERAGE_95 * u
-
-
-def margin_w(view: LoopView) -> float | None:
-    """Rejection capacity that heat now leaves unused, W."""
-    if view.fused is None or view.rejection_capacity_w is None:
-        return None
-    return view.rejection_capacity_w - view.fused.value
-
-
-def _figure(estimate: Estimate | None) -> Figure | None:
-    if estimate is None:
-        return None
-    half_w = half_width_95(estimate.u)
-    return Figure(
-        value_w=estimate.value,
-        value_w_u=estimate.u,
-        lo95_w=estimate.value - half_w,
-        hi95_w=estimate.value + half_w,
-        quality_class=estimate.quality.name,
-        provenance=estimate.provenance.name.lower(),
-        flags=estimate.flags,
-    )
-
-
-def _loop_heat(view: LoopView) -> LoopHeat:
-    best = _figure(view.fused)
-    return LoopHeat(
-        loop_id=view.loop_id,
-        heat_rate_w=best.value_w if best else None,
-        heat_rate_w_u=best.value_w_u if best else None,
-        lo95_w=best.lo95_w if best else None,
-        hi95_w=best.hi95_w if best else None,
-        hot_c=view.hot_c,
-        cold_c=view.cold_c,
-        volume_flow_m3_h=view.volume_flow_m3_h,
-        quality_class=best.quality_class if best else None,
-        provenance=best.provenance if best else None,
-        flags=best.flags if best else (),
-        reported_heat_w=view.reported_heat_w,
-        delivered_heat_w=view.delivered_heat_w,
-        computed=_figure(view.computed),
-        electric=_figure(view.electric),
-        rejection_capacity_w=view.rejection_capacity_w,
-        leak=view.leak,
     )
 
 

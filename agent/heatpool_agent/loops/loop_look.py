@@ -103,6 +103,7 @@ class LoopLook:
             computed=heat.computed,
             fused=heat.fused,
             reported_heat_w=circuit.reported_heat_w,
+            reported_heat_w_u=self._reported_w_u(circuit),
             delivered_heat_w=self._delivered_w(tick),
             hot_c=circuit.hot_c,
             cold_c=circuit.cold_c,
@@ -115,6 +116,7 @@ class LoopLook:
             power=power.power,
             contradictions=power.contradictions,
             fused_s=estimator.fused_s,
+            has_coolant=self.loop.has_coolant,
             air=self._air(inputs, heat),
             capture=estimator.capture,
             phase=estimator.phase,
@@ -161,6 +163,10 @@ class LoopLook:
             fluid=self.loop.fluid,
             sensor_side=circuit.sensor_side or told if told == "unknown" else told,
         )
+
+    def _reported_w_u(self, circuit: heat_tree.Circuit) -> float | None:
+        told_w = circuit.reported_heat_w
+        return None if told_w is None else self.loop.reported_u_frac * abs(told_w)
 
     def _air(self, inputs: estimate.LoopInputs, heat: estimate.LoopHeat) -> Estimate | None:
         """What is left of the power at the wall, W; None where that is not all of it."""
