@@ -34,8 +34,8 @@ def glycol_rows() -> Iterator[Row]:
 def water_rows() -> Iterator[Row]:
     """IAPWS-95 at 3 bar, 0..130 degC, and IF97 at 16 bar, 0..150 degC."""
     for name, model, bar, last_c in (("water", IAPWS95, 3, 130), ("water16", IAPWS97, 16, 150)):
-        # 0.01 is the triple point: below it lies ice at low pressure.
-        for temp_c in (0.01, 2, 5, *range(10, last_c + 1, 10)):
+        # 0.01 is the triple point: below it lies ice at low pressure. Up to 15 degC the fits bend.
+        for temp_c in (0.01, *range(1, 15), *range(15, last_c + 1, 5)):
             state = model(T=temp_c + KELVIN, P=bar / 10)
             yield name, temp_c, bar, state.rho, state.cp * 1000, state.h * 1000
 
