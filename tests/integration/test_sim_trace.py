@@ -181,3 +181,13 @@ def test_a_day_at_ten_seconds_takes_seconds(tmp_path: Path) -> None:
     summary = traced(tmp_path, hours=24.0)
     assert summary["rows"] == 8640
     assert time.process_time() - begun_s < DAY_CPU_S
+
+
+def test_the_day_of_faults_plays_each_in_its_hour(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    asked = ["--fleet", "faults", "--site", "ill", "--period", "60s", "--json"]
+    asked += ["--out", str(tmp_path / "trace.csv"), "--truth", str(truth)]
+    ended = CliRunner().invoke(command, asked, catch_exceptions=False)
+    names = [fault["id"] for fault in json.loads(ended.stdout)["faults"]]
+    assert names == list(dict.fromkeys(row["faults"] for row in read(truth) if row["faults"]))
+    assert len(names) == 8

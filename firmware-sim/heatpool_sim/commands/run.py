@@ -11,7 +11,9 @@ import click
 
 @click.command("run")
 @click.argument("name", metavar="[FLEET]", required=False)
-@click.option("--fleet", metavar="FILE|NAME", help="Fleet TOML, or one of ours: demo, edge.")
+@click.option(
+    "--fleet", metavar="FILE|NAME", help="Fleet TOML, or one of ours: demo, edge, faults."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON line when ready.")
 @click.option(
     "--state",

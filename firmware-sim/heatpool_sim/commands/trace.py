@@ -53,7 +53,10 @@ class Job:
 
 @click.command("trace")
 @click.option(
-    "--fleet", metavar="FILE|NAME", required=True, help="Fleet TOML, or one of ours: demo, edge."
+    "--fleet",
+    metavar="FILE|NAME",
+    required=True,
+    help="Fleet TOML, or one of ours: demo, edge, faults.",
 )
 @click.option("--site", "site_id", metavar="ID", help="The site; needless where there is but one.")
 @click.option(
