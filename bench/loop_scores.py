@@ -1,0 +1,175 @@
+"""Spans whose energy is judged, and how far an estimator's figures lie from truth and from u."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from loop_plant import SAMPLE_S, Array, Case, Traces
+from numpy.typing import NDArray
+
+Index = NDArray[np.int64]
+
+WARMUP_S = 1800
+SPANS_S = {"15 min": 900, "1 h": 3600, "5.5 h": 19_800, "day": 86_400}
+HEAT = "10 s"
+WH_PER_SPAN = SAMPLE_S / 3600.0
+
+HEAT_TARGET, ENERGY_TARGET = 1.15, 1.10
+NEES_TARGET = (0.8, 1.3)
+COVERAGE_TARGET = (0.93, 0.97)
+# No long-run energy is better known than this without a reference meter (physics.md 7.6).
+LEAK_PERCENT = 1.0
+LEAK_SPANS = ("5.5 h", "day")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Spans of one length that follow each other, from a sample drawn for each run."""
+
+    name: str
+    length: int
+    count: int
+    first: Index
+
+    def place(self, index: int) -> tuple[Index, Index]:
+        """For each run: which span this sample lies in (-1: none) and its place therein."""
+        passed = index - self.first
+        number = np.where(passed >= 0, passed // self.length, -1)
+        return np.where(number < self.count, number, -1), passed % self.length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimates:
+    """What one estimator said: heat of each sample, W, and energy of each span, Wh.
+
+    `energy_wh[name]` and its u have the shape (runs, count of that span).
+    """
+
+    heat_w: Array
+    heat_w_u: Array
+    energy_wh: dict[str, Array]
+    energy_wh_u: dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One figure of one estimator: errors and claims in % of mean heat."""
+
+    rms_percent: float
+    claimed_percent: float
+    nees: float
+    coverage_frac: float
+    mean_percent: float
+    # Sums over runs, so that shares of a case can be put together.
+    count: int
+
+
+def spans_of(traces: Traces, seed: int) -> list[Span]:
+    """Spans at random places after the warm-up, as many as fit; long runs have the long ones."""
+    random = np.random.default_rng([seed, 99])
+    runs, samples = traces.power_w.shape
+    warmup = WARMUP_S // SAMPLE_S
+    spans = []
+    for name, span_s in SPANS_S.items():
+        length = span_s // SAMPLE_S
+        count = (samples - warmup) // length
+        if count == 0:
+            continue
+        count = max(1, count - 1)
+        slack = min(length, samples - warmup - count * length)
+        first = warmup + random.integers(0, slack + 1, runs)
+        spans.append(Span(name=name, length=length, count=count, first=first))
+    return spans
+
+
+def span_sums(values: Array, span: Span) -> Array:
+    """Sums of each run's values over its spans, shape (runs, count)."""
+    starts = span.first[:, None] + span.length * np.arange(span.count + 1)
+    until = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+    sums: Array = np.diff(np.take_along_axis(until, starts, axis=1), axis=1)
+    return sums
+
+
+def summed(heat_w: Array, heat_w_u: Array, spans: list[Span]) -> Estimates:
+    """An estimator without accumulators: energy is the sum, and its doubt does not average out."""
+    return Estimates(
+        heat_w=heat_w,
+        heat_w_u=heat_w_u,
+        energy_wh={span.name: span_sums(heat_w, span) * WH_PER_SPAN for span in spans},
+        energy_wh_u={span.name: span_sums(heat_w_u, span) * WH_PER_SPAN for span in spans},
+    )
+
+
+def _score(error: Array, u: Array, mean: float) -> Score:
+    z = error / u
+    return Score(
+        rms_percent=float(100.0 * np.sqrt(np.mean(error**2)) / mean),
+        claimed_percent=float(100.0 * np.sqrt(np.mean(u**2)) / mean),
+        nees=float(np.mean(z**2)),
+        coverage_frac=float(np.mean(np.abs(z) < 1.959964)),
+        mean_percent=float(100.0 * np.mean(error) / mean),
+        count=error.size,
+    )
+
+
+def scores(estimates: Estimates, traces: Traces, spans: list[Span]) -> dict[str, Score]:
+    """Every figure of one estimator, after the warm-up."""
+    warmup = WARMUP_S // SAMPLE_S
+    truth_w = traces.truth.heat_w
+    mean_w = float(truth_w[:, warmup:].mean())
+    error_w = (estimates.heat_w - truth_w)[:, warmup:]
+    found = {HEAT: _score(error_w, estimates.heat_w_u[:, warmup:], mean_w)}
+    for span in spans:
+        truth_wh = span_sums(truth_w, span) * WH_PER_SPAN
+        mean_wh = mean_w * span.length * WH_PER_SPAN
+        error_wh = estimates.energy_wh[span.name] - truth_wh
+        found[span.name] = _score(error_wh, estimates.energy_wh_u[span.name], mean_wh)
+    return found
+
+
+def joined(parts: list[dict[str, Score]]) -> dict[str, Score]:
+    """The score of all runs out of equal shares of them."""
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(parts: list[Score]) -> Score:
+    weight = np.asarray([part.count for part in parts], dtype=float)
+    weight /= weight.sum()
+
+    def mean(name: str, power: int = 1) -> float:
+        values = np.asarray([getattr(part, name) for part in parts]) ** power
+        return float((weight @ values) ** (1.0 / power)) if power > 1 else float(weight @ values)
+
+    return Score(
+        rms_percent=mean("rms_percent", 2),
+        claimed_percent=mean("claimed_percent", 2),
+        nees=mean("nees"),
+        coverage_frac=mean("coverage_frac"),
+        mean_percent=mean("mean_percent"),
+        count=sum(part.count for part in parts),
+    )
+
+
+def verdicts(
+    case: Case,
+    found: dict[str, Score],
+    limit: dict[str, Score],
+    static: dict[str, Score],
+) -> list[str]:
+    """What of the estimator of record falls short of physics.md 7.5; empty when all holds."""
+    faults = []
+    for name, score in found.items():
+        target = HEAT_TARGET if name == HEAT else ENERGY_TARGET
+        ratio = score.rms_percent / limit[name].claimed_percent
+        if case.mismatched:
+            if score.rms_percent > static[name].rms_percent:
+                faults.append(f"{name}: worse than static inverse variance")
+            continue
+        if ratio > target:
+            faults.append(f"{name}: {ratio:.2f} x the limit, target {target}")
+        if not NEES_TARGET[0] <= score.nees <= NEES_TARGET[1]:
+            faults.append(f"{name}: NEES {score.nees:.2f}, target {NEES_TARGET}")
+        if not COVERAGE_TARGET[0] <= score.coverage_frac <= COVERAGE_TARGET[1]:
+            faults.append(f"{name}: {100 * score.coverage_frac:.1f} % covered, target 93 to 97")
+        if name in LEAK_SPANS and score.rms_percent < LEAK_PERCENT:
+            faults.append(f"{name}: {score.rms_percent:.2f} % is too good: a leak of truth")
+    return faults
