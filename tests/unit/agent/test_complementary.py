@@ -100,7 +100,10 @@ def test_energy_of_a_jump_does_not_depend_on_how_time_is_cut(spans: list[float])
     assert energy_ws(spans) == pytest.approx(energy_ws([math.fsum(spans)]), rel=1e-9)
 
 
-@pytest.mark.parametrize("span_s", [1.0, 10.0, 60.0, 300.0])
+MISFITS = {1.0: 1e-9, 10.0: 0.0005, 60.0: 0.010, 300.0: 0.011}
+
+
+@pytest.mark.parametrize("span_s", MISFITS)
 def test_jumps_that_the_model_explains_teach_no_gain(span_s: float) -> None:
     # A loop with just this thermal mass, delay and lag: both heats tell the same, late.
     mass_w = shown_w = 75_000.0
@@ -120,6 +123,46 @@ def test_jumps_that_the_model_explains_teach_no_gain(span_s: float) -> None:
         one = sample(power_w, per_w * seen_w / span_s, span_s)
         _, state = complementary_step(state, one, MODEL)
     assert state.product / state.square == pytest.approx(0.0, abs=0.003)
+    # Delay and lag are where the loop has them; a span is not resolved further.
+    assert math.sqrt(state.misfit / state.square) < MISFITS[span_s]
+
+
+def test_the_sensors_own_noise_is_no_doubt_of_the_filter() -> None:
+    by_frac = (1.0 - MODEL.flow_noise_frac, 1.0 + MODEL.flow_noise_frac)
+    noisy, _ = run([sample(flow_m3_h=8.0 * by_frac[number % 2]) for number in range(3600)])
+    calm, _ = run([sample()] * 3600)
+    assert noisy.value_w_u == pytest.approx(calm.value_w_u, rel=0.02)
+
+
+def test_a_loop_that_moves_otherwise_than_assumed_is_doubted_more() -> None:
+    # Twice the flow noise: what is left over is the filter's own.
+    by_frac = (1.0 - 2 * MODEL.flow_noise_frac, 1.0 + 2 * MODEL.flow_noise_frac)
+    restless, _ = run([sample(flow_m3_h=8.0 * by_frac[number % 2]) for number in range(3600)])
+    calm, _ = run([sample()] * 3600)
+    assert restless.value_w_u > 1.8 * calm.value_w_u
+
+
+def test_without_a_difference_the_pair_is_still_in_doubt() -> None:
+    level = replace(sample(power_w=None), hot_c=30.0)
+    found, _ = run([level])
+    assert found.value_w == 0.0
+    assert found.value_w_u == pytest.approx(heat_rate_w(8.0, 30.0575, 30.0, "cold"), rel=1e-2)
+
+
+def test_a_mean_over_an_hour_is_surer_than_one_over_a_moment() -> None:
+    for power_w, flow_m3_h in ((100_000.0, None), (None, 8.0)):
+        moment, _ = run([sample(power_w, flow_m3_h, 10.0)])
+        hour, _ = run([sample(power_w, flow_m3_h, HOUR_S)])
+        assert hour.value_w == pytest.approx(moment.value_w)
+        assert hour.value_w_u < 0.95 * moment.value_w_u
+
+
+def test_the_lag_is_begun_anew_after_calorimetry_was_away() -> None:
+    _, state = run([sample()] * 100)
+    assert state.lagged_w == pytest.approx(75_000.0)
+    _, state = run([sample(power_w=50_000.0, flow_m3_h=None)] * 60, state)
+    _, state = run([sample(power_w=50_000.0)], state)
+    assert state.lagged_w == pytest.approx(37_500.0, rel=0.01)
 
 
 def test_swapped_sensors_teach_nothing() -> None:
