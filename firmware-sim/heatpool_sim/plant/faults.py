@@ -28,6 +28,7 @@ GAUGES = frozenset(
         "pair_offset",
         "fouling",
         "power_meter_low",
+        "flow_stuck",
         "flow_unit",
         "meter_dead",
         "wrong_sensor_side",

@@ -7,7 +7,7 @@ from math import sqrt
 from heatpool_sim.plant.faults import Lasting
 from heatpool_sim.plant.loop import density_kg_m3
 from heatpool_sim.plant.noise import between, normal
-from heatpool_sim.plant.probes import stuck_pipe
+from heatpool_sim.plant.probes import standing
 from heatpool_sim.plant.site import Plant, SiteState
 
 _NOISE_C = 0.02
@@ -54,14 +54,14 @@ def loop_gauges(
     def shaken(name: str) -> float:
         return noise_scale * normal(f"{seed}/{name}", at_ns) if noise_scale else 0.0
 
-    stuck = stuck_pipe(lasting)
+    still = standing(lasting)
     hot_c = felt.hot_c + errors.hot_offset_k
     cold_c = felt.cold_c + errors.cold_offset_k
-    # What a stuck sensor shows does not even flicker.
-    hot_c += _NOISE_C * shaken("hot") + _off_k(lasting, "hot") if stuck != "hot" else 0.0
-    cold_c += _NOISE_C * shaken("cold") + _off_k(lasting, "cold") if stuck != "cold" else 0.0
+    # What a sensor that stands still shows does not even flicker.
+    hot_c += _NOISE_C * shaken("hot") + _off_k(lasting, "hot") if "hot" not in still else 0.0
+    cold_c += _NOISE_C * shaken("cold") + _off_k(lasting, "cold") if "cold" not in still else 0.0
     flow_m3_h = felt.volume_flow_m3_h * errors.flow_scale * _flow_frac(plant, state, lasting)
-    if "meter_dead" not in lasting:
+    if "flow" not in still:
         flow_m3_h *= 1.0 + _flow_noise_frac(seed, lasting) * shaken("flow")
     if "sensor_swap" in lasting:
         hot_c, cold_c = cold_c, hot_c

@@ -7,6 +7,8 @@ from math import expm1
 from heatpool_sim.plant.faults import Lasting
 from heatpool_sim.plant.loop import LoopState
 
+_NOTHING: frozenset[str] = frozenset()
+_ALL = frozenset({"hot", "cold", "flow"})
 _KEPT_NS = 10**9  # the pipe's temperatures are kept each second, straight lines in between
 
 
@@ -59,21 +61,25 @@ def step(
     pipe = _emptied(pipe, seen_ns)
     hot_c, cold_c = _at(pipe, seen_ns)
     share = -expm1(-dt_s / probes.lag_s) if probes.lag_s else 1.0
-    stuck = stuck_pipe(lasting)
+    still = standing(lasting)
+    flow_m3_h = loop.volume_flow_m3_h
     return Felt(
-        hot_c=felt.hot_c if stuck == "hot" else felt.hot_c + share * (hot_c - felt.hot_c),
-        cold_c=felt.cold_c if stuck == "cold" else felt.cold_c + share * (cold_c - felt.cold_c),
-        volume_flow_m3_h=felt.volume_flow_m3_h
-        if "meter_dead" in lasting
-        else loop.volume_flow_m3_h,
+        hot_c=felt.hot_c if "hot" in still else felt.hot_c + share * (hot_c - felt.hot_c),
+        cold_c=felt.cold_c if "cold" in still else felt.cold_c + share * (cold_c - felt.cold_c),
+        volume_flow_m3_h=felt.volume_flow_m3_h if "flow" in still else flow_m3_h,
         pipe=pipe,
     )
 
 
-def stuck_pipe(lasting: Mapping[str, Lasting]) -> str:
-    """The pipe whose temperature sensor is stuck, or nothing."""
+def standing(lasting: Mapping[str, Lasting]) -> frozenset[str]:
+    """Which of the sensors `hot`, `cold`, `flow` show what they last showed, to the last digit."""
+    if not lasting:
+        return _NOTHING
+    if "meter_dead" in lasting:
+        return _ALL
     stuck = lasting.get("temperature_stuck")
-    return stuck.pipe if stuck else ""
+    still = {stuck.pipe} if stuck else set()
+    return frozenset(still | {"flow"} if "flow_stuck" in lasting else still)
 
 
 def _filled(

@@ -20,6 +20,7 @@ from heatpool_sim.plant.probes import Probes
 from heatpool_sim.plant.site import Plant, SiteHeat, SiteState
 
 LOAD = Trace(times_s=(0.0, 300.0, 600.0, 900.0), it_ws=(20e3, 28e3, 24e3, 24e3))
+STILL = {"meter_dead", "temperature_stuck", "flow_stuck"}
 METER = Meter(manufacturer="HPS", number=1, version=1)
 
 
@@ -94,7 +95,7 @@ def test_a_sensors_fault_leaves_the_truth_as_it_is(name: str) -> None:
         assert states[-1].metered == well[-1].metered
 
 
-@pytest.mark.parametrize("name", sorted(faults.GAUGES - {"meter_dead", "temperature_stuck"}))
+@pytest.mark.parametrize("name", sorted(faults.GAUGES - STILL))
 def test_a_sensors_fault_shows_at_once_or_with_time(name: str) -> None:
     state = run({}, seconds=60)[0][-1]
     assert shown(state, one(name, for_s=7200.0)) != shown(state, {})
@@ -127,10 +128,24 @@ def test_a_dead_meter_stands_still_while_heat_flows_and_never_catches_up() -> No
         dead, heat = site.step(PLANT, dead, dt_s=1.0, lasting=lasting)
         assert heat.network_j > 0.0
     assert dead.metered == states[-1].metered
-    assert shown(dead, lasting).volume_flow_m3_h == states[-1].loop.volume_flow_m3_h
+    looks = {
+        gauges(PLANT, look, GaugeErrors(), lasting=lasting).hot_c for look in (dead, states[-1])
+    }
+    assert len(looks) == 1
+    for name in ("volume_flow_m3_h", "hot_c", "cold_c"):
+        assert getattr(shown(dead, lasting), name) == getattr(states[-1].felt, name)
     later = site.step(PLANT, dead, dt_s=1.0)[0]
     counted_wh = later.metered.register_wh - dead.metered.register_wh
     assert counted_wh <= 1 + heats[-1].network_j / 3600.0
+
+
+def test_a_stuck_flow_sensor_stands_while_the_temperatures_move() -> None:
+    lasting = one("flow_stuck")
+    looks = [
+        gauges(PLANT, state, GaugeErrors(), lasting=lasting) for state in run(lasting)[0][::10]
+    ]
+    assert len({look.volume_flow_m3_h for look in looks}) == 1
+    assert len({look.hot_c for look in looks}) == len(looks)
 
 
 def test_a_drift_grows_by_the_day() -> None:
