@@ -289,3 +289,29 @@ async def last_register_wh(site: dict[str, Any], *, for_s: float) -> int:
     energy_wh = mbus.heat_view(mbus.decode(frame)).energy_wh
     assert energy_wh is not None
     return energy_wh
+
+
+async def test_a_dead_meter_says_on_every_line_what_it_last_said(
+    cdu: AsyncModbusTcpClient, fleet: Fleet
+) -> None:
+    door = fleet.doors[SITE]
+    fleet.inject(SITE, "meter_dead")
+    looks, frames = [], []
+    for _ in range(3):
+        door.running.advance(60.0, boot_ns=0)
+        looks.append((await cdu.read_input_registers(0, count=4, device_id=1)).registers)
+        frames.append(mbus.heat_view(mbus.decode(await ask(door, READ))))
+    assert looks[0] == looks[1] == looks[2]
+    assert frames[0] == frames[1] == frames[2]
+    assert (frames[0].flags, frames[0].energy_wh is None) == ((), False)
+    assert door.running.state.network.heat_rate_w > 0
+
+
+async def test_another_unit_of_flow_stands_in_the_cells(
+    cdu: AsyncModbusTcpClient, fleet: Fleet
+) -> None:
+    before = (await cdu.read_input_registers(0, count=2, device_id=1)).registers
+    fleet.inject(SITE, "flow_unit", size=3.6)
+    after = (await cdu.read_input_registers(0, count=2, device_id=1)).registers
+    factor = (after[0] << 16 | after[1]) / (before[0] << 16 | before[1])
+    assert factor == pytest.approx(3.6, rel=0.03)
