@@ -74,7 +74,7 @@ def test_where_the_power_goes_is_told_with_its_doubt(clock: StoppedClock, board:
     assert "Captured share 77.9 ± 3.3 %" in words
     assert "from power, flow and temperatures" in words
     assert re.search(r"With the air .* 5\.3 kW ± 1\.7 kW C", words)
-    assert re.search(r"Reported .* uncertainty assumed 21\.5 kW ± 2\.1 kW", words)
+    assert re.search(r"Reported .* ± is assumed 21\.5 kW ± 2\.1 kW", words)
 
 
 def test_an_error_that_stays_in_a_meter_is_an_alarm(clock: StoppedClock, board: Board) -> None:

@@ -20,8 +20,9 @@ from heatpool.errors import StoreError
 from heatpool.sample import Channel, Row, SpoolKind
 from heatpool_agent import spool as spool_room
 from heatpool_agent.core.clock_steps import ClockStep, Instant
-from heatpool_agent.core.ledger import Account, GapCause, GapRecord, Page
+from heatpool_agent.core.ledger import Account, GapCause, GapRecord, Page, merged
 from heatpool_agent.core.ledger import Ledger as Ledger
+from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.recent_power import RecentPower
 from heatpool_agent.core.totals import Total
@@ -90,6 +91,7 @@ def gap(number: int = 1, energy_j: float | None = 12.5) -> GapRecord:
 
 CLOCK = Instant(boot_id="boot-b", boot_ns=7, event_ns=8)
 STEP = ClockStep(boot_id="boot-a", boot_ns=6 * S, step_ns=-(10**18))
+ESTIMATOR = SavedEstimator(loop_id="rack", at=replace(CLOCK, boot_ns=1), state='{"version": 1}')
 PAGE = Page(accounts=(account(),), gaps=(gap(),), steps=(STEP,), clock=CLOCK)
 
 
@@ -209,6 +211,50 @@ def test_a_file_of_version_1_grows_the_ledger_and_keeps_its_rows(tmp_path: Path)
     assert {schema_version(tmp_path / name) for name in FILES.values()} == {SCHEMA_VERSION}
     with spool_in(tmp_path) as spool:
         assert spool.saved_ledger.accounts == PAGE.accounts
+
+
+# What version 2 had of the ledger; its rows need not be full.
+TELEMETRY_2 = """
+CREATE TABLE ledger (sensor TEXT, channel TEXT, quantity TEXT, exponent INTEGER, raw TEXT,
+    generation TEXT, boot_id TEXT, boot_ns INTEGER, event_ns INTEGER, total_j TEXT,
+    total_uj INTEGER, now_w FLOAT, low_w FLOAT, high_w FLOAT, seen_s FLOAT, gaps_count INTEGER,
+    gaps_j FLOAT, gaps_j_u FLOAT, PRIMARY KEY (sensor, channel));
+CREATE TABLE ledger_gaps (sensor TEXT, channel TEXT, number INTEGER, cause TEXT,
+    start_boot_id TEXT, start_boot_ns INTEGER, start_event_ns INTEGER, end_boot_id TEXT,
+    end_boot_ns INTEGER, end_event_ns INTEGER, energy_j FLOAT, energy_j_u FLOAT,
+    PRIMARY KEY (sensor, channel, number));
+CREATE TABLE clock_steps (boot_id TEXT, boot_ns INTEGER, step_ns INTEGER,
+    PRIMARY KEY (boot_id, boot_ns));
+INSERT INTO clock_steps VALUES ('boot-a', 6000000000, -1000000000000000000);
+PRAGMA user_version = 2;
+"""
+
+
+def test_a_file_of_version_2_grows_the_estimators_and_keeps_its_ledger(tmp_path: Path) -> None:
+    for kind, name in FILES.items():
+        both = VERSION_1 + (TELEMETRY_1 + TELEMETRY_2 if kind is SpoolKind.TELEMETRY else "")
+        with closing(sqlite3.connect(tmp_path / name)) as db:
+            db.executescript(both)
+    with spool_in(tmp_path) as spool:
+        assert spool.saved_ledger == Page(steps=(STEP,))
+        spool.save(Page(estimators=(ESTIMATOR,)))
+    assert {schema_version(tmp_path / name) for name in FILES.values()} == {SCHEMA_VERSION}
+    with spool_in(tmp_path) as spool:
+        assert spool.saved_ledger == Page(steps=(STEP,), estimators=(ESTIMATOR,))
+
+
+def test_the_newest_state_of_each_estimator_stands(tmp_path: Path) -> None:
+    door, newer = replace(ESTIMATOR, loop_id="door"), replace(ESTIMATOR, state="{}", at=CLOCK)
+    both = merged(Page(estimators=(ESTIMATOR, door)), Page(estimators=(newer,)), most_count=9)
+    assert both.estimators == (newer, door)
+    with spool_in(tmp_path) as spool:
+        spool.save(Page(estimators=(ESTIMATOR, door)))
+        spool.append(ROW, Page(estimators=(newer,)))
+    with spool_in(tmp_path) as spool:
+        assert {one.loop_id: one for one in spool.saved_ledger.estimators} == {
+            "rack": newer,
+            "door": door,
+        }
 
 
 def test_a_hundred_counters_are_saved_in_2_ms(tmp_path: Path) -> None:

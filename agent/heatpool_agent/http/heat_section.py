@@ -15,7 +15,7 @@ _LEAK_WORDS = {True: "LEAK", False: "none seen", None: ABSENT}
 # Five rows cannot be too many: the bound is there for the table's sake.
 _TABLE_BYTES = 4_000
 _FAULTS_BYTES = 1_500
-_REPORTED = "the unit's own figure, its uncertainty assumed"
+_REPORTED = "the unit's own figure, ± is assumed"
 
 
 def heat_section(view: LoopView) -> Markup:
@@ -70,7 +70,7 @@ def _coolant(view: LoopView) -> Iterator[Markup]:
 
 def _estimated(view: LoopView) -> Iterator[tuple[str, ...]]:
     for name, estimate, how in (
-        ("Fused", view.fused, "electric and computed, weighed by their doubt"),
+        ("Fused", view.fused, "power, flow and temperatures through the loop's filter"),
         ("Electric", view.electric, "electric power × captured share"),
         ("Computed", view.computed, "volume flow × temperature difference"),
     ):
