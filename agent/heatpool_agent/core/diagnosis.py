@@ -1,0 +1,211 @@
+"""Why flow and power tell different heats: the one cause that fits best, in a sentence.
+
+Each cause leaves another trace beside the shift of the residual: restless flow, a flow that fell by
+as much, a step of power by as much, a shift that grows as 1/ΔT, a ramp. Each trace is weighed as a
+logarithm of likelihoods, with against without; where none stands out, none is told.
+Source: physics.md 9.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log
+
+# A variance of flow so many times the usual one is restless (logarithm of 2).
+RESTLESS_LOG = 0.69
+# What a cause must score more than "no cause stands out".
+LEAST_SCORE = 1.0
+# No single trace decides alone against all others.
+MOST_SCORE = 8.0
+# Flow of a pump wanders for a quarter of an hour: so many windows tell as much as one.
+FLOW_CORRELATED_COUNT = 6.0
+FLOW_FLOOR_FRAC = 0.004
+# What the shift's own doubt adds to a comparison with a step of power.
+STEP_U = 0.02
+# A step of power that happens to fit has this cost.
+CHANCE_SCORE = 1.0
+# Residuals wander: their squares count for less than independent ones.
+WANDER_SHARE = 0.5
+# A ramp takes half a day to be one.
+RAMP_BLOCKS = 10
+NEAR_WINDOWS = 2
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one window, or an hour of them, showed; `None` is absent."""
+
+    end_ns: int
+    excess: float
+    u: float
+    inverse_k: float
+    flow_excess: float | None = None
+    noise_ratio: float | None = None
+    power_step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """What is known when the residual has shifted: its windows, hours, and what is usual."""
+
+    points: Sequence[Point]
+    blocks: Sequence[Point]
+    onset_ns: int
+    flow_spread: float
+    power_spread: float
+    is_trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The cause that fits best, how well, and the evidence in one sentence."""
+
+    fault: str
+    score: float
+    evidence: str
+
+
+def cause(traces: Traces) -> Cause:
+    """What shifted the residual; "residual" where no cause stands out."""
+    since = [point for point in traces.points if point.end_ns > traces.onset_ns]
+    since = since or list(traces.points[-1:])
+    shift = mean_excess(since)
+    ramp_score, slope_day = _ramp(traces)
+    scores = {
+        "residual": LEAST_SCORE,
+        "air_in_loop": _air(since, shift),
+        "fouling": _flow(since, shift, traces) if shift < 0 else -MOST_SCORE,
+        "power_meter": _step(traces, shift),
+        "pair_offset": _pair(since) - max(ramp_score, 0.0),
+        "sensor_drift": ramp_score,
+    }
+    best = max(scores, key=lambda name: scores[name])
+    text = _sentence(best, since, shift, slope_day)
+    return Cause(best, scores[best], text)
+
+
+def mean_excess(points: Sequence[Point]) -> float:
+    """Mean of the unexpected residual, weighed by its doubt, relative to electric heat."""
+    weights = [1.0 / (point.u * point.u) for point in points]
+    pairs = zip(weights, points, strict=True)
+    return sum(w * point.excess for w, point in pairs) / sum(weights)
+
+
+def _bounded(score: float) -> float:
+    return max(-MOST_SCORE, min(MOST_SCORE, score))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _air(since: Sequence[Point], shift: float) -> float:
+    restless = _mean([point.noise_ratio for point in since[-24:]])
+    if restless is None or restless < RESTLESS_LOG or shift > 0 or len(since) < NEAR_WINDOWS:
+        return -MOST_SCORE
+    return 2.0 * MOST_SCORE
+
+
+def _flow(since: Sequence[Point], shift: float, traces: Traces) -> float:
+    """How much better a flow sensor that shows less explains the level of flow than a sound one."""
+    fell = _mean([point.flow_excess for point in since])
+    if fell is None:
+        return -1.0
+    target = log(max(1.0 + shift, 0.05))
+    count = sum(point.flow_excess is not None for point in since)
+    part = min(1.0, FLOW_CORRELATED_COUNT / count)
+    variance = traces.flow_spread**2 * part + FLOW_FLOOR_FRAC**2
+    return _bounded((fell * fell - (fell - target) ** 2) / (2.0 * variance))
+
+
+def _step(traces: Traces, shift: float) -> float:
+    """How much better a step of the power meter explains the onset than none."""
+    points = list(traces.points)
+    first = next((i for i, p in enumerate(points) if p.end_ns > traces.onset_ns), 0)
+    if first == 0:
+        return -1.0
+    near = points[max(0, first - NEAR_WINDOWS) : first + NEAR_WINDOWS + 1]
+    target = -log(max(1.0 + shift, 0.05))
+    found = min((point.power_step for point in near), key=lambda step: abs(step - target))
+    variance = traces.power_spread**2 + STEP_U**2
+    score = (target * target - (found - target) ** 2) / (2.0 * variance)
+    return _bounded(score) - CHANCE_SCORE
+
+
+def _pair(since: Sequence[Point]) -> float:
+    """How much better a shift that grows as 1/ΔT fits than one that does not."""
+    flat = growing = 0.0
+    weights = [1.0 / (p.u * p.u) for p in since]
+    total = sum(weights)
+    level = sum(w * p.excess for w, p in zip(weights, since, strict=True)) / total
+    square = sum(w * p.inverse_k**2 for w, p in zip(weights, since, strict=True))
+    offset_k = sum(w * p.excess * p.inverse_k for w, p in zip(weights, since, strict=True)) / square
+    for weight, point in zip(weights, since, strict=True):
+        flat += weight * (point.excess - level) ** 2
+        growing += weight * (point.excess - offset_k * point.inverse_k) ** 2
+    return _bounded(WANDER_SHARE * (flat - growing) / 2.0)
+
+
+def _ramp(traces: Traces) -> tuple[float, float]:
+    """How much better a ramp fits the hours than a step, and its slope per day."""
+    blocks = traces.blocks
+    if len(blocks) < 2 * RAMP_BLOCKS:
+        return -MOST_SCORE, 0.0
+    start_ns = blocks[0].end_ns
+    days = [(block.end_ns - start_ns) / (86_400 * _S) for block in blocks]
+    values = [block.excess for block in blocks]
+    u = max(sum(block.u for block in blocks) / len(blocks), 1e-4)
+    step = min(_step_misfit(values, i) for i in range(1, len(values) - 2))
+    ramps = [_ramp_misfit(days, values, i) for i in range(0, len(values) - RAMP_BLOCKS, 3)]
+    misfit, slope_day = min(ramps)
+    return _bounded(WANDER_SHARE * (step - misfit) / (2.0 * u * u)), slope_day
+
+
+def _step_misfit(values: Sequence[float], first: int) -> float:
+    after = values[first:]
+    level = sum(after) / len(after)
+    return sum(v * v for v in values[:first]) + sum((v - level) ** 2 for v in after)
+
+
+def _ramp_misfit(days: Sequence[float], values: Sequence[float], first: int) -> tuple[float, float]:
+    rises = [max(0.0, day - days[first]) for day in days]
+    square = sum(rise * rise for rise in rises)
+    slope = sum(rise * v for rise, v in zip(rises, values, strict=True)) / square
+    misfit = sum((v - slope * rise) ** 2 for rise, v in zip(rises, values, strict=True))
+    return misfit, slope
+
+
+def _sentence(fault: str, since: Sequence[Point], shift: float, slope_day: float) -> str:
+    hours = (since[-1].end_ns - since[0].end_ns) / (3600 * _S)
+    seen = f"flow and temperatures tell {shift:+.1%} against power for {hours:.1f} h"
+    delta_k = 1.0 / max(_mean([point.inverse_k for point in since]) or 1.0, 1e-3)
+    fell = _mean([point.flow_excess for point in since])
+    restless = _mean([point.noise_ratio for point in since[-24:]])
+    match fault:
+        case "air_in_loop":
+            assert restless is not None
+            return f"{seen} and flow is {exp(restless):.1f}x as restless as usual: vent the loop"
+        case "fouling":
+            assert fell is not None
+            return (
+                f"{seen} and flow shows {exp(fell) - 1.0:+.1%} at the same load: "
+                "clean the flow sensor and the strainer"
+            )
+        case "power_meter":
+            return (
+                f"{seen}, since a step of power that heat did not follow: check current "
+                "transformers and which hosts the meter counts"
+            )
+        case "pair_offset":
+            return (
+                f"{seen}, and more at a small difference, as {shift * delta_k:+.2f} K between the "
+                "sensors would: compare both in one bath, or exchange the pair"
+            )
+        case "sensor_drift":
+            return (
+                f"{seen} and growing by {slope_day:+.2%} a day, as {slope_day * delta_k:+.2f} K a "
+                "day would, whatever the load: compare both temperature sensors, exchange one"
+            )
+    level = "" if fell is None else f" (flow shows {exp(fell) - 1.0:+.1%} at the same load)"
+    return f"{seen}{level}: check flow meter, both temperature sensors and power meter"

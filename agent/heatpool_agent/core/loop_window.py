@@ -1,0 +1,170 @@
+"""Samples of a loop as windows of five minutes: means, and what moved inside of them.
+
+A window ends with the first sample that fills it, so that samples of 15 min are windows of 15 min.
+"""
+
+from dataclasses import dataclass, field, fields
+from math import log
+
+from heatpool_agent.core.loop_sample import LoopSample
+
+WINDOW_S = 300.0
+# Of a window with less than this share of both heats nothing is made.
+LEAST_SHARE = 0.6
+# What a sample may be late against the grid.
+_SLACK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """One window: means over the samples that have both heats, and what moved; None is absent.
+
+    `flow_noise` is the variance of flow from sample to sample and `power_noise` that of power,
+    relative; `power_step` is the largest step of power over two samples, logarithmic and signed.
+    `sway_w` is by how much the electric heat moved, `cold_sway_k` the cold pipe.
+    """
+
+    end_ns: int
+    span_s: float
+    power_w: float | None
+    electric_w: float | None
+    computed_w: float | None
+    delta_k: float | None
+    hot_c: float | None
+    cold_c: float | None
+    volume_flow_m3_h: float | None
+    flow_noise: float | None
+    power_noise: float | None
+    power_step: float
+    sway_w: float
+    cold_sway_k: float
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A mean over time, and the first and last value."""
+
+    total: float = 0.0
+    span_s: float = 0.0
+    first: float | None = None
+    last: float | None = None
+
+    def add(self, value: float, span_s: float) -> None:
+        self.total += value * span_s
+        self.span_s += span_s
+        self.last = value
+        if self.first is None:
+            self.first = value
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.span_s if self.span_s > 0 else None
+
+    @property
+    def sway(self) -> float:
+        if self.first is None or self.last is None:
+            return 0.0
+        return abs(self.last - self.first)
+
+
+@dataclass(slots=True)
+class Window:
+    """The samples of the window that is not full yet."""
+
+    span_s: float = 0.0
+    paired_s: float = 0.0
+    power: _Sum = field(default_factory=_Sum)
+    hot: _Sum = field(default_factory=_Sum)
+    cold: _Sum = field(default_factory=_Sum)
+    volume_flow: _Sum = field(default_factory=_Sum)
+    electric: _Sum = field(default_factory=_Sum)
+    computed: _Sum = field(default_factory=_Sum)
+    delta: _Sum = field(default_factory=_Sum)
+    flow_squares: float = 0.0
+    flow_count: int = 0
+    power_squares: float = 0.0
+    power_count: int = 0
+    power_step: float = 0.0
+    # Logarithms of the newest samples; they outlive the window.
+    last_flow_log: float | None = None
+    last_power_logs: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the samples added make a window."""
+        return self.span_s >= WINDOW_S - _SLACK_S
+
+    def add(
+        self, sample: LoopSample, *, computed_w: float | None, electric_w: float | None
+    ) -> None:
+        """Adds one sample that lasted."""
+        span_s = sample.span_s
+        self.span_s += span_s
+        power_w, hot_c, cold_c = sample.power_w, sample.hot_c, sample.cold_c
+        if power_w is not None:
+            self.power.add(power_w, span_s)
+            self._step(power_w)
+        if hot_c is not None:
+            self.hot.add(hot_c, span_s)
+        if cold_c is not None:
+            self.cold.add(cold_c, span_s)
+        if sample.volume_flow_m3_h is not None:
+            self.volume_flow.add(sample.volume_flow_m3_h, span_s)
+            self._ripple(sample.volume_flow_m3_h)
+        if hot_c is not None and cold_c is not None:
+            self.delta.add(hot_c - cold_c, span_s)
+        if computed_w is not None and electric_w is not None:
+            self.paired_s += span_s
+            self.electric.add(electric_w, span_s)
+            self.computed.add(computed_w, span_s)
+
+    def _step(self, power_w: float) -> None:
+        now = log(power_w) if power_w > 0 else None
+        older, old = self.last_power_logs
+        if now is not None and older is not None:
+            step = now - older
+            self.power_squares += step * step
+            self.power_count += 1
+            if abs(step) > abs(self.power_step):
+                self.power_step = step
+        self.last_power_logs = (old, now)
+
+    def _ripple(self, volume_flow_m3_h: float) -> None:
+        now = log(volume_flow_m3_h) if volume_flow_m3_h > 0 else None
+        if now is not None and self.last_flow_log is not None:
+            step = now - self.last_flow_log
+            self.flow_squares += step * step
+            self.flow_count += 1
+        self.last_flow_log = now
+
+    def taken(self, end_ns: int) -> Means:
+        """The window that ends now; the next one begins."""
+        is_paired = self.paired_s >= LEAST_SHARE * self.span_s
+        means = Means(
+            end_ns=end_ns,
+            span_s=self.span_s,
+            power_w=self.power.mean,
+            electric_w=self.electric.mean if is_paired else None,
+            computed_w=self.computed.mean if is_paired else None,
+            delta_k=self.delta.mean,
+            hot_c=self.hot.mean,
+            cold_c=self.cold.mean,
+            volume_flow_m3_h=self.volume_flow.mean,
+            flow_noise=self.flow_squares / (2 * self.flow_count) if self.flow_count else None,
+            power_noise=self.power_squares / self.power_count if self.power_count else None,
+            power_step=self.power_step,
+            sway_w=self.electric.sway,
+            cold_sway_k=self.cold.sway,
+        )
+        self._empty()
+        return means
+
+    def _empty(self) -> None:
+        fresh = Window(last_flow_log=self.last_flow_log, last_power_logs=self.last_power_logs)
+        for one in fields(self):
+            setattr(self, one.name, getattr(fresh, one.name))
+
+    def clear(self) -> None:
+        """Forgets the samples of a window that a gap broke, and what came before them."""
+        self.last_flow_log, self.last_power_logs = None, (None, None)
+        self._empty()

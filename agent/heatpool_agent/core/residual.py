@@ -1,0 +1,223 @@
+"""Faults of a loop from the residual of its two heats, each cause told once and with its evidence.
+
+`r = (Q_cal - Q_el) / Q_el` on means of five minutes, against what three clean days taught
+(`residual_baseline`); two-sided sums of its excess tell that it has shifted, `diagnosis` tells why.
+Gross faults need no training. Beside it stand what single sensors (`still_sensors`) and registers
+(`meter_registers`) show. Source: physics.md 9.
+"""
+
+from dataclasses import replace
+from math import exp, sqrt
+
+from heatpool_agent.core import meter_registers, residual_baseline
+from heatpool_agent.core.diagnosis import Point, Traces, cause, mean_excess
+from heatpool_agent.core.gross import is_reversed, slips, tell_reversed
+from heatpool_agent.core.loop_sample import LoopSample
+from heatpool_agent.core.loop_window import Means
+from heatpool_agent.core.meter_registers import Registers as Registers
+from heatpool_agent.core.residual_baseline import Residual
+from heatpool_agent.core.watch import SETTLE_S, end, quiet, tell
+from heatpool_agent.core.watch import Watch as Watch
+from heatpool_agent.core.watch import begin as begin
+from heatpool_agent.core.watch import faults as faults
+from heatpool_agent.core.watch import restored as restored
+from heatpool_agent.core.watch import saved as saved
+
+# Each pair of sums: what it forgives per window, and when it alarms, in standard doubts.
+SUMS = ((1.5, 80.0), (4.0, 16.0))
+# One window is no fault, and one that the thermal mass may explain even less.
+MOST_Z = 15.0
+MOST_Z_MOVED = 3.0
+# Before three clean days are over everything is in more doubt.
+UNTRAINED = 1.6
+# A sum that has come so far stops the learning: a fault must not teach.
+SUSPECTED = 0.3
+# A span so long is a gap: nobody knows what happened in it.
+GAP_S = 1800.0
+# The residual is as before while its mean of half an hour is within this of it.
+QUIET_Z = 1.2
+_KEEP = exp(-1.0 / 6.0)
+# Constant from the start, and further off than the priors allow.
+LEVEL_U = 3.0
+LEVEL_S = 86_400.0
+ENDED_S = 86_400.0
+POINTS = 72
+BLOCKS = 96
+BLOCK_WINDOWS = 12
+_NS = 1_000_000_000
+
+
+def observe(
+    watch: Watch,
+    sample: LoopSample,
+    *,
+    computed_w: float | None,
+    electric_lagged_w: float | None,
+    event_ns: int,
+    registers: Registers | None = None,
+    is_leaking: bool | None = None,
+) -> Watch:
+    """The watch after the sample that ends at `event_ns`; it is moved on, not copied.
+
+    `computed_w` is heat from flow and temperatures, `electric_lagged_w` electric heat at the prior
+    share as the loop's sensors should show it by now. A span over half an hour is a gap.
+    """
+    _leak(watch, event_ns, is_leaking=is_leaking)
+    if sample.span_s > GAP_S:
+        _gap(watch, event_ns)
+        return watch
+    watch.event_ns = event_ns
+    watch.still.add(sample, event_ns=event_ns)
+    if registers is not None:
+        watch.meter.add(sample, registers, computed_w=computed_w, event_ns=event_ns)
+    window = watch.window
+    if sample.span_s > 0:
+        window.add(sample, computed_w=computed_w, electric_w=electric_lagged_w)
+        if window.is_full:
+            _look(watch, window.taken(event_ns))
+    return watch
+
+
+def _gap(watch: Watch, event_ns: int) -> None:
+    watch.window.clear()
+    watch.settle_s, watch.event_ns = SETTLE_S, event_ns
+    watch.slip_count = watch.reversed_count = 0
+    watch.levels = (None, None)
+
+
+def _leak(watch: Watch, event_ns: int, *, is_leaking: bool | None) -> None:
+    if is_leaking and "leak" not in watch.lasting:
+        text = "the leak detector reports coolant: stop the loop's pump and look under its joints"
+        tell(watch, "leak", "leak", start_ns=event_ns, text=text)
+    elif is_leaking is False and "leak" in watch.lasting:
+        end(watch, "leak", event_ns)
+
+
+def _look(watch: Watch, means: Means) -> None:
+    """One window: gross faults, then sensors and registers, then the sums."""
+    watch.ended = [f for f in watch.ended if means.end_ns - (f.end_ns or 0) <= ENDED_S * _NS]
+    _sensors(watch, means)
+    is_swapped = is_reversed(watch, means)
+    tell_reversed(watch, means, "swapped_sensors" if is_swapped else "")
+    watch.settle_s = max(0.0, watch.settle_s - means.span_s)
+    if is_swapped or "sensor" in watch.lasting or watch.settle_s > 0:
+        return
+    found = watch.baseline.judged(means, watch.model)
+    if found is None:
+        return
+    if slips(watch, means, found):
+        return
+    _keep(watch, means, found)
+    _count(watch, means, found)
+    _level(watch, means)
+
+
+def _sensors(watch: Watch, means: Means) -> None:
+    """Faults that one sensor, or the registers, show by themselves."""
+    found = {"sensor": watch.still.found(), "register": watch.meter.found(watch.model)}
+    for kind, told in found.items():
+        if not told:
+            end(watch, kind, means.end_ns)
+            continue
+        fault, start_ns, text = told[0]
+        heat = watch.lasting.get("heat")
+        if heat and kind == "register" and heat.fault == "swapped_sensors":
+            continue
+        if heat and kind == "sensor" and heat.start_ns >= start_ns - 7200 * _NS:
+            del watch.lasting["heat"]
+        tell(watch, kind, fault, start_ns=start_ns or means.end_ns, text=text)
+
+
+def _keep(watch: Watch, means: Means, found: Residual) -> None:
+    """The window among the newest; an hour of them becomes one."""
+    point = Point(
+        means.end_ns, found.excess, found.u, found.x[1], found.flow_excess, found.noise_ratio,
+        means.power_step,
+    )  # fmt: skip
+    watch.points = [*watch.points[-POINTS + 1 :], point]
+    watch.hour.append(point)
+    if len(watch.hour) < BLOCK_WINDOWS:
+        return
+    hour, watch.hour = watch.hour, []
+    flows = [p.flow_excess for p in hour if p.flow_excess is not None]
+    block = Point(
+        means.end_ns,
+        mean_excess(hour),
+        sum(p.u for p in hour) / len(hour) * sqrt(residual_baseline.CORRELATED_COUNT / len(hour)),
+        sum(p.inverse_k for p in hour) / len(hour),
+        sum(flows) / len(flows) if flows else None,
+    )
+    watch.blocks = [*watch.blocks[-BLOCKS + 1 :], block]
+
+
+def _count(watch: Watch, means: Means, found: Residual) -> None:
+    """The sums after one window, and what they tell."""
+    z = found.excess / found.u
+    most_z = MOST_Z if found.is_calm else MOST_Z_MOVED
+    z = min(max(z, -most_z), most_z)
+    if not watch.baseline.is_trained:
+        z /= UNTRAINED
+    watch.smooth_z = z + _KEEP * (watch.smooth_z - z)
+    if "heat" in watch.lasting:
+        _reconsider(watch, means)
+        return
+    start_ns = means.end_ns - round(means.span_s * _NS)
+    worst, onset_ns = 0.0, start_ns
+    for one, (forgiven, limit) in zip(watch.sums, SUMS, strict=True):
+        one.add(z, forgiven, start_ns)
+        share, since_ns = max((one.above, one.above_ns), (one.below, one.below_ns))
+        if share / limit > worst:
+            worst, onset_ns = share / limit, since_ns
+    if worst >= 1.0:
+        _alarm(watch, onset_ns)
+    elif worst < SUSPECTED and not watch.baseline.is_trained:
+        watch.baseline.learn(means, found)
+
+
+def _alarm(watch: Watch, onset_ns: int) -> None:
+    found = cause(_traces(watch, onset_ns))
+    watch.score, watch.told_count, watch.quiet_count = found.score, 0, 0
+    tell(watch, "heat", found.fault, start_ns=onset_ns, text=found.evidence)
+
+
+def _traces(watch: Watch, onset_ns: int) -> Traces:
+    baseline = watch.baseline
+    return Traces(
+        points=watch.points,
+        blocks=watch.blocks,
+        onset_ns=onset_ns,
+        flow_spread=baseline.flow_spread,
+        power_spread=sqrt(baseline.power_noise.value) if baseline.power_noise.count else 0.05,
+        is_trained=baseline.is_trained,
+    )
+
+
+def _reconsider(watch: Watch, means: Means) -> None:
+    """While a shift lasts: whether it is over, and once an hour what it is after all."""
+    quiet(watch, means, is_quiet=abs(watch.smooth_z) < QUIET_Z)
+    heat = watch.lasting.get("heat")
+    watch.told_count += 1
+    if heat is None or watch.told_count % BLOCK_WINDOWS or watch.told_count > POINTS:
+        return
+    found = cause(_traces(watch, heat.start_ns))
+    if found.fault == heat.fault or found.score > watch.score + 3.0 or heat.fault == "residual":
+        watch.score = found.score
+        watch.lasting["heat"] = replace(heat, fault=found.fault, evidence=found.evidence)
+
+
+def _level(watch: Watch, means: Means) -> None:
+    """Whether the heats were further apart from the start than the priors allow."""
+    baseline = watch.baseline
+    if baseline.clean_s < LEVEL_S:
+        return
+    value, u = baseline.level()
+    if abs(value) <= LEVEL_U * u:
+        if "level" in watch.lasting and abs(value) < (LEVEL_U - 0.5) * u:
+            end(watch, "level", means.end_ns)
+        return
+    if "level" not in watch.lasting and "heat" not in watch.lasting:
+        assert means.hot_c is not None and means.cold_c is not None
+        pipes_c = (means.hot_c, means.cold_c)
+        fault, text = meter_registers.level_cause(value, u, pipes_c, watch.model)
+        start_ns = means.end_ns - round(baseline.clean_s * _NS)
+        tell(watch, "level", fault, start_ns=start_ns, text=text)
