@@ -48,6 +48,8 @@ IDLE_PER_CPU_W = 0.63
 FULL_PER_CPU_W = 3.35
 # Anything between idle and full is possible where the load is not known.
 LOAD_UNKNOWN_U_FRAC = 0.40
+# The level of a sum of components.
+COMPONENTS = "components"
 # Power meters of boards and supplies resolve 1 W: no doubt is smaller.
 LEAST_U_W = 1.0
 
@@ -105,6 +107,7 @@ class Cover:
 
     The parts add up to the whole. `is_single`: it is one channel of one device and no sum.
     `witnesses` are the readings that the whole was taken from; its parts have their own.
+    `assumed_w` is what its components alone would make it, by what is assumed of every host.
     """
 
     level: str
@@ -112,6 +115,7 @@ class Cover:
     parts: tuple[Part, ...] = ()
     is_single: bool = False
     witnesses: tuple[Witness, ...] = ()
+    assumed_w: float | None = None
 
 
 def electric_power(
@@ -144,10 +148,16 @@ def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:
                 parts=parts,
                 is_single=len(levels[node]) == 1,
                 witnesses=witnesses(levels[node]),
+                assumed_w=_assumed_w(levels, load),
             )
     if levels.get(Node.PSU_OUT):
-        return _output(levels)
+        return replace(_output(levels), assumed_w=_assumed_w(levels, load))
     return _components(levels, load) or _host(load)
+
+
+def _assumed_w(levels: Levels, load: HostLoad | None) -> float | None:
+    below = _components(levels, load)
+    return below.assumed_w if below else None
 
 
 def witnesses(powers: Sequence[NodePower]) -> tuple[Witness, ...]:
@@ -257,7 +267,7 @@ def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
     loss = Part("psu_loss", power_w - dc_w, PSU_EFFICIENCY_U * power_w, is_measured=False)
     parts = (*covered, *rest, loss)
     seen = tuple(witness for part in parts for witness in part.witnesses)
-    return Cover(level="components", whole=whole, parts=parts, witnesses=seen)
+    return Cover(level=COMPONENTS, whole=whole, parts=parts, witnesses=seen, assumed_w=power_w)
 
 
 def _rest(levels: Levels, covered: Sequence[Part]) -> list[Part]:

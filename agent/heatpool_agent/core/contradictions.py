@@ -11,6 +11,7 @@ from math import hypot
 from heatpool.sample import Estimate
 from heatpool.units import NS_PER_S
 from heatpool_agent.core import plausible
+from heatpool_agent.core.attribution import COMPONENTS as COMPONENTS
 from heatpool_agent.core.attribution import INPUTS, PSU_OUT_U_FRAC, Part, covered_parts, input_power
 from heatpool_agent.core.levels import Levels
 from heatpool_agent.core.reading import Node
@@ -24,7 +25,6 @@ SLACK_U = 2.0
 FAR_FACTORS = (500.0, 2000.0)
 FAR_LEAST_W = 10.0
 
-COMPONENTS = "components"
 HOSTS = "hosts"
 # Sensors of shared meters name no host, and neither do those of this machine.
 ALL = ""

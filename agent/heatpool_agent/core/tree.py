@@ -24,6 +24,7 @@ from heatpool_agent.core.attribution import (
     input_power,
     witnesses,
 )
+from heatpool_agent.core.coefficients import Learned
 from heatpool_agent.core.contradictions import (
     ALL,
     COMPONENTS,
@@ -38,6 +39,7 @@ from heatpool_agent.core.contradictions import (
     pair_of,
     refused_levels,
 )
+from heatpool_agent.core.learned_power import improved
 from heatpool_agent.core.levels import HostLoad, Levels, NodePower, Source, levels
 from heatpool_agent.core.reading import Node
 
@@ -109,12 +111,14 @@ def grow(
     known: Mapping[Source, int] | None = None,
     hosts: Mapping[str, str] | None = None,
     mirrored: Collection[tuple[str, str]] = (),
+    learned: Mapping[str, Learned] | None = None,
     boot_ns: int,
 ) -> tuple[Tree, TreeState]:
     """The tree of one loop now, and what it leaves for the next look.
 
-    `loads` are by host, `hosts` names the host of each sensor.
+    `loads` and what is `learned` are by host, `hosts` names the host of each sensor.
     """
+    known_of = learned or {}
     two_ns, kept = walls.denied(powers, state.two_ns, mirrored, boot_ns)
     shared, own = _split(powers, known or {}, hosts or {}, kept)
     psys_ns = {
@@ -123,10 +127,14 @@ def grow(
     proven = {name for name, ns in psys_ns.items() if boot_ns - ns >= PSYS_LASTS_S * NS_PER_S}
     inside = [clash for name in own for clash in contradictions(name, own[name])]
     refused = refused_levels(lasting(inside, state.since_ns, boot_ns))
-    covers = [
-        HostPower(host=name, cover=best)
+    plain = {
+        name: best
         for name in sorted({*own, *loads})
         if (best := _cover(own.get(name, {}), name, loads.get(name), refused, proven))
+    }
+    covers = [
+        HostPower(host=name, cover=improved(best, loads.get(name), known_of.get(name)))
+        for name, best in plain.items()
     ]
     covers = _with_silent(covers, own, state.last)
     above = above_hosts(shared, summed(_told(covers)))
@@ -297,8 +305,12 @@ def _last(covers: Iterable[HostPower]) -> dict[str, float]:
 
 
 def _told(hosts: Iterable[HostPower]) -> list[HostPower]:
-    """Hosts that a sensor shows something of; a rating model shows nothing."""
-    return [host for host in hosts if host.cover.whole.quality < QualityClass.E]
+    """Hosts that a sensor shows something of; a model of the load, learnt or not, shows nothing."""
+    return [
+        host
+        for host in hosts
+        if host.cover.whole.quality < QualityClass.E and host.cover.level != Node.HOST.value
+    ]
 
 
 def _class(wholes: Iterable[Estimate]) -> QualityClass:

@@ -1,0 +1,324 @@
+"""A host or a loop that is learnt from a better meter, while one is there.
+
+Least squares with two memories: 14 days are the record, 4 h notice that the machine has changed.
+A lesson counts only if the load moved by more than 10 % within the window; whether a fault is up
+the caller knows. Source: physics.md 8; agent.md 6 D.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import exp, isfinite, log, sqrt
+
+from heatpool_agent.core import least_squares as squares
+from heatpool_agent.core.coefficients import (
+    COMPONENTS,
+    LEAST_COUNT,
+    LOAD,
+    LOOP,
+    Coefficients,
+    row_of,
+)
+from heatpool_agent.core.least_squares import Fit, Prior, Sums, Vector
+
+FAST_S = 4 * 3_600.0
+SLOW_S = 14 * 86_400.0
+MOVED_FRAC = 0.10
+# The machine is another one when, for an hour, the record misses it by more than that, and by more
+# than three of its own residuals.
+CHANGED_FRAC = 0.05
+CHANGED_COUNT = 360.0
+CHANGED_RESIDUALS = 3.0
+# CPU and GPU watts at the wall: regulators, fans and supply on top of what the counters show.
+SERVED_FRAC, SERVED_FRAC_U, CARDS_FRAC_U = 1.24, 0.20, 0.15
+BASE_LEAST_W_U, BASE_U_FRAC = 40.0, 0.7
+FANS_FULL_W, FANS_FULL_W_U = 20.0, 40.0
+# Load alone: what a machine of that many CPUs draws differs from make to make by its own size.
+LOAD_LEAST_W_U = 60.0
+EXPONENTS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.2, 1.45, 1.75)
+EXPONENT, EXPONENT_U = 0.85, 0.5
+# Loss to the room at 20 K above it, relative to the power.
+LOSS_FRAC, LOSS_FRAC_U, LOSS_AT_K = 0.02, 0.02, 20.0
+# Lessons of which the error with and without what was learnt is remembered.
+JUDGED_COUNT = 5_000.0
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What one span showed: means of the inputs, and what a better meter said, W.
+
+    `prior_w` is what would have been said without it; `quality` the meter's class, 1 (A) to 5.
+    """
+
+    event_ns: int
+    span_s: float
+    inputs: Vector
+    measured_w: float
+    measured_u_frac: float
+    reference: str
+    quality: int
+    prior_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Errors of lessons foretold, summed: without what was learnt, with it, and of how many."""
+
+    count: float = 0.0
+    before: float = 0.0
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner:
+    """One host or loop in the course of being learnt; a new one by `of_components` and its like.
+
+    One pair of sums per exponent; only the load has more than one. `still` is the mean lesson of a
+    time in which nothing moved: it counts once, when something does.
+    """
+
+    kind: str
+    subject: str
+    basis: tuple[str, ...]
+    prior: Prior
+    exponents: Vector
+    slow: tuple[Sums, ...]
+    fast: tuple[Sums, ...]
+    judged: Judged = Judged()
+    count: int = 0
+    learned_ns: int = 0
+    reference: str = ""
+    reference_u_frac: float = 0.0
+    quality: int = 0
+    lows: Vector = ()
+    highs: Vector = ()
+    window_ns: int = 0
+    low_w: float = 0.0
+    high_w: float = 0.0
+    still: Lesson | None = None
+    still_count: int = 0
+
+
+def of_components(subject: str, basis: tuple[str, ...], base_w: float) -> Learner:
+    """A host whose counters are seen: `wall = base + b1 cpu + b2 gpu + b3 n^3`.
+
+    `base_w` is what is assumed behind the supply without any load.
+    """
+    base_w = max(0.0, base_w)
+    prior = Prior(
+        means=(base_w, SERVED_FRAC, SERVED_FRAC, FANS_FULL_W),
+        means_u=(
+            max(BASE_LEAST_W_U, BASE_U_FRAC * base_w),
+            SERVED_FRAC_U,
+            CARDS_FRAC_U,
+            FANS_FULL_W_U,
+        ),
+    )
+    return _new(COMPONENTS, subject, basis, prior, (1.0,))
+
+
+def of_load(subject: str, idle_w: float, full_w: float) -> Learner:
+    """A host of which only the load is seen: `wall = idle + span * busy^exponent`."""
+    span_w = max(1.0, full_w - idle_w)
+    prior = Prior(
+        means=(idle_w, span_w),
+        means_u=(max(LOAD_LEAST_W_U, idle_w), max(LOAD_LEAST_W_U, span_w)),
+    )
+    return _new(LOAD, subject, ("busy_frac",), prior, EXPONENTS)
+
+
+def of_loop(subject: str, capture_frac: float, capture_frac_u: float, power_w: float) -> Learner:
+    """A loop whose flow and temperatures are seen: `Q = capture * P - loss * (T - T_room)`.
+
+    `power_w` is about what is drawn: the loss is assumed to grow with the size.
+    """
+    w_k = power_w / LOSS_AT_K
+    prior = Prior(
+        means=(capture_frac, LOSS_FRAC * w_k),
+        means_u=(capture_frac_u, max(LOSS_FRAC_U * w_k, 1e-3)),
+    )
+    return _new(LOOP, subject, ("electric_w", "excess_k"), prior, (1.0,))
+
+
+def observed(learner: Learner, lesson: Lesson) -> Learner:
+    """The learner after one more span; what is no lesson, or from a worse meter, changes nothing.
+
+    A better meter than before begins anew.
+    """
+    if not _is_lesson(learner, lesson):
+        return learner
+    if learner.quality and lesson.quality < learner.quality:
+        learner = _new(
+            learner.kind, learner.subject, learner.basis, learner.prior, learner.exponents
+        )
+    learner = _watched(learner, lesson)
+    if learner.high_w - learner.low_w <= MOVED_FRAC * learner.high_w:
+        return _waited(learner, lesson)
+    if learner.still is not None:
+        still, learner = learner.still, replace(learner, still=None, still_count=0)
+        learner = _learnt(learner, still)
+    return _learnt(learner, lesson)
+
+
+def coefficients(learner: Learner) -> Coefficients | None:
+    """What the record says now; None before the first lesson."""
+    if not learner.count:
+        return None
+    fits = _fits(learner.slow, learner.prior)
+    weights = _weights(learner, fits)
+    best = max(range(len(fits)), key=lambda at: weights[at])
+    mean = sum(w * e for w, e in zip(weights, learner.exponents, strict=True))
+    spread = sum(w * (e - mean) ** 2 for w, e in zip(weights, learner.exponents, strict=True))
+    judged = learner.judged
+    is_judged = judged.count > 0
+    return Coefficients(
+        kind=learner.kind,
+        subject=learner.subject,
+        values=fits[best].values,
+        covariance=fits[best].covariance,
+        residual_u_frac=fits[best].residual_u_frac,
+        count=learner.count,
+        learned_ns=learner.learned_ns,
+        reference=learner.reference,
+        reference_u_frac=learner.reference_u_frac,
+        quality=learner.quality,
+        lows=learner.lows,
+        highs=learner.highs,
+        basis=learner.basis,
+        exponent=learner.exponents[best],
+        exponent_u=sqrt(spread),
+        before_mape_frac=judged.before / judged.count if is_judged else None,
+        after_mape_frac=judged.after / judged.count if is_judged else None,
+    )
+
+
+def has_moved(learner: Learner) -> bool:
+    """Whether the load has moved enough in the window to teach anything."""
+    return learner.high_w - learner.low_w > MOVED_FRAC * learner.high_w
+
+
+def _new(
+    kind: str, subject: str, basis: tuple[str, ...], prior: Prior, exponents: Vector
+) -> Learner:
+    none = (squares.blank(len(prior.means)),) * len(exponents)
+    return Learner(
+        kind=kind,
+        subject=subject,
+        basis=basis,
+        prior=prior,
+        exponents=exponents,
+        slow=none,
+        fast=none,
+    )
+
+
+def _is_lesson(learner: Learner, lesson: Lesson) -> bool:
+    told = (*lesson.inputs, lesson.measured_w, lesson.measured_u_frac, lesson.prior_w)
+    is_whole = all(isfinite(one) for one in told) and lesson.measured_w > 0 < lesson.span_s
+    return is_whole and (not learner.quality or lesson.quality <= learner.quality)
+
+
+def _watched(learner: Learner, lesson: Lesson) -> Learner:
+    """The window in which the load must move: it begins anew after 4 h, or when time ran back."""
+    age_s = (lesson.event_ns - learner.window_ns) / _NS
+    if not learner.quality or not 0 <= age_s <= FAST_S:
+        learner = replace(
+            learner, window_ns=lesson.event_ns, low_w=lesson.prior_w, high_w=lesson.prior_w
+        )
+    return replace(
+        learner,
+        low_w=min(learner.low_w, lesson.prior_w),
+        high_w=max(learner.high_w, lesson.prior_w),
+        reference=lesson.reference,
+        reference_u_frac=lesson.measured_u_frac,
+        quality=lesson.quality,
+    )
+
+
+def _waited(learner: Learner, lesson: Lesson) -> Learner:
+    """The mean of a time in which nothing moved."""
+    if learner.still is None:
+        return replace(learner, still=lesson, still_count=1)
+    n = learner.still_count + 1
+
+    def mean(old: float, new: float) -> float:
+        return old + (new - old) / n
+
+    still = replace(
+        lesson,
+        inputs=tuple(map(mean, learner.still.inputs, lesson.inputs)),
+        measured_w=mean(learner.still.measured_w, lesson.measured_w),
+        prior_w=mean(learner.still.prior_w, lesson.prior_w),
+    )
+    return replace(learner, still=still, still_count=n)
+
+
+def _learnt(learner: Learner, lesson: Lesson) -> Learner:
+    fits = _fits(learner.slow, learner.prior)
+    learner = replace(learner, judged=_judged(learner, lesson, fits))
+    rows = [row_of(learner.kind, lesson.inputs, one) for one in learner.exponents]
+
+    def taught(sums: Sequence[Sums], memory_s: float) -> tuple[Sums, ...]:
+        age = lesson.span_s / memory_s
+        return tuple(
+            squares.learnt(one, row, lesson.measured_w, fit, age=age)
+            for one, row, fit in zip(sums, rows, fits, strict=True)
+        )
+
+    lows, highs = learner.lows or lesson.inputs, learner.highs or lesson.inputs
+    learner = replace(
+        learner,
+        slow=taught(learner.slow, SLOW_S),
+        fast=taught(learner.fast, FAST_S),
+        count=learner.count + 1,
+        learned_ns=lesson.event_ns,
+        lows=tuple(map(min, lows, lesson.inputs)),
+        highs=tuple(map(max, highs, lesson.inputs)),
+    )
+    return _unless_changed(learner, fits)
+
+
+def _judged(learner: Learner, lesson: Lesson, fits: Sequence[Fit]) -> Judged:
+    if learner.count < LEAST_COUNT:
+        return learner.judged
+    weights = _weights(learner, fits)
+    best = max(range(len(fits)), key=lambda at: weights[at])
+    row = row_of(learner.kind, lesson.inputs, learner.exponents[best])
+    told_w = sum(x * value for x, value in zip(row, fits[best].values, strict=True))
+    old, keep = learner.judged, exp(-1.0 / JUDGED_COUNT)
+    return Judged(
+        count=keep * old.count + 1.0,
+        before=keep * old.before + abs(lesson.prior_w / lesson.measured_w - 1.0),
+        after=keep * old.after + abs(told_w / lesson.measured_w - 1.0),
+    )
+
+
+def _unless_changed(learner: Learner, fits: Sequence[Fit]) -> Learner:
+    """A record that has missed the machine for an hour is replaced by what these hours say."""
+    weights = _weights(learner, fits)
+    best = max(range(len(fits)), key=lambda at: weights[at])
+    fast = learner.fast[best]
+    if fast.count < CHANGED_COUNT or learner.slow[best].count < 4 * fast.count:
+        return learner
+    missed = abs(squares.bias_frac(fast, fits[best].values))
+    if missed <= max(CHANGED_FRAC, CHANGED_RESIDUALS * fits[best].residual_u_frac):
+        return learner
+    return replace(learner, slow=learner.fast, judged=Judged(), count=round(fast.count))
+
+
+def _fits(sums: Sequence[Sums], prior: Prior) -> list[Fit]:
+    return [squares.solved(one, prior) for one in sums]
+
+
+def _weights(learner: Learner, fits: Sequence[Fit]) -> list[float]:
+    """How likely each exponent is; they add up to 1."""
+    if len(fits) == 1:
+        return [1.0]
+    scores = [
+        -0.5 * ((exponent - EXPONENT) / EXPONENT_U) ** 2
+        - (fit.count + squares.RESIDUAL_COUNT) * log(fit.residual_u_frac)
+        for exponent, fit in zip(learner.exponents, fits, strict=True)
+    ]
+    top = max(scores)
+    each = [exp(score - top) for score in scores]
+    return [one / sum(each) for one in each]

@@ -1,0 +1,127 @@
+"""What was learnt of a host or a loop, and the power that follows from it with honest doubt.
+
+A record of one subject: which figures it needs (`basis`), its coefficients with covariance, the
+residual, when it was learnt of what, and the range in which it was seen to hold.
+Source: physics.md 8; agent.md 6 D.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import hypot, log, sqrt
+
+from heatpool_agent.core.least_squares import Matrix, Vector, quadratic
+
+COMPONENTS = "components"
+LOAD = "load"
+LOOP = "loop"
+# Which of the three, in the order of their coefficients.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    COMPONENTS: ("base_w", "cpu_frac", "gpu_frac", "fan_full_w"),
+    LOAD: ("idle_w", "span_w"),
+    LOOP: ("capture_frac", "loss_w_k"),
+}
+# The inputs of each, in the order of a lesson's.
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    COMPONENTS: ("cpu_w", "gpu_w", "fan_cube_frac"),
+    LOAD: ("busy_frac",),
+    LOOP: ("electric_w", "excess_k"),
+}
+EXPIRES_S = 90 * 86_400.0
+# Lessons below that many are an anecdote.
+LEAST_COUNT = 4
+# Of what lies beyond the range that was seen, so much is doubted.
+BEYOND_U_FRAC = 0.3
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """Coefficients of one host or loop, with all that is needed to judge them.
+
+    `quality` is the class of the meter that taught them, 1 (A) to 5 (E). `lows` and `highs` are
+    the inputs' range. `before_mape_frac` and `after_mape_frac` are the mean absolute errors
+    without and with what was learnt, each lesson predicted before it was learnt.
+    """
+
+    kind: str
+    subject: str
+    values: Vector
+    covariance: Matrix
+    residual_u_frac: float
+    count: int
+    learned_ns: int
+    reference: str
+    reference_u_frac: float
+    quality: int
+    lows: Vector
+    highs: Vector
+    basis: tuple[str, ...] = ()
+    exponent: float = 1.0
+    exponent_u: float = 0.0
+    before_mape_frac: float | None = None
+    after_mape_frac: float | None = None
+
+    @property
+    def expires_ns(self) -> int:
+        """When they are too old to be believed, ns UTC."""
+        return self.learned_ns + round(EXPIRES_S * _NS)
+
+    def is_valid(self, at_ns: int) -> bool:
+        """Whether they may be used now: neither anecdote nor out of date."""
+        return self.count >= LEAST_COUNT and at_ns < self.expires_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What coefficients say, W; `is_inside` the range in which they were learnt."""
+
+    value_w: float
+    value_w_u: float
+    is_inside: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What is known of one host: by the components seen, and of its load."""
+
+    components: Mapping[tuple[str, ...], Coefficients] = field(default_factory=dict)
+    load: Coefficients | None = None
+
+
+def row_of(kind: str, inputs: Sequence[float], exponent: float = 1.0) -> Vector:
+    """What the coefficients are multiplied with."""
+    if kind == COMPONENTS:
+        return (1.0, *inputs)
+    if kind == LOAD:
+        return (1.0, max(0.0, inputs[0]) ** exponent)
+    return (inputs[0], -inputs[1])
+
+
+def predicted(known: Coefficients, inputs: Sequence[float]) -> Prediction:
+    """The figure that follows from these inputs, W, with its standard uncertainty.
+
+    The doubt holds residual, coefficients, the meter that taught them, and, outside the range
+    that was seen, part of what lies beyond it.
+    """
+    row = row_of(known.kind, inputs, known.exponent)
+    value_w = _times(row, known.values)
+    near = [min(max(x, lo), hi) for x, lo, hi in zip(inputs, known.lows, known.highs, strict=True)]
+    beyond_w = value_w - _times(row_of(known.kind, near, known.exponent), known.values)
+    bend_w = 0.0
+    if known.exponent_u > 0 and 0 < inputs[0] < 1:
+        bend_w = known.values[1] * row[1] * log(inputs[0]) * known.exponent_u
+    value_w_u = hypot(
+        hypot(known.residual_u_frac, known.reference_u_frac) * value_w,
+        sqrt(quadratic(known.covariance, row)),
+        BEYOND_U_FRAC * beyond_w,
+        bend_w,
+    )
+    is_inside = all(
+        lo - 1e-9 <= x <= hi + 1e-9
+        for x, lo, hi in zip(inputs, known.lows, known.highs, strict=True)
+    )
+    return Prediction(value_w, value_w_u, is_inside)
+
+
+def _times(row: Sequence[float], values: Sequence[float]) -> float:
+    return sum(one * value for one, value in zip(row, values, strict=True))
