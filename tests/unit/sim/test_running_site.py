@@ -110,3 +110,18 @@ def test_a_roll_over_keeps_counting_from_zero() -> None:
 def test_an_unknown_fault_is_refused() -> None:
     with pytest.raises(ValueError, match="gremlin"):
         running().inject("gremlin", length_s=1)
+
+
+def test_the_machines_counters_count_less_where_power_meters_show_less() -> None:
+    sound, low = running(), running()
+    low.inject("power_meter_low", length_s=1e9, size=0.2)
+    for site in (sound, low):
+        advance(site, 30)
+    assert low.state.electric_j == sound.state.electric_j
+    counted = [sum(site.fed.energy_j.values()) for site in (low, sound)]
+    assert counted[0] / counted[1] == pytest.approx(0.8)
+
+
+def test_a_fault_of_an_impossible_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="outside"):
+        running().inject("air_in_loop", length_s=1, size=3.0)
