@@ -5,7 +5,7 @@
 
 Six cases of physics.md 7.4, nominal values and biases drawn anew per run and hidden. Errors are RMS
 in % of mean heat; "x limit" is against the reference's own posterior. Below 300 runs the exit
-status judges by the gates of agent.md 15, from there by the targets. A day's energy needs
+status judges by wider gates (agent.md 15), from there by the targets. A day's energy needs
 --hours 25. Time per update is printed beside a bare Python loop of the same run.
 """
 

