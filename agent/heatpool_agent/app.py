@@ -16,6 +16,7 @@ from heatpool_agent import watchdog
 from heatpool_agent.assembly import (
     SystemClock,
     loop_settings,
+    open_learning,
     open_parts,
     open_spool,
     site_id,
@@ -23,6 +24,7 @@ from heatpool_agent.assembly import (
 )
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, is_announced
+from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.spooling import Spooling
@@ -48,6 +50,7 @@ class Parts:
     obeys: Sequence[Obey]
     spool: Spool
     spooling: Spooling
+    learning: Learning
 
 
 async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
@@ -76,6 +79,8 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
     spooling = Spooling(spool, board)
     stack.push_async_callback(spooling.close)
     await spooling.close_frame()
+    learning = await asyncio.to_thread(open_learning, config, clock, folder)
+    stack.push_async_callback(learning.keep)
     return Parts(
         config=config,
         environ=environ,
@@ -85,6 +90,7 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
         obeys=obeys,
         spool=spool,
         spooling=spooling,
+        learning=learning,
     )
 
 
@@ -118,9 +124,10 @@ def _site_tasks(parts: Parts, site: asyncio.TaskGroup) -> list[asyncio.Task[None
         period_s=sampling.period_s,
         report_period_s=sampling.report_period_s,
         beat=lambda: _beat(parts),
+        learning=parts.learning,
     )
     watches = [Supervisor(one, parts.board, parts.clock, sense.take) for one in parts.driven]
-    works = {"sense": sense.run()}
+    works = {"sense": sense.run(), "learning": parts.learning.run()}
     works |= {f"sensor.{one.id}": w.run() for one, w in zip(parts.driven, watches, strict=True)}
     works |= {f"obey.{index}": obey.run() for index, obey in enumerate(parts.obeys)}
     return [site.create_task(work, name=name) for name, work in works.items()]

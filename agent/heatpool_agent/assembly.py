@@ -20,10 +20,11 @@ from heatpool.errors import ConfigError, StoreError
 from heatpool.process import settings
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_agent import actuators, sensors, spool, spool_files
+from heatpool_agent import actuators, calibrations, sensors, spool, spool_files
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
 from heatpool_agent.core.safety import Limits
+from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import LoopSettings
 from heatpool_agent.loops.supervise import Driven
@@ -95,6 +96,14 @@ def _loop_settings(loop: Loop) -> LoopSettings:
         model=loop_model(loop),
         has_coolant=loop.cooling != "air",
     )
+
+
+def open_learning(
+    config: Config, clock: Clock, folder: Path, *, is_guest: bool = False
+) -> Learning:
+    """What is known of the site's hosts and loops; blocking. A guest changes no file."""
+    shelf = calibrations.Shelf(folder, is_guest=is_guest)
+    return Learning(loop_settings(config), clock, shelf=shelf)
 
 
 async def open_parts(

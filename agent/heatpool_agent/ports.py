@@ -17,6 +17,7 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
+from heatpool_agent.core.calibrate import Calibration
 from heatpool_agent.core.ledger import Page
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import Command as Command
@@ -340,3 +341,27 @@ class Speaker:
     schemas: Sequence[Schema]
     rejection_capacity_w: float | None
     loop_ids: Sequence[str]
+
+
+class Shelf(Protocol):
+    """What was learnt of hosts and loops, on disk; every method blocks."""
+
+    def calibration(self) -> Calibration:
+        """What a person has had learnt."""
+        ...
+
+    def learned(self) -> Calibration:
+        """What the daemon has learnt in an earlier life."""
+        ...
+
+    def is_changed(self) -> bool:
+        """Whether a person has had something learnt since that was last read."""
+        ...
+
+    def keep_learned(self, told: Calibration, *, saved_ns: int) -> None:
+        """Replaces what the daemon has learnt.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        ...

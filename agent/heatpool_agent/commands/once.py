@@ -18,6 +18,7 @@ from heatpool.sample import Estimate, Provenance, SiteId
 from heatpool_agent.assembly import (
     SystemClock,
     loop_settings,
+    open_learning,
     open_sensors,
     site_id,
     state_dir,
@@ -89,6 +90,7 @@ async def look(config: Config, environ: Mapping[str, str], *, span_s: float) -> 
             spooling=None,
             period_s=config.sampling.period_s,
             report_period_s=config.sampling.report_period_s,
+            learning=open_learning(config, clock, state_dir(config, environ), is_guest=True),
         )
         with told_waiting(waited := {one.id for one in driven}):
             await asyncio.gather(*(_first(one, board, sense, patient, waited) for one in driven))

@@ -12,6 +12,7 @@ from math import exp, isfinite, log, sqrt
 from heatpool_agent.core import least_squares as squares
 from heatpool_agent.core.coefficients import (
     COMPONENTS,
+    EXPIRES_S,
     LEAST_COUNT,
     LOAD,
     LOOP,
@@ -99,6 +100,14 @@ class Learner:
     still_count: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """All that is known of hosts and loops: finished coefficients, and what still learns."""
+
+    coefficients: tuple[Coefficients, ...] = ()
+    learners: tuple[Learner, ...] = ()
+
+
 def of_components(subject: str, basis: tuple[str, ...], base_w: float) -> Learner:
     """A host whose counters are seen: `wall = base + b1 cpu + b2 gpu + b3 n^3`.
 
@@ -145,12 +154,12 @@ def observed(learner: Learner, lesson: Lesson) -> Learner:
 
     A better meter than before begins anew.
     """
-    if not _is_lesson(learner, lesson):
-        return learner
-    if learner.quality and lesson.quality < learner.quality:
+    if _is_over(learner, lesson):
         learner = _new(
             learner.kind, learner.subject, learner.basis, learner.prior, learner.exponents
         )
+    if not _is_lesson(learner, lesson):
+        return learner
     learner = _watched(learner, lesson)
     if learner.high_w - learner.low_w <= MOVED_FRAC * learner.high_w:
         return _waited(learner, lesson)
@@ -216,6 +225,13 @@ def _is_lesson(learner: Learner, lesson: Lesson) -> bool:
     told = (*lesson.inputs, lesson.measured_w, lesson.measured_u_frac, lesson.prior_w)
     is_whole = all(isfinite(one) for one in told) and lesson.measured_w > 0 < lesson.span_s
     return is_whole and (not learner.quality or lesson.quality <= learner.quality)
+
+
+def _is_over(learner: Learner, lesson: Lesson) -> bool:
+    """Whether what was learnt is worth less than the lesson: from a worse meter, or out of date."""
+    age_s = (lesson.event_ns - learner.learned_ns) / _NS
+    is_old = learner.count > 0 and age_s > EXPIRES_S
+    return bool(learner.quality) and (lesson.quality < learner.quality or is_old)
 
 
 def _watched(learner: Learner, lesson: Lesson) -> Learner:

@@ -5,7 +5,7 @@ residual, when it was learnt of what, and the range in which it was seen to hold
 Source: physics.md 8; agent.md 6 D.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import hypot, log, sqrt
 
@@ -125,3 +125,55 @@ def predicted(known: Coefficients, inputs: Sequence[float]) -> Prediction:
 
 def _times(row: Sequence[float], values: Sequence[float]) -> float:
     return sum(one * value for one, value in zip(row, values, strict=True))
+
+
+def chosen(known: Iterable[Coefficients], at_ns: int) -> dict[str, Learned]:
+    """What may be used now, by host: of the same thing the better meter's, then the newest."""
+    best: dict[tuple[str, str, tuple[str, ...]], Coefficients] = {}
+    for one in known:
+        key = (one.subject, one.kind, one.basis)
+        if one.kind != LOOP and one.is_valid(at_ns) and _rank(one) < _rank(best.get(key)):
+            best[key] = one
+    hosts = dict.fromkeys(subject for subject, _, _ in best)
+    return {
+        host: Learned(
+            components={
+                basis: one
+                for (subject, kind, basis), one in best.items()
+                if subject == host and kind == COMPONENTS
+            },
+            load=best.get((host, LOAD, INPUTS[LOAD])),
+        )
+        for host in hosts
+    }
+
+
+def _rank(known: Coefficients | None) -> tuple[int, int]:
+    return (9, 0) if known is None else (known.quality, -known.learned_ns)
+
+
+def mistakes(known: Coefficients) -> list[str]:
+    """What is wrong with a record that came from a file; empty: nothing."""
+    if known.kind not in NAMES:
+        return [f"kind: is {known.kind!r}, must be one of {', '.join(NAMES)}"]
+    size, inputs = len(NAMES[known.kind]), len(INPUTS[known.kind])
+    found = []
+    if len(known.values) != size:
+        found.append(f"values: are {len(known.values)}, must be {size}: {NAMES[known.kind]}")
+    if len(known.covariance) != size or any(len(line) != size for line in known.covariance):
+        found.append(f"covariance: must have {size} lines of {size}")
+    if not len(known.lows) == len(known.highs) == inputs:
+        found.append(f"lows, highs: must be {inputs} each: {INPUTS[known.kind]}")
+    told = {
+        "residual_u_frac": known.residual_u_frac,
+        "reference_u_frac": known.reference_u_frac,
+        "exponent_u": known.exponent_u,
+    }
+    found += [
+        f"{name}: is {one}, must be 0 to 1" for name, one in told.items() if not 0 <= one <= 1
+    ]
+    if not 1 <= known.quality <= 5:
+        found.append(f"quality: is {known.quality}, must be 1 (A) to 5 (E)")
+    if not 0 < known.exponent <= 4:
+        found.append(f"exponent: is {known.exponent}, must be above 0 and at most 4")
+    return found

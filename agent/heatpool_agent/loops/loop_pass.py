@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from heatpool_agent.core.coefficients import Learned
 from heatpool_agent.core.estimate import LoopPriors
 from heatpool_agent.core.loop_sample import LoopModel
 from heatpool_agent.core.reading import Reading
@@ -27,7 +28,10 @@ class LoopSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """All that one tick gives to every loop; `is_due`: a row ends with it."""
+    """All that one tick gives to every loop; `is_due`: a row ends with it.
+
+    `learned` is what is known of each host.
+    """
 
     judged: Sequence[Reading]
     usable: Sequence[Reading]
@@ -37,3 +41,4 @@ class Pass:
     boot_ns: int
     event_ns: int = 0
     is_due: bool = False
+    learned: Mapping[str, Learned] = field(default_factory=dict)

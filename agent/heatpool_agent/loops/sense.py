@@ -20,6 +20,7 @@ from heatpool_agent.core.registers import register_rows
 from heatpool_agent.core.rows import Mean, cells_of, spans_s
 from heatpool_agent.core.tree import HostPower, Tree
 from heatpool_agent.loops.grid import until_next_tick
+from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.loop_look import LoopLook, Marks, Pass
 from heatpool_agent.loops.loop_look import LoopSettings as LoopSettings
 from heatpool_agent.loops.spooling import Spooling
@@ -47,6 +48,7 @@ class Sense:
         period_s: float,
         report_period_s: float,
         beat: Callable[[], None] = lambda: None,
+        learning: Learning | None = None,
     ) -> None:
         self._board = board
         self._clock = clock
@@ -54,6 +56,7 @@ class Sense:
         self._period_s = period_s
         self._report_ns = round(report_period_s * _NS)
         self._beat = beat
+        self._learning = learning or Learning(loops, clock)
         self._ledger = spooling.ledger() if spooling is not None else Ledger()
         self._saved_ns = 0
         self._steps: dict[tuple[str, str], totals.Step] = {}
@@ -173,6 +176,7 @@ class Sense:
         views = tuple(
             look.view(tick, found) for look, found in zip(self._looks, trees, strict=True)
         )
+        self._learning.observe(trees, views, tick)
         power = _summed([found.power.whole for found in trees if found.power is not None])
         marks: Marks = {}
         for look, found in zip(self._looks, trees, strict=True):
@@ -224,6 +228,7 @@ class Sense:
             boot_ns=boot_ns,
             event_ns=event_ns,
             is_due=event_ns % self._report_ns == 0,
+            learned=self._learning.learned(event_ns),
         )
 
     def _page(self) -> Page:

@@ -1,0 +1,210 @@
+"""What one tick teaches of a host or a loop, and the means of ten seconds that are one lesson.
+
+A meter teaches only while nothing contradicts it. Under a shared meter a host can be learnt only
+if it is the only one. Source: physics.md 8; agent.md 6 D.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from heatpool.sample import Estimate, QualityClass
+from heatpool_agent.core import attribution, learned_power
+from heatpool_agent.core.attribution import COMPONENTS, Cover, Part
+from heatpool_agent.core.calibrate import Learner, Lesson, of_components, of_load, of_loop
+from heatpool_agent.core.coefficients import LOAD, LOOP
+from heatpool_agent.core.contradictions import SHARED
+from heatpool_agent.core.estimate import LoopPriors
+from heatpool_agent.core.levels import TWIN_SUSPECTED, HostLoad
+from heatpool_agent.core.reading import Node
+from heatpool_agent.core.tree import LoopPower, Tree
+
+# A room whose temperature nobody measures.
+ROOM_C = 24.0
+LESSON_S = 10.0
+# Ticks lie on a grid: the tenth one may be some microseconds early.
+_SLACK_S = 0.05
+_WALL = frozenset({*(node.value for node in attribution.INPUTS), Node.PSU_OUT.value})
+
+
+# Kind, subject and basis: what one learner is for.
+Key = tuple[str, str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What one tick shows that can be learnt of `key`: inputs, and what a better meter says.
+
+    `assumed` are the figures that a new learner begins with, in the order of its maker.
+    """
+
+    key: Key
+    inputs: tuple[float, ...]
+    measured: Estimate
+    prior_w: float
+    assumed: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Sights of one key so far: their span, s, and sums over it."""
+
+    sight: Sight
+    span_s: float = 0.0
+    inputs_s: tuple[float, ...] = ()
+    measured_ws: float = 0.0
+    measured_u_ws: float = 0.0
+    prior_ws: float = 0.0
+
+
+def host_sights(tree: Tree, loads: Mapping[str, HostLoad]) -> list[Sight]:
+    """What the hosts of a loop teach now; nothing while levels contradict each other."""
+    power = tree.power
+    if power is None or tree.contradictions or tree.refused:
+        return []
+    if power.level in {node.value for node in SHARED}:
+        return _under_shared(power, loads)
+    found = []
+    for host in power.hosts:
+        found += _sights(host.host, host.cover, host.cover.whole, loads.get(host.host))
+    return found
+
+
+def loop_sight(
+    loop_id: str,
+    *,
+    lagged_w: float | None,
+    hot_c: float | None,
+    computed: Estimate | None,
+    priors: LoopPriors,
+) -> list[Sight]:
+    """What a loop teaches now: computed heat against electric power after the loop's lag."""
+    if lagged_w is None or hot_c is None or computed is None or computed.flags:
+        return []
+    if lagged_w <= 0 or computed.value <= 0:
+        return []
+    return [
+        Sight(
+            key=(LOOP, loop_id, ("electric_w", "excess_k")),
+            inputs=(lagged_w, hot_c - ROOM_C),
+            measured=computed,
+            prior_w=priors.capture_frac * lagged_w,
+            assumed=(priors.capture_frac, priors.capture_frac_u, lagged_w),
+        )
+    ]
+
+
+def learner_of(sight: Sight) -> Learner:
+    """One that has learnt nothing yet, with what is assumed of such a host or loop."""
+    kind, subject, basis = sight.key
+    if kind == LOAD:
+        return of_load(subject, *sight.assumed)
+    if kind == LOOP:
+        return of_loop(subject, *sight.assumed)
+    return of_components(subject, basis, *sight.assumed)
+
+
+def gathered(before: Gathered | None, sight: Sight, span_s: float) -> Gathered:
+    """The sums with one more tick of that span; another meter begins them anew."""
+    if before is None or before.sight.measured.flags != sight.measured.flags:
+        before = Gathered(sight=sight, inputs_s=(0.0,) * len(sight.inputs))
+    return Gathered(
+        sight=sight,
+        span_s=before.span_s + span_s,
+        inputs_s=tuple(
+            old + span_s * one for old, one in zip(before.inputs_s, sight.inputs, strict=True)
+        ),
+        measured_ws=before.measured_ws + span_s * sight.measured.value,
+        measured_u_ws=before.measured_u_ws + span_s * sight.measured.u,
+        prior_ws=before.prior_ws + span_s * sight.prior_w,
+    )
+
+
+def lesson(sums: Gathered, event_ns: int) -> Lesson | None:
+    """The mean of what was gathered, once that is ten seconds; it ends at `event_ns`."""
+    if sums.span_s < LESSON_S - _SLACK_S or sums.measured_ws <= 0:
+        return None
+    return Lesson(
+        event_ns=event_ns,
+        span_s=sums.span_s,
+        inputs=tuple(one / sums.span_s for one in sums.inputs_s),
+        measured_w=sums.measured_ws / sums.span_s,
+        measured_u_frac=sums.measured_u_ws / sums.measured_ws,
+        reference=_reference(sums.sight),
+        quality=int(sums.sight.measured.quality),
+        prior_w=sums.prior_ws / sums.span_s,
+    )
+
+
+def _reference(sight: Sight) -> str:
+    """The level that taught, as the estimate's first mark names it."""
+    if sight.key[0] == LOOP:
+        return "computed"
+    flags = sight.measured.flags
+    if any(flag.startswith("remainder:") or flag.startswith("learned:") for flag in flags):
+        return COMPONENTS
+    return flags[0].partition(":")[2] if flags else "meter"
+
+
+def _under_shared(power: LoopPower, loads: Mapping[str, HostLoad]) -> list[Sight]:
+    names = {*loads, *(host.host for host in power.hosts)}
+    if len(names) != 1:
+        return []
+    (name,) = names
+    cover = power.hosts[0].cover if power.hosts else None
+    if cover is not None and cover.level != COMPONENTS:
+        # The host's own meter is nearer to it.
+        return _sights(name, cover, cover.whole, loads.get(name))
+    return _sights(name, cover, power.whole, loads.get(name), is_metered=True)
+
+
+def _sights(
+    host: str,
+    cover: Cover | None,
+    measured: Estimate,
+    load: HostLoad | None,
+    *,
+    is_metered: bool = False,
+) -> list[Sight]:
+    if any(flag.startswith(TWIN_SUSPECTED) for flag in measured.flags):
+        return []
+    found = []
+    is_wall = is_metered or (cover is not None and cover.level in _WALL)
+    if is_wall and cover is not None and cover.assumed_w is not None:
+        found += _of_components(host, cover.parts, cover.assumed_w, measured)
+    is_better = is_wall or (cover is not None and cover.level == COMPONENTS)
+    if is_better and measured.quality < QualityClass.E:
+        found += _of_load(host, load, measured)
+    return found
+
+
+def _of_components(
+    host: str, parts: Sequence[Part], assumed_w: float, measured: Estimate
+) -> list[Sight]:
+    inputs = learned_power.inputs_of(parts)
+    served_w = inputs[0] + inputs[1]
+    # What is assumed at no load: it does not move with what is served.
+    base_w = assumed_w - served_w * (1 + attribution.FANS_FRAC) / attribution.PSU_EFFICIENCY
+    return [
+        Sight(
+            key=(COMPONENTS, host, learned_power.basis_of(parts)),
+            inputs=inputs,
+            measured=measured,
+            prior_w=assumed_w,
+            assumed=(base_w,),
+        )
+    ]
+
+
+def _of_load(host: str, load: HostLoad | None, measured: Estimate) -> list[Sight]:
+    if load is None or load.busy_frac is None:
+        return []
+    count = load.logical_cpu_count
+    return [
+        Sight(
+            key=(LOAD, host, ("busy_frac",)),
+            inputs=(load.busy_frac,),
+            measured=measured,
+            prior_w=attribution.host_power_w(load),
+            assumed=(count * attribution.IDLE_PER_CPU_W, count * attribution.FULL_PER_CPU_W),
+        )
+    ]
