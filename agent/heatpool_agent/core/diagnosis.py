@@ -6,14 +6,15 @@ logarithm of likelihoods, with against without; where none stands out, none is t
 Source: physics.md 9.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
+from statistics import median
 
 # A variance of flow so many times the usual one is restless (logarithm of 2).
 RESTLESS_LOG = 0.69
 # What a cause must score more than "no cause stands out".
-LEAST_SCORE = 1.0
+LEAST_SCORE = 0.5
 # No single trace decides alone against all others.
 MOST_SCORE = 8.0
 # Flow of a pump wanders for a quarter of an hour: so many windows tell as much as one.
@@ -22,7 +23,7 @@ FLOW_FLOOR_FRAC = 0.004
 # What the shift's own doubt adds to a comparison with a step of power.
 STEP_U = 0.02
 # A step of power that happens to fit has this cost.
-CHANCE_SCORE = 1.0
+CHANCE_SCORE = 0.5
 # Residuals wander: their squares count for less than independent ones.
 WANDER_SHARE = 0.5
 # A ramp takes half a day to be one.
@@ -53,16 +54,15 @@ class Traces:
     onset_ns: int
     flow_spread: float
     power_spread: float
-    is_trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The cause that fits best, how well, and the evidence in one sentence."""
+    """The cause that fits best, the evidence in one sentence, and how well each cause fits."""
 
     fault: str
-    score: float
     evidence: str
+    scores: Mapping[str, float]
 
 
 def cause(traces: Traces) -> Cause:
@@ -71,17 +71,18 @@ def cause(traces: Traces) -> Cause:
     since = since or list(traces.points[-1:])
     shift = mean_excess(since)
     ramp_score, slope_day = _ramp(traces)
+    grows = _pair(since)
     scores = {
         "residual": LEAST_SCORE,
         "air_in_loop": _air(since, shift),
         "fouling": _flow(since, shift, traces) if shift < 0 else -MOST_SCORE,
-        "power_meter": _step(traces, shift),
-        "pair_offset": _pair(since) - max(ramp_score, 0.0),
-        "sensor_drift": ramp_score,
+        "power_meter": _step(traces, median(point.excess for point in since)),
+        "pair_offset": grows,
+        "sensor_drift": grows + ramp_score,
     }
     best = max(scores, key=lambda name: scores[name])
     text = _sentence(best, since, shift, slope_day)
-    return Cause(best, scores[best], text)
+    return Cause(best, text, scores)
 
 
 def mean_excess(points: Sequence[Point]) -> float:

@@ -17,7 +17,6 @@ SLIPS = (3.6, 1000 / 60, 60.0, 1000.0)
 SLIP_LOG = 0.15
 SLIP_TRAINED_LOG = 0.06
 SLIP_COUNT = 2.0
-SLIP_LOAD = 0.1
 _NS = 1_000_000_000
 
 
@@ -27,7 +26,7 @@ def is_reversed(watch: Watch, means: Means) -> bool:
     if delta_k is None or cold_c is None or hot_c is None or means.volume_flow_m3_h == 0:
         watch.reversed_count = 0
         return False
-    least_k = max(SWAPPED_K, SWAPPED_U * watch.model.delta_k_u) + means.cold_sway_k
+    least_k = max(SWAPPED_K, SWAPPED_U * watch.model.delta_k_u) + abs(means.cold_sway_k)
     if delta_k >= -least_k:
         watch.reversed_count = 0
         return False
@@ -69,10 +68,9 @@ def slips(watch: Watch, means: Means, found: Residual) -> bool:
     if heat and heat.fault == "unit_error":
         quiet(watch, means, is_quiet=not slip)
         return True
-    # The load's own fall is no unit.
-    is_worth = found.x[2] < 1.0 / SLIP_LOAD and found.is_calm
-    if not slip or not is_worth or slip != watch.slip:
-        watch.slip, watch.slip_count = (slip if is_worth else 0.0), min(1, int(slip > 0))
+    # What the loop's thermal mass gives off after a fall of the load is no unit.
+    if not slip or not found.is_calm or slip != watch.slip:
+        watch.slip, watch.slip_count = (slip if found.is_calm else 0.0), int(found.is_calm)
         if not slip:
             watch.levels = (_log(means.volume_flow_m3_h), _log(means.power_w))
         return bool(slip)

@@ -21,7 +21,7 @@ class Means:
 
     `flow_noise` is the variance of flow from sample to sample and `power_noise` that of power,
     relative; `power_step` is the largest step of power over two samples, logarithmic and signed.
-    `sway_w` is by how much the electric heat moved, `cold_sway_k` the cold pipe.
+    `sway_w` is by how much the electric heat rose, `cold_sway_k` the cold pipe.
     """
 
     end_ns: int
@@ -62,9 +62,14 @@ class _Sum:
 
     @property
     def sway(self) -> float:
+        """By how much the last value lies above the one before the first."""
         if self.first is None or self.last is None:
             return 0.0
-        return abs(self.last - self.first)
+        return self.last - self.first
+
+    def emptied(self) -> "_Sum":
+        """The sum of the next window, which begins where this one ends."""
+        return _Sum(first=self.last, last=self.last)
 
 
 @dataclass(slots=True)
@@ -160,11 +165,17 @@ class Window:
         return means
 
     def _empty(self) -> None:
-        fresh = Window(last_flow_log=self.last_flow_log, last_power_logs=self.last_power_logs)
+        fresh = Window(
+            electric=self.electric.emptied(),
+            cold=self.cold.emptied(),
+            last_flow_log=self.last_flow_log,
+            last_power_logs=self.last_power_logs,
+        )
         for one in fields(self):
             setattr(self, one.name, getattr(fresh, one.name))
 
     def clear(self) -> None:
         """Forgets the samples of a window that a gap broke, and what came before them."""
         self.last_flow_log, self.last_power_logs = None, (None, None)
+        self.electric, self.cold = _Sum(), _Sum()
         self._empty()

@@ -24,7 +24,7 @@ from heatpool_agent.core.watch import restored as restored
 from heatpool_agent.core.watch import saved as saved
 
 # Each pair of sums: what it forgives per window, and when it alarms, in standard doubts.
-SUMS = ((1.5, 80.0), (4.0, 16.0))
+SUMS = ((1.0, 200.0), (2.0, 40.0), (3.0, 16.0))
 # One window is no fault, and one that the thermal mass may explain even less.
 MOST_Z = 15.0
 MOST_Z_MOVED = 3.0
@@ -40,8 +40,14 @@ _KEEP = exp(-1.0 / 6.0)
 # Constant from the start, and further off than the priors allow.
 LEVEL_U = 3.0
 LEVEL_S = 86_400.0
+# While a shift lasts its cause is looked at again every hour for two days, if it is one of these
+# or for two hours; another name must fit clearly better.
+UNSURE = ("residual", "pair_offset", "sensor_drift")
+SURE_AFTER = 24
+MOST_TOLD = 576
+CLEARLY = 1.5
 ENDED_S = 86_400.0
-POINTS = 72
+POINTS = 144
 BLOCKS = 96
 BLOCK_WINDOWS = 12
 _NS = 1_000_000_000
@@ -176,7 +182,7 @@ def _count(watch: Watch, means: Means, found: Residual) -> None:
 
 def _alarm(watch: Watch, onset_ns: int) -> None:
     found = cause(_traces(watch, onset_ns))
-    watch.score, watch.told_count, watch.quiet_count = found.score, 0, 0
+    watch.told_count = watch.quiet_count = 0
     tell(watch, "heat", found.fault, start_ns=onset_ns, text=found.evidence)
 
 
@@ -187,8 +193,7 @@ def _traces(watch: Watch, onset_ns: int) -> Traces:
         blocks=watch.blocks,
         onset_ns=onset_ns,
         flow_spread=baseline.flow_spread,
-        power_spread=sqrt(baseline.power_noise.value) if baseline.power_noise.count else 0.05,
-        is_trained=baseline.is_trained,
+        power_spread=baseline.power_spread,
     )
 
 
@@ -197,11 +202,14 @@ def _reconsider(watch: Watch, means: Means) -> None:
     quiet(watch, means, is_quiet=abs(watch.smooth_z) < QUIET_Z)
     heat = watch.lasting.get("heat")
     watch.told_count += 1
-    if heat is None or watch.told_count % BLOCK_WINDOWS or watch.told_count > POINTS:
+    if heat is None or watch.told_count % BLOCK_WINDOWS or watch.told_count > MOST_TOLD:
+        return
+    # A step of power is seen in the newest windows alone: who lost sight of it knows no better.
+    if heat.fault not in UNSURE and watch.told_count > SURE_AFTER:
         return
     found = cause(_traces(watch, heat.start_ns))
-    if found.fault == heat.fault or found.score > watch.score + 3.0 or heat.fault == "residual":
-        watch.score = found.score
+    is_clear = found.scores[found.fault] > found.scores.get(heat.fault, 0.0) + CLEARLY
+    if found.fault == heat.fault or heat.fault == "residual" or is_clear:
         watch.lasting["heat"] = replace(heat, fault=found.fault, evidence=found.evidence)
 
 

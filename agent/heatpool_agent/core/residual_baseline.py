@@ -1,23 +1,26 @@
 """What a clean loop's residual is like: learnt from its own windows, and its doubt at any load.
 
 The residual `(Q_cal - Q_el) / Q_el` of a sound loop is no constant: a pair of sensors that differ
-adds a share that grows as 1/ΔT, a loss to the room one that grows as 1/Q. Three figures are learnt,
-each from its prior, and the doubt of a window says how little is known at its load: an idle loop,
-never seen before, is no alarm. Source: physics.md 9.
+adds a share that grows as 1/ΔT, a loss to the room one that grows as 1/Q, and what is assumed of
+its thermal mass errs as the load and the cold pipe move. Five figures are learnt, each from its
+prior, and the doubt of a window says how little is known of its load: an idle loop, never seen
+before, is no alarm. Source: physics.md 9.
 """
 
 from dataclasses import asdict, dataclass, field
-from math import hypot, log, sqrt
+from math import exp, hypot, log, sqrt
 from typing import Any
 
 from heatpool_agent.core.loop_sample import LoopModel
-from heatpool_agent.core.loop_window import Means
+from heatpool_agent.core.loop_window import WINDOW_S, Means
 
 TRAINED_S = 3 * 86_400.0
 # Until its own windows tell: relative spread of one window, and how many windows that counts for.
 NOISE_FRAC = 0.02
 NOISE_COUNT = 36.0
 LEAST_NOISE_FRAC = 0.008
+# Before it the five figures are still being found.
+NOISE_AFTER_S = 6 * 3600.0
 # Residuals wander for hours: so many windows tell as much as one that is independent.
 CORRELATED_COUNT = 10.0
 # Below it the pair says nothing.
@@ -26,10 +29,14 @@ LEAST_DELTA_K = 0.3
 DELTA_NOISE_K = 0.03
 # Nothing is learnt of a window further off than this, in its own doubt.
 CLIP_SIGMA = 4.0
+# Rises beyond this are no rises but another load.
+MOST_RISE = 0.5
+# What thermal mass may still hide of a window of a load that moves, of all that it could.
+MOVED_SHARE = 0.15
 # Of the flow at a load: spread until learnt.
 FLOW_SPREAD = 0.03
 
-Vector = tuple[float, float, float]
+Vector = tuple[float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,11 @@ class Mean:
 
 @dataclass(slots=True)
 class Baseline:
-    """What was learnt of one loop; `mean` and `cov` belong to 1, 1/ΔT and Q_top/Q."""
+    """What was learnt of one loop; `mean` and `cov` belong to 1, 1/ΔT, Q_top/Q, and to
+    the rises of Q and of the cold pipe over the window, relative."""
 
     prior_u: list[float]
-    mean: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    mean: list[float] = field(default_factory=lambda: [0.0] * 5)
     cov: list[list[float]] = field(default_factory=list)
     top_w: float = 0.0
     clean_s: float = 0.0
@@ -108,10 +116,15 @@ class Baseline:
             return FLOW_SPREAD
         return max(0.003, sqrt(self.flow_left.variance))
 
+    @property
+    def power_spread(self) -> float:
+        """Spread of power over two samples while it does not jump, relative."""
+        return exp(0.5 * self.power_noise.value) if self.power_noise.count else 0.05
+
     def level(self) -> tuple[float, float]:
         """The residual at the loop's usual state, and the doubt of it that the priors allow."""
         inverse_k = 1.0 / max(self.delta.value, LEAST_DELTA_K)
-        x = (1.0, inverse_k, 1.0)
+        x = (1.0, inverse_k, 1.0, 0.0, 0.0)
         value = sum(m * xi for m, xi in zip(self.mean, x, strict=True))
         return value, hypot(*(u * xi for u, xi in zip(self.prior_u, x, strict=True)))
 
@@ -123,7 +136,14 @@ class Baseline:
         if delta_k < LEAST_DELTA_K:
             return None
         self._rescale(q_w)
-        x = (1.0, 1.0 / delta_k, min(self.top_w / q_w, 100.0))
+        pace = residual_pace(means)
+        x = (
+            1.0,
+            1.0 / delta_k,
+            min(self.top_w / q_w, 100.0),
+            min(max(means.sway_w / q_w * pace, -MOST_RISE), MOST_RISE),
+            min(max(means.cold_sway_k / delta_k * pace, -MOST_RISE), MOST_RISE),
+        )
         value = (found_w - q_w) / q_w
         excess = value - sum(m * xi for m, xi in zip(self.mean, x, strict=True))
         moved = self._moved(means, q_w, model)
@@ -144,18 +164,19 @@ class Baseline:
         """Takes a clean window in."""
         assert means.electric_w is not None and means.delta_k is not None
         self.clean_s += means.span_s
-        self.sway.add(min(means.sway_w / means.electric_w, 1.0))
+        self.sway.add(min(abs(means.sway_w) / means.electric_w, 1.0))
         self._learn_flow(means, means.electric_w, found)
         if means.power_noise is not None:
-            self.power_noise.add(min(means.power_noise, 0.05))
+            self.power_noise.add(log(max(means.power_noise, 1e-8)))
         if not found.is_calm:
             return
         self.delta.add(means.delta_k)
         limit = CLIP_SIGMA * found.u
         excess = min(max(found.excess, -limit), limit)
         doubt = self._variance(found.x)
-        self.squares += max(excess * excess - doubt, 0.0)
-        self.count += 1.0
+        if self.clean_s >= NOISE_AFTER_S:
+            self.squares += max(excess * excess - doubt, 0.0)
+            self.count += 1.0
         self._turn(found.x, excess, CORRELATED_COUNT * found.spread * found.spread + doubt)
 
     def _rescale(self, q_w: float) -> None:
@@ -164,7 +185,7 @@ class Baseline:
             return
         share = self.top_w / q_w if self.top_w else 1.0
         self.mean[2] *= share
-        for i in range(3):
+        for i in range(5):
             self.cov[2][i] *= share
             self.cov[i][2] *= share
         self.cov[2][2] = max(self.cov[2][2], (self.prior_u[2] * (1.0 - share)) ** 2)
@@ -179,10 +200,10 @@ class Baseline:
     def _turn(self, x: Vector, excess: float, variance: float) -> None:
         """One step of recursive least squares; `variance` is that of the innovation."""
         px = [sum(c * xi for c, xi in zip(row, x, strict=True)) for row in self.cov]
-        for i in range(3):
+        for i in range(5):
             self.mean[i] += px[i] / variance * excess
-        for i in range(3):
-            for j in range(3):
+        for i in range(5):
+            for j in range(5):
                 self.cov[i][j] -= px[i] * px[j] / variance
 
     def _moved(self, means: Means, q_w: float, model: LoopModel) -> float:
@@ -190,11 +211,11 @@ class Baseline:
         tau_s = model.tau_s * (1.0 + model.tau_ln_u) + model.delay_s + model.sensor_lag_s
         share = min(1.0, tau_s / means.span_s)
         delta_k = max(means.delta_k or 0.0, LEAST_DELTA_K)
-        now = means.sway_w / q_w + 2.0 * means.cold_sway_k / delta_k
+        now = abs(means.sway_w) / q_w + abs(means.cold_sway_k) / delta_k
         kept = self.disturbed * 0.5 ** (means.span_s / (2.0 * tau_s))
-        self.disturbed = max(now, kept)
+        self.disturbed = min(1.0, max(now, kept))
         usual = 2.0 * self.sway.value if self.sway.count > 12 else 0.10
-        return 0.5 * share * sqrt(max(0.0, self.disturbed**2 - usual**2))
+        return MOVED_SHARE * share * sqrt(max(0.0, self.disturbed**2 - usual**2))
 
     def _flow_excess(self, means: Means, q_w: float) -> float | None:
         v_m3_h, (n, sx, sy, sxx, sxy) = means.volume_flow_m3_h, self.flow
@@ -229,12 +250,19 @@ class Baseline:
         return asdict(self)
 
 
+def residual_pace(means: Means) -> float:
+    """What a rise within this window counts over a window of five minutes."""
+    return WINDOW_S / max(means.span_s, 1.0)
+
+
 def begun(model: LoopModel) -> Baseline:
     """What is assumed of a loop of which no window was seen."""
     gain_u = hypot(model.gain_u_frac, model.flow_u_frac, model.loss_frac_u)
-    prior_u = [gain_u, model.delta_k_u, model.loss_frac_u]
-    cov = [[prior_u[i] ** 2 if i == j else 0.0 for j in range(3)] for i in range(3)]
-    return Baseline(prior_u=prior_u, mean=[0.0, 0.0, 0.0], cov=cov)
+    # Thermal mass may be off by its own size, over a window.
+    share = min(1.0, (model.tau_s * model.tau_ln_u + model.delay_s_u) / WINDOW_S)
+    prior_u = [gain_u, model.delta_k_u, model.loss_frac_u, share, share]
+    cov = [[prior_u[i] ** 2 if i == j else 0.0 for j in range(5)] for i in range(5)]
+    return Baseline(prior_u=prior_u, cov=cov)
 
 
 def restored(saved: dict[str, Any]) -> Baseline:

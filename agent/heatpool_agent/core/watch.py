@@ -15,7 +15,7 @@ from heatpool_agent.core.still_sensors import Still
 
 VERSION = 1
 # How many two-sided sums there are; what each forgives: `residual.SUMS`.
-SUM_COUNT = 2
+SUM_COUNT = 3
 # After a start or a gap nobody knows what the loop holds.
 SETTLE_S = 900.0
 # A fault ends when the residual has been as before for so many windows.
@@ -64,7 +64,6 @@ class Watch:
     quiet_count: int = 0
     smooth_z: float = 0.0
     told_count: int = 0
-    score: float = 0.0
     levels: tuple[float | None, float | None] = (None, None)
 
 
@@ -119,7 +118,7 @@ def saved(watch: Watch) -> dict[str, Any]:
         "lasting": {kind: asdict(fault) for kind, fault in watch.lasting.items()},
         "ended": [asdict(fault) for fault in watch.ended],
         "event_ns": watch.event_ns,
-        "told": [watch.quiet_count, watch.told_count, watch.score, watch.smooth_z],
+        "told": [watch.quiet_count, watch.told_count, watch.smooth_z],
     }
 
 
@@ -133,7 +132,7 @@ def restored(saved: object, model: LoopModel) -> Watch | None:
     try:
         if saved["version"] != VERSION or saved["place"] != [model.fluid, model.sensor_side]:
             return None
-        quiet_count, told_count, score, smooth_z = saved["told"]
+        quiet_count, told_count, smooth_z = saved["told"]
         return Watch(
             model=model,
             baseline=residual_baseline.restored(saved["baseline"]),
@@ -147,7 +146,6 @@ def restored(saved: object, model: LoopModel) -> Watch | None:
             event_ns=int(saved["event_ns"]),
             quiet_count=int(quiet_count),
             told_count=int(told_count),
-            score=float(score),
             smooth_z=float(smooth_z),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
