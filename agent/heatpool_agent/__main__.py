@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "detect",
     "sources",
+    "estimate",
     "config",
     "init",
     "mbus",
