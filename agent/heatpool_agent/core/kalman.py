@@ -1,0 +1,452 @@
+"""The estimator of record: heat of one loop with its honest doubt, from whatever is measured.
+
+An extended Kalman filter on the sensors' clock, which lags behind by the loop's delay; the heat
+of now is foretold from there (`loop_forecast`). Source: physics.md 7.8.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import exp, log, sqrt
+
+from heatpool_agent.core import loop_forecast, loop_matrix, loop_past, loop_physics, loop_start
+from heatpool_agent.core.loop_forecast import Rate, Surroundings, Wander
+from heatpool_agent.core.loop_matrix import Belief, Partials, Total
+from heatpool_agent.core.loop_physics import (
+    BIASES,
+    COLD,
+    COLD_SHOWN,
+    DELAY,
+    FLOW,
+    GAIN,
+    HOT,
+    HOT_SHOWN,
+    LOSS,
+    MEAN,
+    METER,
+    PAIR,
+    STATES,
+    WARMTH,
+)
+from heatpool_agent.core.loop_sample import LoopModel, LoopSample
+from heatpool_agent.core.loop_start import Seen
+from heatpool_agent.core.loop_state import NEVER_S, State, restored, saved
+
+__all__ = [
+    "EnergyFigure",
+    "Figure",
+    "State",
+    "advance",
+    "begin",
+    "capture",
+    "energy",
+    "heat",
+    "phase",
+    "restored",
+    "saved",
+    "with_energy",
+    "without_energy",
+]
+
+_WH_J = 3600.0
+# Constants of a site drift within their priors: recalibration, dirt, a refilled loop.
+_BIAS_LIFE_S = 30 * 86400.0
+_LONGEST_DELAY_S = 300.0
+# With neither power nor water seen for so long, nobody knows.
+_BLIND_S = 900.0
+# Water gone for longer: where it stands now is no news about the time between.
+_STRANGE_S = 1800.0
+_SETTLING_S = 1800.0
+_RECENT_S = 60.0
+# A span this many times the usual one is a gap, then a sample.
+_GAP = 3.0
+# Flow below this share of its own level is none; for so long with power on, the meter is dead.
+_STILL_FRAC = 0.02
+_STILL_S = 600.0
+_STILL_U_FRAC = 0.02
+# Squared misfit, in standard deviations, at which something jumped that wander does not explain.
+_JUMP = 25.0
+# Wander of flow (2 %, 900 s), cold (0.5 K, 1,800 s) and unseen heat (1.5 % in 10 s).
+_FLOW_WANDER_S = 2.0 * 0.02**2 / 900.0
+_COLD_WANDER_K2_S = 2.0 * 0.5**2 / 1800.0
+_WARMTH_WANDER_S = 0.015**2 / 10.0
+_MOST_COLD_K2, _MOST_FLOW, _MOST_WARMTH = 100.0, 0.25, 1.0
+_LEARN, _LEAST_RESTLESS, _MOST_RESTLESS = 0.01, 0.05, 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A heat rate in W, or a share, and its standard uncertainty."""
+
+    value: float
+    value_u: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyFigure:
+    """Heat since an accumulator's start, Wh, and its standard uncertainty."""
+
+    heat_wh: float
+    heat_wh_u: float
+
+
+def begin(model: LoopModel) -> State:
+    """A loop of which nothing was seen yet; fluid and side of `model` hold from here on.
+
+    Raises: ValueError for an unknown fluid or sensor side.
+    """
+    loop_start.check(model)
+    return State()
+
+
+def advance(state: State, sample: LoopSample, model: LoopModel) -> State:
+    """What is known of the loop once the sample was taken in; any span, anything absent.
+
+    What is not finite or not possible counts as absent. A span far longer than those before is
+    a gap and then a sample. Without power and water for 15 min the loop is blind, and energy
+    stands still until one of them is back.
+    """
+    now = loop_start.seen(sample, model, state.coefficient_wh_m3_k)
+    usual_s, span_s = state.period_s, now.span_s
+    if span_s > 0.0:
+        moved_s = usual_s + 0.3 * (span_s - usual_s) if usual_s > 0.0 else span_s
+        state = replace(state, period_s=moved_s)
+    if state.belief is not None and span_s > _GAP * usual_s > 0.0:
+        gap = Seen(
+            span_s=span_s - usual_s,
+            room_c=now.room_c,
+            coefficient_wh_m3_k=state.coefficient_wh_m3_k,
+        )
+        state = _advance(state, gap, model)
+        now = replace(now, span_s=usual_s)
+    return _advance(state, now, model)
+
+
+def _advance(state: State, now: Seen, model: LoopModel) -> State:
+    now, is_still = _stillness(state, now)
+    if _is_new(state, now) and not is_still:
+        state = loop_start.started(_settled(state), now, model)
+        if state.belief is None:
+            return state
+        # The sample placed the loop; it is compared once, over no time.
+        now = replace(now, span_s=0.0)
+    state = _timed(state, now, is_still=is_still)
+    if is_still:
+        return _stood(state, now)
+    if min(state.without_power_s, state.without_water_s) >= _BLIND_S:
+        return _blinded(state, now)
+    return _stepped(state, now, model)
+
+
+def _stillness(state: State, now: Seen) -> tuple[Seen, bool]:
+    """Whether the pump stands still; with power on for long, the flow meter is dead instead."""
+    level_ln = None
+    if state.belief is not None and not state.is_gauge:
+        mean = state.belief.mean
+        level_ln = mean[FLOW] + mean[METER] + log(_STILL_FRAC)
+    is_still = now.flow_ln is not None and (
+        now.is_still or (level_ln is not None and now.flow_ln < level_ln)
+    )
+    if is_still and state.still_s >= _STILL_S and now.power_w:
+        return replace(now, flow_ln=None), False
+    return now, is_still
+
+
+def _is_new(state: State, now: Seen) -> bool:
+    """Whether the loop has to be placed anew: at first, after an absence, a stop, or a gauge."""
+    if state.belief is None or state.present is None or state.still_s > 0.0:
+        return True
+    return now.has_water and (state.is_gauge or state.without_water_s >= _STRANGE_S)
+
+
+def _timed(state: State, now: Seen, *, is_still: bool) -> State:
+    has_power = now.power_w is not None
+    still_s = state.still_s + max(now.span_s, 1e-3) if is_still else 0.0
+    return replace(
+        state,
+        age_s=state.age_s + now.span_s,
+        without_power_s=0.0 if has_power else state.without_power_s + now.span_s,
+        without_water_s=0.0 if now.has_water else state.without_water_s + now.span_s,
+        still_s=still_s,
+        coefficient_wh_m3_k=now.coefficient_wh_m3_k,
+        around=state.around if state.is_gauge else replace(state.around, room_c=now.room_c),
+    )
+
+
+def _settled(state: State) -> State:
+    """Totals up to now: what is still under way to the sensors is counted as foretold."""
+    if state.belief is None or state.present is None:
+        return state
+    belief = state.belief.copied()
+    totals = dict(belief.totals)
+    for name, total in totals.items():
+        ahead_s = total.lag_s - total.wait_s
+        belief.totals = {name: replace(total, wait_s=0.0)}
+        _integrate(belief, state.present[1], ahead_s)
+        done = belief.totals[name]
+        totals[name] = replace(done, lag_s=belief.mean[DELAY], wait_s=belief.mean[DELAY])
+    belief.totals = totals
+    return replace(state, belief=belief, present=None)
+
+
+def _integrate(belief: Belief, rate: Rate, span_s: float) -> None:
+    loop_matrix.integrate(belief, rate.partials, rate=rate.value_w, span_s=span_s)
+    for name, total in belief.totals.items():
+        variance = total.variance + span_s * span_s * rate.noise_w2
+        belief.totals[name] = replace(total, variance=variance)
+
+
+def _blinded(state: State, now: Seen) -> State:
+    state = _settled(state)
+    if state.belief is None:
+        return state
+    belief = state.belief.copied()
+    _age(belief, state, now.span_s)
+    return replace(state, belief=belief)
+
+
+def _stood(state: State, now: Seen) -> State:
+    """No flow, no heat; of its level a small share may pass the meter unseen."""
+    level_w = 0.0
+    if state.belief is not None:
+        mean = state.belief.mean
+        level_w = exp(mean[FLOW]) * abs(mean[MEAN] - mean[COLD])
+    elif now.power_w is not None:
+        level_w = now.power_w
+    rate = Rate(noise_w2=(_STILL_U_FRAC * level_w) ** 2)
+    if state.belief is not None:
+        if state.still_s <= max(now.span_s, 1e-3):
+            state = _settled(state)
+        assert state.belief is not None
+        belief = state.belief.copied()
+        totals, belief.totals = belief.totals, {}
+        _age(belief, state, now.span_s)
+        for name, total in totals.items():
+            variance = total.variance + now.span_s**2 * rate.noise_w2
+            belief.totals[name] = replace(total, variance=variance, lag_s=0.0, wait_s=0.0)
+        state = replace(state, belief=belief)
+    return replace(state, present=(rate, rate))
+
+
+def _wander(state: State, model: LoopModel) -> Wander:
+    assert state.belief is not None
+    flow, cold, warmth = state.restless
+    level_w = abs(state.belief.mean[WARMTH])
+    return Wander(
+        cold_k2_s=cold * _COLD_WANDER_K2_S,
+        flow_s=flow * _FLOW_WANDER_S,
+        warmth_w2_s=level_w * level_w * _WARMTH_WANDER_S,
+        flow_noise=model.flow_noise_frac**2,
+        power_noise=warmth * model.power_noise_frac**2,
+    )
+
+
+def _age(belief: Belief, state: State, span_s: float) -> None:
+    """What may have changed unseen: wander of cold and flow, slow drift of the constants."""
+    cov = belief.cov
+    if not state.is_gauge:
+        flow, cold, _ = state.restless
+        for index, rate, most in (
+            (COLD, cold * _COLD_WANDER_K2_S, _MOST_COLD_K2),
+            (FLOW, flow * _FLOW_WANDER_S, _MOST_FLOW),
+        ):
+            cov[index][index] += max(0.0, min(rate * span_s, most - cov[index][index]))
+    back = min(1.0, 2.0 * span_s / _BIAS_LIFE_S)
+    for index, u2 in zip(BIASES, state.prior_u2, strict=True):
+        cov[index][index] += back * max(0.0, u2 - cov[index][index])
+
+
+def _warm(belief: Belief, state: State, wander: Wander, span_s: float) -> None:
+    """Heat into the loop over the span the sensors show now: power of then, or a guess."""
+    mean, cov, past = belief.mean, belief.cov, state.past
+    delay_s = mean[DELAY]
+    power_w = loop_past.power_between(past, delay_s + span_s, delay_s)
+    if power_w is None:
+        most = _MOST_WARMTH * mean[WARMTH] ** 2
+        more = min(wander.warmth_w2_s * span_s, most - cov[WARMTH][WARMTH])
+        cov[WARMTH][WARMTH] += max(0.0, more)
+        return
+    gain = exp(mean[GAIN])
+    slope_w_s = 0.0
+    if not state.is_gauge:
+        old_w = loop_past.power_at(past, delay_s + span_s)
+        new_w = loop_past.power_at(past, delay_s)
+        slope_w_s = 0.0 if old_w is None or new_w is None else gain * (old_w - new_w) / span_s
+    mean[WARMTH] = gain * power_w
+    loop_matrix.carry(belief, {WARMTH: {GAIN: mean[WARMTH], DELAY: slope_w_s}})
+    cov[WARMTH][WARMTH] += mean[WARMTH] ** 2 * wander.power_noise
+
+
+def _move(belief: Belief, around: Surroundings, span_s: float) -> None:
+    mean = belief.mean
+    done = loop_physics.step(mean, span_s=span_s, room_c=around.room_c, loss_w_k=around.loss_w_k)
+    loop_matrix.carry(belief, {HOT: done.end, MEAN: done.mean})
+    mean[HOT], mean[MEAN] = done.end_c, done.mean_c
+
+
+def _stepped(state: State, now: Seen, model: LoopModel) -> State:
+    assert state.belief is not None
+    belief, span_s = state.belief.copied(), now.span_s
+    wander = _wander(state, model)
+    state = replace(
+        state,
+        belief=belief,
+        past=loop_past.added(state.past, (span_s, now.power_w, now.flow_ln)),
+    )
+    if span_s > 0.0:
+        _age(belief, state, span_s)
+        _warm(belief, state, wander, span_s)
+        _move(belief, state.around, span_s)
+    # A gauge of convenience shows nothing that could be compared.
+    if not state.is_gauge:
+        state = replace(state, restless=_compare(state, now, wander, model))
+    loop_matrix.mend(belief)
+    shown = loop_forecast.shown_rate(belief.mean)
+    loop_matrix.integrate(belief, shown.partials, rate=shown.value_w, span_s=span_s)
+    last, whole = loop_forecast.present_rates(
+        belief, state.past, _wander(state, model), around=state.around, span_s=span_s
+    )
+    if span_s > belief.mean[DELAY]:
+        last = loop_forecast.blended(last, shown, belief.mean[DELAY] / span_s)
+    return replace(state, present=(last, whole))
+
+
+def _compare(
+    state: State, now: Seen, wander: Wander, model: LoopModel
+) -> tuple[float, float, float]:
+    """Take in flow and temperatures; returns how restless each turned out to be."""
+    belief, span_s = state.belief, now.span_s
+    assert belief is not None
+    flow, cold, warmth = state.restless
+    delay_s, noise_k2 = belief.mean[DELAY], model.temp_noise_k**2
+    passed = loop_past.flow_between(state.past, delay_s + max(span_s, 1e-3), delay_s)
+    if passed is not None:
+        by = {FLOW: 1.0, METER: 1.0}
+        noise = wander.flow_noise / passed[1]
+        odd = _take(belief, by, passed[0], noise=noise, opens=(FLOW,))
+        flow = _learnt(flow, odd, wander.flow_s * span_s)
+    keep, share = _sensor(span_s, model.sensor_lag_s)
+    if now.cold_c is not None:
+        by = {COLD: 1.0 - share, COLD_SHOWN: share, PAIR: -0.5}
+        odd = _take(belief, by, now.cold_c, noise=noise_k2, opens=(COLD, COLD_SHOWN))
+        cold = _learnt(cold, odd, (1.0 - share) ** 2 * wander.cold_k2_s * span_s)
+    if now.hot_c is not None:
+        by = {MEAN: 1.0 - share, HOT_SHOWN: share, PAIR: 0.5}
+        odd = _take(belief, by, now.hot_c, noise=noise_k2, opens=(HOT, MEAN, HOT_SHOWN))
+        warmth = _learnt(warmth, odd, 0.0)
+    for shown, source in ((HOT_SHOWN, MEAN), (COLD_SHOWN, COLD)):
+        mean = belief.mean
+        mean[shown] = mean[source] + (mean[shown] - mean[source]) * keep
+        loop_matrix.carry(belief, {shown: {source: 1.0 - keep, shown: keep}})
+    belief.mean[DELAY] = min(_LONGEST_DELAY_S, max(0.0, belief.mean[DELAY]))
+    return flow, cold, warmth
+
+
+def _sensor(span_s: float, lag_s: float) -> tuple[float, float]:
+    """What a slow sensor keeps of its state after a span, and of it in the mean over the span."""
+    if span_s <= 0.0:
+        return 1.0, 0.0
+    if lag_s <= 0.0:
+        return 0.0, 0.0
+    keep = exp(-span_s / lag_s)
+    return keep, (1.0 - keep) * lag_s / span_s
+
+
+def _take(
+    belief: Belief, by: Partials, value: float, *, noise: float, opens: Sequence[int]
+) -> tuple[float, float]:
+    """Take in a measured figure; returns its squared misfit and the variance expected of it."""
+    miss = value - sum([weight * belief.mean[index] for index, weight in by.items()])
+    spread = noise + loop_matrix.variance(belief, by)
+    if miss * miss > _JUMP * spread:
+        for one in opens:
+            for other in opens:
+                belief.cov[one][other] += miss * miss
+    loop_matrix.observe(belief, by, miss=miss, noise=noise)
+    return miss * miss, spread
+
+
+def _learnt(factor: float, odd: tuple[float, float], wander: float) -> float:
+    """The factor on a wander's variance, drawn towards what one misfit says."""
+    # Means over a span show but two thirds of the variance of a walk's steps.
+    expected = max(odd[1] - wander / 3.0, 1e-30)
+    pull = _LEARN * (min(odd[0] / expected, 9.0) - 1.0)
+    return min(_MOST_RESTLESS, max(_LEAST_RESTLESS, factor * exp(pull)))
+
+
+def heat(state: State) -> Figure | None:
+    """Mean heat rate into the coolant over the last span, W; None before the first and if blind."""
+    if state.present is None:
+        return None
+    last = state.present[0]
+    u2 = last.noise_w2
+    if state.belief is not None:
+        u2 += loop_matrix.variance(state.belief, last.partials)
+    return Figure(value=last.value_w, value_u=sqrt(u2))
+
+
+def with_energy(state: State, name: str) -> State:
+    """The state with an accumulator of heat that starts now at 0."""
+    if state.belief is None:
+        waiting = (*(one for one in state.waiting if one != name), name)
+        return replace(state, waiting=waiting)
+    belief = state.belief.copied()
+    lag_s = 0.0 if state.still_s > 0.0 else belief.mean[DELAY]
+    belief.totals[name] = Total(row=[0.0] * STATES, lag_s=lag_s, wait_s=lag_s)
+    return replace(state, belief=belief)
+
+
+def without_energy(state: State, name: str) -> State:
+    """The state without that accumulator."""
+    waiting = tuple(one for one in state.waiting if one != name)
+    if state.belief is None or name not in state.belief.totals:
+        return replace(state, waiting=waiting)
+    belief = state.belief.copied()
+    del belief.totals[name]
+    return replace(state, belief=belief, waiting=waiting)
+
+
+def energy(state: State, name: str) -> EnergyFigure | None:
+    """Heat into the coolant since the accumulator began, Wh; None if there is none, or no sample.
+
+    Spans share their constants' errors: the doubt of a sum is not the root of summed squares.
+    """
+    if state.belief is None or name not in state.belief.totals:
+        return None
+    total = state.belief.totals[name]
+    ahead_s = total.lag_s - total.wait_s
+    heat_j, u2 = total.value, total.variance
+    if state.present is not None and ahead_s > 0.0:
+        rate = state.present[1]
+        own_w2 = rate.noise_w2 + loop_matrix.variance(state.belief, rate.partials)
+        u2 += ahead_s * (2.0 * loop_matrix.covariance(total, rate.partials) + ahead_s * own_w2)
+        heat_j += ahead_s * rate.value_w
+    return EnergyFigure(heat_wh=heat_j / _WH_J, heat_wh_u=sqrt(max(0.0, u2)) / _WH_J)
+
+
+def capture(state: State) -> Figure | None:
+    """Share of the measured electric power that leaves with the coolant; None if never seen."""
+    if state.belief is None or state.without_power_s >= NEVER_S:
+        return None
+    mean = state.belief.mean
+    gain = exp(mean[GAIN])
+    above_w = state.around.loss_w_k * (mean[MEAN] - state.around.room_c)
+    lost = above_w / mean[WARMTH] if mean[WARMTH] > 0.0 else 0.0
+    value = gain * (1.0 - mean[LOSS] * lost)
+    u2 = loop_matrix.variance(state.belief, {GAIN: value, LOSS: -gain * lost})
+    return Figure(value=value, value_u=sqrt(u2))
+
+
+def phase(state: State) -> str:
+    """One word for what the figure rests on."""
+    if state.belief is None:
+        return "starting"
+    if state.present is None:
+        return "blind"
+    recent_s = max(_RECENT_S, 2.0 * state.period_s)
+    has_power = state.without_power_s <= recent_s
+    has_water = state.without_water_s <= recent_s or state.still_s > 0.0
+    if has_power and has_water:
+        return "settling" if state.age_s < _SETTLING_S else "tracking"
+    if has_power or has_water:
+        return "electric" if has_power else "calorimetric"
+    return "blind"
