@@ -44,6 +44,7 @@ class Shelf:
         self._folder = folder
         self._read = _read_as_guest if is_guest else read
         self._seen: tuple[int, int] | None = None
+        self._is_kept = False
 
     def calibration(self) -> Calibration:
         """What a person has had learnt; nothing where there is no such file, or a damaged one."""
@@ -53,11 +54,18 @@ class Shelf:
 
     def learned(self) -> Calibration:
         """What the daemon has learnt; the same."""
-        return self._read(self._folder / LEARNED)
+        path = self._folder / LEARNED
+        found = self._read(path)
+        self._is_kept = path.exists()
+        return found
 
     def is_changed(self) -> bool:
         """Whether `calibration.json` is another file than when it was last read."""
         return _mark(self._folder / CALIBRATION) != self._seen
+
+    def is_forgotten(self) -> bool:
+        """Whether `learned.json` was there, and a person has taken it away."""
+        return self._is_kept and not (self._folder / LEARNED).exists()
 
     def keep_calibration(self, told: Calibration, *, saved_ns: int) -> None:
         """Replaces what a person has had learnt.
@@ -74,6 +82,7 @@ class Shelf:
             StoreError: the disk refused.
         """
         write(self._folder / LEARNED, told, saved_ns=saved_ns)
+        self._is_kept = True
 
     def forget(self) -> list[Path]:
         """Removes both files; the ones that were there.

@@ -358,6 +358,10 @@ class Shelf(Protocol):
         """Whether a person has had something learnt since that was last read."""
         ...
 
+    def is_forgotten(self) -> bool:
+        """Whether what the daemon has learnt was there, and a person has taken it away."""
+        ...
+
     def keep_learned(self, told: Calibration, *, saved_ns: int) -> None:
         """Replaces what the daemon has learnt.
 

@@ -40,7 +40,8 @@ class Coefficients:
 
     `quality` is the class of the meter that taught them, 1 (A) to 5 (E). `lows` and `highs` are
     the inputs' range. `before_mape_frac` and `after_mape_frac` are the mean absolute errors
-    without and with what was learnt, each lesson predicted before it was learnt.
+    without and with what was learnt, each lesson predicted before it was learnt. The cube of the
+    fans' speed is relative to `fan_full_rpm`.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Coefficients:
     exponent_u: float = 0.0
     before_mape_frac: float | None = None
     after_mape_frac: float | None = None
+    fan_full_rpm: float | None = None
 
     @property
     def expires_ns(self) -> int:

@@ -5,7 +5,7 @@ if it is the only one. Source: physics.md 8; agent.md 6 D.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heatpool.sample import Estimate, QualityClass
 from heatpool_agent.core import attribution, learned_power
@@ -14,7 +14,7 @@ from heatpool_agent.core.calibrate import Learner, Lesson, of_components, of_loa
 from heatpool_agent.core.coefficients import LOAD, LOOP
 from heatpool_agent.core.contradictions import SHARED
 from heatpool_agent.core.estimate import LoopPriors
-from heatpool_agent.core.levels import TWIN_SUSPECTED, HostLoad
+from heatpool_agent.core.levels import TWIN_SUSPECTED, HostLoad, Witness
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.tree import LoopPower, Tree
 
@@ -34,7 +34,8 @@ Key = tuple[str, str, tuple[str, ...]]
 class Sight:
     """What one tick shows that can be learnt of `key`: inputs, and what a better meter says.
 
-    `assumed` are the figures that a new learner begins with, in the order of its maker.
+    `assumed` are the figures that a new learner begins with, in the order of its maker; `sensors`
+    are those of the meter, unknown for a loop.
     """
 
     key: Key
@@ -42,6 +43,7 @@ class Sight:
     measured: Estimate
     prior_w: float
     assumed: tuple[float, ...]
+    sensors: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ def host_sights(tree: Tree, loads: Mapping[str, HostLoad]) -> list[Sight]:
         return _under_shared(power, loads)
     found = []
     for host in power.hosts:
-        found += _sights(host.host, host.cover, host.cover.whole, loads.get(host.host))
+        own = _sights(host.host, host.cover, host.cover.whole, loads.get(host.host))
+        found += _seen_by(own, host.cover.witnesses)
     return found
 
 
@@ -153,8 +156,14 @@ def _under_shared(power: LoopPower, loads: Mapping[str, HostLoad]) -> list[Sight
     cover = power.hosts[0].cover if power.hosts else None
     if cover is not None and cover.level != COMPONENTS:
         # The host's own meter is nearer to it.
-        return _sights(name, cover, cover.whole, loads.get(name))
-    return _sights(name, cover, power.whole, loads.get(name), is_metered=True)
+        return _seen_by(_sights(name, cover, cover.whole, loads.get(name)), cover.witnesses)
+    own = _sights(name, cover, power.whole, loads.get(name), is_metered=True)
+    return _seen_by(own, power.witnesses)
+
+
+def _seen_by(sights: Sequence[Sight], witnesses: Sequence[Witness]) -> list[Sight]:
+    sensors = frozenset(witness.sensor for witness in witnesses)
+    return [replace(sight, sensors=sensors) for sight in sights]
 
 
 def _sights(

@@ -14,7 +14,7 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.board import LoopView
 from heatpool_agent.core import calibrate, lessons, levels
 from heatpool_agent.core.calibrate import Calibration, Learner
-from heatpool_agent.core.coefficients import Coefficients, Learned, chosen
+from heatpool_agent.core.coefficients import LOOP, Coefficients, Learned, chosen
 from heatpool_agent.core.lessons import Gathered, Key, Sight
 from heatpool_agent.core.tree import Tree
 from heatpool_agent.loops.loop_pass import LoopSettings, Pass
@@ -37,17 +37,25 @@ MOST_LEARNERS = 256
 class Learning:
     """What is known of the hosts and loops of a site, growing with each tick.
 
-    `shelf` keeps it; without one nothing is known beforehand, and nothing is kept.
+    `shelf` keeps it; without one nothing is kept. `learners` go on where they were. With a
+    `reference` only that sensor teaches.
     """
 
     def __init__(
-        self, loops: Sequence[LoopSettings], clock: Clock, *, shelf: Shelf | None = None
+        self,
+        loops: Sequence[LoopSettings],
+        clock: Clock,
+        *,
+        shelf: Shelf | None = None,
+        learners: Iterable[Learner] = (),
+        reference: str = "",
     ) -> None:
         self._loops = loops
         self._clock = clock
         self._shelf = shelf
         self._told = shelf.calibration().coefficients if shelf is not None else ()
-        own = shelf.learned().learners if shelf is not None else ()
+        own = (*learners, *(shelf.learned().learners if shelf is not None else ()))
+        self._reference = reference
         self._learners: dict[Key, Learner] = {_key(one): one for one in own}
         self._gathered: dict[Key, Gathered] = {}
         self._lagged_w: dict[str, float] = {}
@@ -97,7 +105,18 @@ class Learning:
                     computed=view.computed,
                     priors=loop.priors,
                 )
-            self._take(sights, span_s, tick.event_ns)
+            self._take(self._of_reference(sights, tick), span_s, tick.event_ns)
+
+    def _of_reference(self, sights: list[Sight], tick: Pass) -> list[Sight]:
+        if not self._reference:
+            return sights
+        loops = {r.loop for r in tick.usable if r.sensor == self._reference}
+        return [
+            sight
+            for sight in sights
+            if sight.sensors == {self._reference}
+            or (sight.key[0] == LOOP and sight.key[1] in loops)
+        ]
 
     def _take(self, sights: Iterable[Sight], span_s: float, event_ns: int) -> None:
         for sight in sights:
@@ -150,6 +169,10 @@ class Learning:
             self._told = (await asyncio.to_thread(self._shelf.calibration)).coefficients
             self._renewed_ns = None
             logger.info("calibration.read", extra=facts(count=len(self._told)))
+        if await asyncio.to_thread(self._shelf.is_forgotten):
+            self._learners.clear()
+            self._renewed_ns = None
+            logger.info("calibration.forgotten")
         self._saved_s += span_s
         if self._saved_s >= SAVE_S:
             await self.keep()
