@@ -23,6 +23,7 @@ COMMANDS = (
     "detect",
     "sources",
     "estimate",
+    "calibrate",
     "config",
     "init",
     "mbus",
