@@ -28,7 +28,7 @@ _TELEMETRY: _Tables = {
     "ledger_gaps": (ledger_rows.GAP, ("sensor", "channel", "number")),
     "clock_steps": (ledger_rows.STEP, ("boot_id", "boot_ns")),
     # Since version 3.
-    "estimators": (ledger_rows.ESTIMATOR, "loop_id"),
+    "estimators": (ledger_rows.ESTIMATOR, ("loop_id", "part")),
 }
 _BOTH: _Tables = {
     "meta": ({"name": str, "value": str}, "name"),

@@ -91,7 +91,9 @@ def gap(number: int = 1, energy_j: float | None = 12.5) -> GapRecord:
 
 CLOCK = Instant(boot_id="boot-b", boot_ns=7, event_ns=8)
 STEP = ClockStep(boot_id="boot-a", boot_ns=6 * S, step_ns=-(10**18))
-ESTIMATOR = SavedEstimator(loop_id="rack", at=replace(CLOCK, boot_ns=1), state='{"version": 1}')
+ESTIMATOR = SavedEstimator(
+    loop_id="rack", part="fusion", at=replace(CLOCK, boot_ns=1), state='{"version": 1}'
+)
 PAGE = Page(accounts=(account(),), gaps=(gap(),), steps=(STEP,), clock=CLOCK)
 
 
@@ -244,16 +246,16 @@ def test_a_file_of_version_2_grows_the_estimators_and_keeps_its_ledger(tmp_path:
 
 
 def test_the_newest_state_of_each_estimator_stands(tmp_path: Path) -> None:
-    door, newer = replace(ESTIMATOR, loop_id="door"), replace(ESTIMATOR, state="{}", at=CLOCK)
-    both = merged(Page(estimators=(ESTIMATOR, door)), Page(estimators=(newer,)), most_count=9)
-    assert both.estimators == (newer, door)
+    watch, newer = replace(ESTIMATOR, part="watch"), replace(ESTIMATOR, state="{}", at=CLOCK)
+    both = merged(Page(estimators=(ESTIMATOR, watch)), Page(estimators=(newer,)), most_count=9)
+    assert both.estimators == (newer, watch)
     with spool_in(tmp_path) as spool:
-        spool.save(Page(estimators=(ESTIMATOR, door)))
+        spool.save(Page(estimators=(ESTIMATOR, watch)))
         spool.append(ROW, Page(estimators=(newer,)))
     with spool_in(tmp_path) as spool:
-        assert {one.loop_id: one for one in spool.saved_ledger.estimators} == {
-            "rack": newer,
-            "door": door,
+        assert {one.part: one for one in spool.saved_ledger.estimators} == {
+            "fusion": newer,
+            "watch": watch,
         }
 
 

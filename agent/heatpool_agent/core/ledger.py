@@ -322,7 +322,7 @@ def merged(before: Page | None, after: Page, *, most_count: int) -> Page:
         return after
     accounts = {(a.sensor, a.total.channel): a for a in (*before.accounts, *after.accounts)}
     gaps = {(g.sensor, g.channel, g.number): g for g in (*before.gaps, *after.gaps)}
-    estimators = {e.loop_id: e for e in (*before.estimators, *after.estimators)}
+    estimators = {(e.loop_id, e.part): e for e in (*before.estimators, *after.estimators)}
     return Page(
         accounts=tuple(accounts.values()),
         gaps=tuple(gaps.values())[-most_count:],

@@ -51,6 +51,7 @@ GAP: Mapping[str, type] = {
 STEP: Mapping[str, type] = {"boot_id": str, "boot_ns": int, "step_ns": int}
 ESTIMATOR: Mapping[str, type] = {
     "loop_id": str,
+    "part": str,
     "boot_id": str,
     "boot_ns": int,
     "event_ns": int,
@@ -175,13 +176,14 @@ def step_of(row: Sequence[Any]) -> ClockStep:
 
 def estimator_row(saved: SavedEstimator) -> Fields:
     """One estimator in the order of `ESTIMATOR`."""
-    return saved.loop_id, saved.at.boot_id, saved.at.boot_ns, saved.at.event_ns, saved.state
+    at = saved.at
+    return saved.loop_id, saved.part, at.boot_id, at.boot_ns, at.event_ns, saved.state
 
 
 def estimator_of(row: Sequence[Any]) -> SavedEstimator:
     """The estimator of a row."""
-    loop_id, *at, state = row
-    return SavedEstimator(loop_id=loop_id, at=_instant(at), state=state)
+    loop_id, part, *at, state = row
+    return SavedEstimator(loop_id=loop_id, part=part, at=_instant(at), state=state)
 
 
 def clock_text(clock: Instant) -> str:

@@ -6,15 +6,16 @@ by the filter of record, or, while that says nothing or cannot be trusted, by th
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heatpool.sample import Estimate, Provenance, QualityClass
-from heatpool_agent.core import estimate, loop_quarrel
-from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors, LoopState
+from heatpool_agent.core import estimate, loop_fusion, residual
+from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors
 from heatpool_agent.core.fault import Fault
+from heatpool_agent.core.kalman import EnergyFigure as EnergyFigure
+from heatpool_agent.core.loop_fusion import Fusion
 from heatpool_agent.core.loop_gather import Gather
-from heatpool_agent.core.loop_quarrel import Quarrel
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 
 # What the fused heat rests on, in words.
@@ -28,19 +29,12 @@ PHASES = {
     "fallback": "plain fusion: the filter does not vouch for its figure",
 }
 VERSION = 1
+# Parts of what is saved.
+FUSION, WATCH = "fusion", "watch"
 UPDATE_S = 10.0
 # Ticks lie on a grid: the tenth one may be some microseconds early.
 _SLACK_S = 0.05
 _NS = 1_000_000_000
-_S_PER_H = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Energy:
-    """Heat into the coolant since an account was opened, Wh, and its standard uncertainty."""
-
-    heat_wh: float
-    heat_wh_u: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +43,17 @@ class Capture:
 
     frac: float
     frac_u: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What stands beside a sample: which of its values are shown and not believed, and a leak."""
+
+    untrusted: tuple[str, ...] = ()
+    is_leaking: bool | None = None
+
+
+_NOTHING = Beside()
 
 
 def priors_of(model: LoopModel) -> LoopPriors:
@@ -83,28 +88,31 @@ class LoopEstimator:
         self._place = [model.fluid, model.sensor_side]
         self._priors = priors or priors_of(model)
         self._gather = Gather()
-        self._static = LoopState()
-        self._quarrel = Quarrel()
-        self._clock_ns = 0
-        self._fused: Estimate | None = None
-        self._energies: dict[str, Energy] = {}
+        self._fusion = Fusion()
+        self._watch = residual.begin(model)
         self.fused_s: float | None = None
         self.is_restored = self._restore(saved)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """Faults that last, and those that ended within a day."""
-        return ()
+        return residual.faults(self._watch)
+
+    @property
+    def lagged_w(self) -> float | None:
+        """Electric heat at the assumed share as the loop's sensors should show it by now, W."""
+        return self._fusion.lagged_w
 
     @property
     def capture(self) -> Capture | None:
         """Share of the wall power in the coolant; None: nothing is known of it."""
-        return None
+        found = self._fusion.capture
+        return None if found is None else Capture(frac=found.value, frac_u=found.value_u)
 
     @property
     def phase(self) -> str:
         """What the fused heat rests on now, one word."""
-        return "starting" if self._fused is None else "fallback"
+        return self._fusion.phase
 
     def assume(self, model: LoopModel, priors: LoopPriors | None = None) -> None:
         """Takes over what is now assumed of the loop; the same as before changes nothing."""
@@ -119,13 +127,14 @@ class LoopEstimator:
         event_ns: int,
         power: Estimate | None = None,
         shown: LoopHeat | None = None,
+        beside: Beside = _NOTHING,
         is_due: bool = False,
     ) -> LoopHeat:
         """Heat of the loop, W, at the tick that ends now, at `event_ns`.
 
         `power` is the sample's electric power with its own doubt and class; without it the
-        model's doubt stands for both. `shown` are this tick's heats as `heats` makes them, where
-        the sample holds less than what is shown. `is_due`: the fused heat must reach up to here.
+        model's doubt stands for both. `shown` are this tick's heats, where `heats` has made them
+        already. `is_due`: the fused heat must reach up to here.
         `fused_s` then is the span, s, over which the fused heat is a mean that ends at this tick;
         None while it is that of a tick before.
         """
@@ -135,10 +144,10 @@ class LoopEstimator:
         self._gather.add(sample, power)
         self.fused_s = None
         # The first figure there can be is there at once.
-        is_first = self._fused is None and (shown.electric or shown.computed) is not None
+        is_first = self._fusion.fused is None and _is_seen(shown, beside)
         if is_first or is_due or self._gather.span_s >= UPDATE_S - _SLACK_S:
-            self._update(event_ns)
-        return LoopHeat(electric=shown.electric, computed=shown.computed, fused=self._fused)
+            self._update(event_ns, beside)
+        return LoopHeat(electric=shown.electric, computed=shown.computed, fused=self._fusion.fused)
 
     def heats(self, sample: LoopSample, power: Estimate | None) -> LoopHeat:
         """Electric and computed heat of one tick, W, not yet fused."""
@@ -151,58 +160,62 @@ class LoopEstimator:
     def begin_anew(self) -> None:
         """Forgets what was learnt of the loop, as if it had never been seen; accounts stay."""
         self._gather = Gather()
-        self._static, self._quarrel = LoopState(), Quarrel()
-        self._fused = None
+        self._fusion.begin_anew(self._model)
 
     def skip(self, span_s: float, *, event_ns: int) -> None:
         """Lets a time pass in which nothing was seen, such as a stop of the agent, until now."""
         if not self._gather.is_empty:
-            self._update(event_ns - round(span_s * _NS))
-        self._clock_ns += round(span_s * _NS)
+            self._update(event_ns - round(span_s * _NS), _NOTHING)
+        self._fusion.skip(span_s, self._model)
+        # However short: nobody knows what the sensors showed meanwhile.
+        gap = LoopSample(span_s=max(span_s, 2 * residual.GAP_S))
+        self._watch = residual.observe(
+            self._watch, gap, computed_w=None, electric_lagged_w=None, event_ns=event_ns
+        )
 
     def start_energy(self, name: str) -> None:
         """Opens an account of heat from now on; one of that name begins again at 0."""
-        self._energies[name] = Energy(heat_wh=0.0, heat_wh_u=0.0)
+        self._fusion.start_energy(name)
 
-    def energy(self, name: str) -> Energy:
+    def energy(self, name: str) -> EnergyFigure:
         """Heat in the account, Wh, with its u; what the ticks since the last update add is not in.
 
         Raises:
             KeyError: there is no such account.
         """
-        return self._energies[name]
+        return self._fusion.energy(name)
 
     def drop_energy(self, name: str) -> None:
         """Closes an account."""
-        self._energies.pop(name, None)
+        self._fusion.drop_energy(name)
 
     def saved(self) -> dict[str, Any]:
         """All that a restart needs to go on here; plain values for JSON."""
-        return {
-            "version": VERSION,
-            "place": self._place,
-            "clock_ns": self._clock_ns,
-            "lagged": asdict(self._static),
-            "quarrel": asdict(self._quarrel),
-            "energies": {name: asdict(one) for name, one in self._energies.items()},
-        }
+        return {FUSION: self.saved_fusion(), WATCH: self.saved_watch()}
+
+    def saved_fusion(self) -> dict[str, Any]:
+        """The part of it that every update changes."""
+        return {"version": VERSION, "place": self._place, **self._fusion.saved()}
+
+    def saved_watch(self) -> dict[str, Any]:
+        """The part of it that finds faults."""
+        return residual.saved(self._watch)
 
     def _restore(self, saved: object) -> bool:
         """Takes over what was saved; False, and nothing taken, if it does not fit."""
         if not isinstance(saved, Mapping):
             return False
+        # What one part lost the other one need not lose.
+        self._watch = residual.restored(saved.get(WATCH), self._model) or self._watch
         try:
-            if saved["version"] != VERSION or saved["place"] != self._place:
+            told = saved[FUSION]
+            if told["version"] != VERSION or told["place"] != self._place:
                 return False
-            clock_ns = int(saved["clock_ns"])
-            static = LoopState(**saved["lagged"])
-            quarrel = Quarrel(**saved["quarrel"])
-            energies = {name: Energy(**one) for name, one in saved["energies"].items()}
+            found = loop_fusion.restored(told)
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
-        self._clock_ns, self._static = clock_ns, static
-        self._quarrel, self._energies = quarrel, energies
-        return True
+        self._fusion = found or self._fusion
+        return found is not None
 
     def _inputs(self, sample: LoopSample, power: Estimate | None) -> LoopInputs:
         return LoopInputs(
@@ -214,30 +227,48 @@ class LoopEstimator:
             sensor_side=self._model.sensor_side,
         )
 
-    def _update(self, event_ns: int) -> None:
+    def _update(self, event_ns: int, beside: Beside) -> None:
         """The fused heat over the ticks gathered, which end at `event_ns`."""
-        sample, power = self._gather.taken()
-        self._clock_ns += round(sample.span_s * _NS)
-        heat, self._static = estimate.loop_heat(
-            self._inputs(sample, power), self._priors, self._static, boot_ns=self._clock_ns
-        )
-        self._quarrel = loop_quarrel.quarrelled(
-            self._quarrel, self._static.lagged_w, heat.electric, heat.computed, span_s=sample.span_s
-        )
-        self._fused, self.fused_s = heat.fused, sample.span_s
-        self._count(heat.fused, sample.span_s)
+        raw, power = self._gather.taken()
+        sample, power = _trusted(raw, power, beside)
+        heat, assumed = self.heats(sample, power), (self._model, self._priors)
+        self._fusion.update(sample, heat, self._inputs(sample, power), assumed)
+        self.fused_s = sample.span_s
+        self._look(raw, heat, beside, event_ns)
 
-    def _count(self, fused: Estimate | None, span_s: float) -> None:
-        if fused is None:
-            return
-        hours = span_s / _S_PER_H
-        # What one filter errs now it errs later too: doubts of spans add up.
-        self._energies = {
-            name: Energy(
-                heat_wh=one.heat_wh + hours * fused.value, heat_wh_u=one.heat_wh_u + hours * fused.u
-            )
-            for name, one in self._energies.items()
-        }
+    def _look(self, raw: LoopSample, heat: LoopHeat, beside: Beside, event_ns: int) -> None:
+        """Watches for faults, also in what is shown and not believed; a part of the power is none.
+
+        Otherwise a fault would end with the trust that it cost.
+        """
+        computed, lagged_w = heat.computed, self._fusion.lagged_w
+        if beside.untrusted and heat.electric is not None:
+            computed = estimate.computed_heat(self._inputs(raw, None), self._priors)
+            lagged_w = heat.electric.value
+        self._watch = residual.observe(
+            self._watch,
+            raw,
+            computed_w=computed.value if computed is not None else None,
+            electric_lagged_w=lagged_w,
+            event_ns=event_ns,
+            is_leaking=beside.is_leaking,
+        )
+
+
+def _is_seen(shown: LoopHeat, beside: Beside) -> bool:
+    if not beside.untrusted:
+        return shown.electric is not None or shown.computed is not None
+    return "power_w" not in beside.untrusted and shown.electric is not None
+
+
+def _trusted(
+    raw: LoopSample, power: Estimate | None, beside: Beside
+) -> tuple[LoopSample, Estimate | None]:
+    """The sample and its power without what is not believed."""
+    if not beside.untrusted:
+        return raw, power
+    absent: dict[str, Any] = dict.fromkeys(beside.untrusted)
+    return replace(raw, **absent), None if "power_w" in beside.untrusted else power
 
 
 def _bare(power_w: float) -> Estimate:

@@ -8,9 +8,10 @@ from heatpool_agent.core.clock_steps import Instant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedEstimator:
-    """State of one loop's estimator as JSON text, and when it stood so."""
+    """State of one part of a loop's estimator as JSON text, and when it stood so."""
 
     loop_id: str
+    part: str
     at: Instant
     state: str
 

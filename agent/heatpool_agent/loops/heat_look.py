@@ -6,7 +6,7 @@ heats say of each other (`crosscheck`), and the faults, told in the log as they 
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from heatpool.process.journal import facts
@@ -14,7 +14,7 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.core import crosscheck, heat_checks, heat_tree
 from heatpool_agent.core.clock_steps import Instant
 from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors
-from heatpool_agent.core.loop_estimator import LoopEstimator
+from heatpool_agent.core.loop_estimator import FUSION, WATCH, Beside, LoopEstimator
 from heatpool_agent.core.loop_record import SavedEstimator, stopped_s
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 from heatpool_agent.loops.loop_pass import LoopSettings, Pass
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 GAP_S = 90.0
 # After a gap a tick tells of itself alone.
 _TICK_S = 1.0
+_WATCHED_S = 300
+_WATER = ("volume_flow_m3_h", "hot_c", "cold_c")
 
 Assumed = tuple[LoopModel, LoopPriors]
 
@@ -36,20 +38,28 @@ class HeatLook:
     """
 
     def __init__(
-        self, loop: LoopSettings, *, saved: SavedEstimator | None = None, boot_id: str = ""
+        self,
+        loop: LoopSettings,
+        *,
+        saved: Mapping[str, SavedEstimator] | None = None,
+        boot_id: str = "",
     ) -> None:
         self._loop = loop
         self._boot_id = boot_id
         self._assumed: dict[tuple[str, bool], Assumed] = {}
         model, priors = self._assume(loop.sensor_side, is_mixed=False)
-        self.estimator = LoopEstimator(model, _state(saved), priors=priors)
+        saved = saved or {}
+        state = {part: _read(one.state) for part, one in saved.items()}
+        self.estimator = LoopEstimator(model, state, priors=priors)
         # The begin of the agent's absence, until the first tick has counted it.
-        self._left = saved.at if saved is not None and self.estimator.is_restored else None
+        self._left = saved[FUSION].at if self.estimator.is_restored else None
+        self._watched_ns = 0
         self._before_ns: int | None = None
         self._quarrels = crosscheck.Quarrels()
         self._checks = heat_checks.ChecksState()
-        self._is_doubted = False
+        self._doubted: tuple[str, ...] = ()
         self._active = {fault.fault for fault in self.estimator.faults if fault.end_ns is None}
+        self._is_news = False
 
     @property
     def disagreements(self) -> tuple[crosscheck.Disagreement, ...]:
@@ -60,10 +70,21 @@ class HeatLook:
         """The marks that flow and temperatures have earned."""
         return heat_checks.sensor_flags(self._checks, boot_ns=boot_ns)
 
-    def saved(self, at: Instant) -> SavedEstimator:
-        """What the estimator leaves for the next life of the agent."""
-        state = json.dumps(self.estimator.saved(), separators=(",", ":"))
-        return SavedEstimator(loop_id=self._loop.loop_id, at=at, state=state)
+    def saved(self, at: Instant, *, is_whole: bool) -> Iterator[SavedEstimator]:
+        """What the estimator leaves for the next life of the agent.
+
+        What watches for faults is three times as long and moves with windows of five minutes: it
+        is among it once per window, when a fault has begun or ended, or if told so.
+        """
+        yield self._part(FUSION, self.estimator.saved_fusion(), at)
+        is_old = not 0 <= at.boot_ns - self._watched_ns < _WATCHED_S * NS_PER_S
+        if is_whole or is_old or self._is_news:
+            self._watched_ns, self._is_news = at.boot_ns, False
+            yield self._part(WATCH, self.estimator.saved_watch(), at)
+
+    def _part(self, part: str, state: object, at: Instant) -> SavedEstimator:
+        text = json.dumps(state, separators=(",", ":"))
+        return SavedEstimator(loop_id=self._loop.loop_id, part=part, at=at, state=text)
 
     def look(
         self,
@@ -72,6 +93,7 @@ class HeatLook:
         tick: Pass,
         *,
         is_whole: bool,
+        is_leaking: bool | None,
         single: Collection[str],
     ) -> LoopHeat:
         """The heats, each beside the others, with what they say of each other."""
@@ -79,7 +101,7 @@ class HeatLook:
         is_mixed = heat_tree.MIXED_SENSORS in circuit.flags
         model, priors = self._assume(inputs.sensor_side, is_mixed=is_mixed)
         self.estimator.assume(model, priors)
-        heat = self._fused(inputs, priors, tick, is_whole=is_whole)
+        heat = self._fused(inputs, priors, tick, is_whole=is_whole, is_leaking=is_leaking)
         self._tell_faults()
         if is_mixed and heat.computed is not None:
             heat = heat_checks.with_flags(heat, heat.computed, (heat_tree.MIXED_SENSORS,))
@@ -98,7 +120,13 @@ class HeatLook:
         return heat
 
     def _fused(
-        self, inputs: LoopInputs, priors: LoopPriors, tick: Pass, *, is_whole: bool
+        self,
+        inputs: LoopInputs,
+        priors: LoopPriors,
+        tick: Pass,
+        *,
+        is_whole: bool,
+        is_leaking: bool | None,
     ) -> LoopHeat:
         """The heats, fused out of what can be believed; what cannot stays visible."""
         self._checks = heat_checks.sensors_state(self._checks, inputs, priors, boot_ns=tick.boot_ns)
@@ -108,23 +136,20 @@ class HeatLook:
         is_partial = not (flags or is_whole) and heat_checks.is_partial(
             shown.computed, inputs.electric
         )
-        if flags:
-            sample = replace(sample, volume_flow_m3_h=None)
-        elif is_partial:
-            sample = replace(sample, power_w=None)
-        is_doubted = bool(flags) or is_partial
-        if is_doubted and not self._is_doubted:
+        doubted = _WATER if flags else ("power_w",) if is_partial else ()
+        if doubted and not self._doubted:
             # What was learnt from figures that cannot be believed is no knowledge.
             self.estimator.begin_anew()
         heat = self.estimator.observe(
             sample,
             event_ns=tick.event_ns,
-            power=None if is_partial else inputs.electric,
+            power=inputs.electric,
             shown=shown,
+            beside=Beside(untrusted=doubted, is_leaking=is_leaking),
             # Nor do they leave a figure that stands until the next update.
-            is_due=tick.is_due or is_doubted != self._is_doubted,
+            is_due=tick.is_due or doubted != self._doubted,
         )
-        self._is_doubted = is_doubted
+        self._doubted = doubted
         if flags:
             return heat_checks.with_flags(heat, heat.computed, flags)
         return heat_checks.with_partial(heat, heat.electric) if is_partial else heat
@@ -161,6 +186,9 @@ class HeatLook:
         if not faults and not self._active:
             return
         named = {fault.fault: fault for fault in faults if fault.end_ns is None}
+        if named.keys() == self._active:
+            return
+        self._is_news = True
         loop_id = self._loop.loop_id
         for name in named.keys() - self._active:
             told = facts(loop=loop_id, fault=name, evidence=named[name].evidence)
@@ -170,9 +198,9 @@ class HeatLook:
         self._active = set(named)
 
 
-def _state(saved: SavedEstimator | None) -> object:
+def _read(text: str) -> object:
     try:
-        return json.loads(saved.state) if saved is not None else None
+        return json.loads(text)
     except ValueError:
         return None
 

@@ -41,7 +41,7 @@ class LoopLook:
         loop: LoopSettings,
         *,
         is_first: bool,
-        saved: SavedEstimator | None = None,
+        saved: Mapping[str, SavedEstimator] | None = None,
         boot_id: str = "",
     ) -> None:
         self.loop = loop
@@ -69,6 +69,7 @@ class LoopLook:
             known=told.known,
             hosts=tick.hosts,
             mirrored=tick.mirrored,
+            learned=tick.learned,
             boot_ns=tick.boot_ns,
         )
         return found
@@ -95,7 +96,10 @@ class LoopLook:
         # One meter of all hosts misses none; hosts that are added up may be some of many.
         is_whole = power.power is not None and power.power.level != contradictions.HOSTS
         single = _single(found, circuit, power)
-        heat = self.heat.look(inputs, circuit, tick, is_whole=is_whole, single=single)
+        leak = _worst(own, "leak", max)
+        heat = self.heat.look(
+            inputs, circuit, tick, is_whole=is_whole, is_leaking=leak, single=single
+        )
         estimator = self.heat.estimator
         return LoopView(
             loop_id=self.loop.loop_id,
@@ -109,7 +113,7 @@ class LoopLook:
             cold_c=circuit.cold_c,
             volume_flow_m3_h=circuit.volume_flow_m3_h,
             rejection_capacity_w=self.loop.rejection_capacity_w,
-            leak=_worst(own, "leak", max),
+            leak=leak,
             pump_runs=_worst(own, "pump_runs", min),
             safety=self._safety.state(tick.judged, boot_ns=tick.boot_ns),
             disagreements=self.heat.disagreements,

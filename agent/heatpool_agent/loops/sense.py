@@ -71,10 +71,14 @@ class Sense:
             for loop in loops
             if loop.rejection_capacity_w is not None
         }
-        saved = spooling.estimators() if spooling is not None else {}
         boot_id = spooling.boot_id if spooling is not None else ""
         self._looks = [
-            LoopLook(loop, is_first=at == 0, saved=saved.get(loop.loop_id), boot_id=boot_id)
+            LoopLook(
+                loop,
+                is_first=at == 0,
+                saved=spooling.estimators(loop.loop_id) if spooling is not None else None,
+                boot_id=boot_id,
+            )
             for at, loop in enumerate(loops)
         ]
         self._mean = Mean()
@@ -147,7 +151,7 @@ class Sense:
         finally:
             if self._spooling is not None:
                 # Closing the spool writes it.
-                self._spooling.keep_page(self._page())
+                self._spooling.keep_page(self._page(is_last=True))
 
     async def _run(self) -> None:
         before_ns: int | None = None
@@ -231,12 +235,13 @@ class Sense:
             learned=self._learning.learned(event_ns),
         )
 
-    def _page(self) -> Page:
+    def _page(self, *, is_last: bool = False) -> Page:
         """What changed in the ledger, and how far the estimators are."""
         page = self._ledger.page()
         if page.clock is None:
             return page
-        return replace(page, estimators=tuple(look.heat.saved(page.clock) for look in self._looks))
+        saved = (look.heat.saved(page.clock, is_whole=is_last) for look in self._looks)
+        return replace(page, estimators=tuple(chain.from_iterable(saved)))
 
     async def _write(self, spooling: Spooling, tick_ns: int) -> None:
         """The row when it is due, and the ledger with it; a gap of the ledger goes at once."""

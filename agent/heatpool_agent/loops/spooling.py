@@ -50,9 +50,10 @@ class Spooling:
         """The energy ledger as it was saved, to be stepped and saved again here."""
         return Ledger(self._spool.saved_ledger, boot_id=self._spool.kernel_boot_id)
 
-    def estimators(self) -> dict[str, SavedEstimator]:
-        """What each loop's estimator left when it was saved, by loop."""
-        return {saved.loop_id: saved for saved in self._spool.saved_ledger.estimators}
+    def estimators(self, loop_id: str) -> dict[str, SavedEstimator]:
+        """What a loop's estimator left when it was saved, by part."""
+        saved = self._spool.saved_ledger.estimators
+        return {one.part: one for one in saved if one.loop_id == loop_id}
 
     @property
     def boot_id(self) -> str:

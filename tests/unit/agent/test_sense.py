@@ -295,9 +295,9 @@ async def test_swapped_pipes_are_shown_and_not_fused_until_mended() -> None:
         await site.cdu("cdu", 2.0, 38.0 + second % 3 / 10, 45.0 + second % 2 / 10)
         view = site.tick()
     assert view.computed and view.computed.value < 0
-    # The newest update's mean, of power that rose by 1 W per second.
+    # From power alone, which rose by 1 W per second, through the loop's thermal mass.
     assert view.fused and view.electric and view.fused.provenance is Provenance.ELECTRIC
-    assert view.fused.value == pytest.approx(view.electric.value, rel=1e-3)
+    assert view.fused.value == pytest.approx(view.electric.value, rel=0.01)
     assert "swapped_sensors" in view.fused.flags
     assert site.flags("cdu") == {"swapped_sensors"}
     for second in range(200):
@@ -305,7 +305,8 @@ async def test_swapped_pipes_are_shown_and_not_fused_until_mended() -> None:
         await site.cdu("cdu", 2.0, 45.0 + second % 3 / 10, 38.0 + second % 2 / 10)
         view = site.tick()
     assert site.flags("cdu") == set()
-    assert view.computed and view.fused and view.fused.u < view.computed.u
+    assert view.electric and view.fused and view.fused.provenance is Provenance.FUSED
+    assert view.fused.u < view.electric.u
 
 
 async def test_parts_marks_and_disagreements_are_in_the_status_and_in_the_metrics() -> None:
