@@ -160,11 +160,11 @@ def _with_capture(found: Inputs, gain: Gain, more: float) -> Inputs:
 
 
 def _with_flow(found: Inputs, gain: Gain, more: float) -> Inputs:
-    flow = array("d", (gain.value * value for value in found.water["volume_flow_m3_h"]))
+    flow_m3_h = array("d", (gain.value * value for value in found.water["volume_flow_m3_h"]))
     u_frac = more * gain.value_u / gain.value
     return replace(
         found,
-        water={**found.water, "volume_flow_m3_h": flow},
+        water={**found.water, "volume_flow_m3_h": flow_m3_h},
         priors=replace(found.priors, flow_u_frac=u_frac),
         model=replace(found.model, flow_u_frac=u_frac),
     )

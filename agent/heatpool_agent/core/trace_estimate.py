@@ -6,7 +6,6 @@ gap, only opens a span. A gap carries no heat. What cannot be believed stays vis
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
@@ -15,6 +14,7 @@ from heatpool_agent.core.estimate import LoopHeat, LoopInputs, computed_heat, lo
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.loop_estimator import Beside, LoopEstimator
 from heatpool_agent.core.loop_sample import LoopSample
+from heatpool_agent.core.median import median
 from heatpool_agent.core.plausible import NO_FLOW_FROZEN, SWAPPED_SENSORS
 from heatpool_agent.core.trace import Trace
 from heatpool_agent.core.trace_faults import UNIT_FAULT, Faults

@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, isnan, nan
-from statistics import median
 
 from heatpool.sample import QualityClass
 from heatpool.units import NS_PER_S
@@ -17,6 +16,7 @@ from heatpool_agent.core.attribution import INPUT_U_FRAC
 from heatpool_agent.core.crosscheck import SLIPS
 from heatpool_agent.core.estimate import LoopInputs, LoopPriors, computed_heat
 from heatpool_agent.core.loop_sample import LoopModel
+from heatpool_agent.core.median import median
 from heatpool_agent.core.trace import Trace
 from heatpool_agent.core.trace_columns import REFERENCE
 

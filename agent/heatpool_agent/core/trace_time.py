@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from statistics import median
+
+from heatpool_agent.core.median import median
 
 ZONE_ASSUMED = "zone_assumed"
 TIME_FROM_ZERO = "time_from_zero"
