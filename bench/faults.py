@@ -8,7 +8,7 @@ alarms.
 import json
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import inf, isnan
 from typing import Any
 
@@ -46,7 +46,24 @@ class Score:
     evidence: str = ""
 
 
-def watched(shown: Shown, run: int, model: LoopModel) -> list[tuple[float, Fault]]:
+def over(shown: Shown, minutes: int) -> Shown:
+    """The same with means over several minutes; a span with a gap in it is absent."""
+    if minutes == 1:
+        return shown
+    length = shown.power_w.shape[1] // minutes * minutes
+    means = {
+        one.name: getattr(shown, one.name)[:, :length]
+        .reshape(-1, length // minutes, minutes)
+        .mean(2)
+        for one in fields(shown)
+        if one.name != "start_s"
+    }
+    return Shown(**means, start_s=shown.start_s)
+
+
+def watched(
+    shown: Shown, run: int, model: LoopModel, span_s: float = SAMPLE_S
+) -> list[tuple[float, Fault]]:
     """Every fault that was told, with the time at which it was told or renamed, s."""
     heat_w = heat_rate_w(
         shown.volume_flow_m3_h[run], shown.hot_c[run], shown.cold_c[run], "cold", "water"
@@ -60,9 +77,9 @@ def watched(shown: Shown, run: int, model: LoopModel) -> list[tuple[float, Fault
     for index, row in enumerate(rows):
         power_w, flow_m3_h, hot_c, cold_c, found_w, late_w = (None if x != x else x for x in row)
         sample = LoopSample(
-            span_s=SAMPLE_S, power_w=power_w, volume_flow_m3_h=flow_m3_h, hot_c=hot_c, cold_c=cold_c
+            span_s=span_s, power_w=power_w, volume_flow_m3_h=flow_m3_h, hot_c=hot_c, cold_c=cold_c
         )
-        at_s = (index + 1) * SAMPLE_S
+        at_s = (index + 1) * span_s
         residual.observe(
             watch, sample, computed_w=found_w, electric_lagged_w=late_w,
             event_ns=START_NS + round(at_s * NS),
@@ -76,10 +93,10 @@ def watched(shown: Shown, run: int, model: LoopModel) -> list[tuple[float, Fault
     return told
 
 
-def score_faults(shown: Shown, fault: str, score: Score, model: LoopModel) -> None:
+def score_faults(shown: Shown, score: Score, model: LoopModel, span_s: float) -> None:
     """Counts the runs of one draw."""
     for run in range(len(shown.start_s)):
-        told = watched(shown, run, model)
+        told = watched(shown, run, model, span_s)
         start_s = float(shown.start_s[run])
         early = [one for one in told if one[0] < start_s]
         late = [one for one in told if one[0] >= start_s]
@@ -95,11 +112,11 @@ def score_faults(shown: Shown, fault: str, score: Score, model: LoopModel) -> No
         score.evidence = late[-1][1].evidence
 
 
-def score_clean(shown: Shown, score: Score, model: LoopModel) -> None:
+def score_clean(shown: Shown, score: Score, model: LoopModel, span_s: float) -> None:
     """Counts false alarms of clean runs."""
-    score.site_days += shown.power_w.size * SAMPLE_S / DAY_S
+    score.site_days += shown.power_w.size * span_s / DAY_S
     for run in range(len(shown.power_w)):
-        for _, fault in watched(shown, run, model):
+        for _, fault in watched(shown, run, model, span_s):
             score.false_count += 1
             score.told[fault.fault] += 1
             score.evidence = fault.evidence
@@ -155,8 +172,20 @@ def line_of(row: dict[str, Any]) -> str:
 @click.option("--seed", default=1, help="Another seed draws other sites.")
 @click.option("--only", default="", help="One fault, or `clean`.")
 @click.option("--profile", default="base", help="Load of the runs with a fault.")
+@click.option("--minutes", default=1, help="Period of the samples.")
+@click.option("--clean-days", default=3.0, help="Days before the fault begins.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def main(runs: int, days: float, seed: int, only: str, profile: str, *, as_json: bool) -> None:
+def main(
+    *,
+    runs: int,
+    days: float,
+    seed: int,
+    only: str,
+    profile: str,
+    minutes: int,
+    clean_days: float,
+    as_json: bool,
+) -> None:
     """Prints delays, catch rates, names told, and false alarms per site-day."""
     model = LoopModel()
     rows: list[dict[str, Any]] = []
@@ -164,13 +193,15 @@ def main(runs: int, days: float, seed: int, only: str, profile: str, *, as_json:
     for fault in FAULTS if not only else [only] if only in FAULTS else []:
         say(f"{fault}: {runs} runs of {days:g} days")
         score = Score()
-        score_faults(draw(profile, fault, seed=seed, runs=runs, days=days), fault, score, model)
+        shown = draw(profile, fault, seed=seed, runs=runs, days=days, clean_days=clean_days)
+        score_faults(over(shown, minutes), score, model, minutes * SAMPLE_S)
         rows.append(row_of(fault, score))
         say(line_of(rows[-1]))
     for name in PROFILES if only in ("", "clean") else ():
         say(f"clean {name}: {runs} runs of {days:g} days")
         score = Score()
-        score_clean(draw(name, "", seed=seed + 1, runs=runs, days=days), score, model)
+        shown = draw(name, "", seed=seed + 1, runs=runs, days=days)
+        score_clean(over(shown, minutes), score, model, minutes * SAMPLE_S)
         clean[name] = {
             "site_days": score.site_days,
             "false_count": score.false_count,

@@ -8,11 +8,12 @@ Source: physics.md 9.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, log, sqrt
 from statistics import median
 
 # A variance of flow so many times the usual one is restless (logarithm of 2).
 RESTLESS_LOG = 0.69
+RESTLESS_U = 2.0
 # What a cause must score more than "no cause stands out".
 LEAST_SCORE = 0.5
 # No single trace decides alone against all others.
@@ -23,12 +24,12 @@ FLOW_FLOOR_FRAC = 0.004
 # What the shift's own doubt adds to a comparison with a step of power.
 STEP_U = 0.02
 # A step of power that happens to fit has this cost.
-CHANCE_SCORE = 0.5
+CHANCE_SCORE = 1.0
 # Residuals wander: their squares count for less than independent ones.
 WANDER_SHARE = 0.5
 # A ramp takes half a day to be one.
 RAMP_BLOCKS = 10
-NEAR_WINDOWS = 2
+NEAR_WINDOWS = 1
 _S = 1_000_000_000
 
 
@@ -54,6 +55,7 @@ class Traces:
     onset_ns: int
     flow_spread: float
     power_spread: float
+    noise_spread: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def cause(traces: Traces) -> Cause:
     grows = _pair(since)
     scores = {
         "residual": LEAST_SCORE,
-        "air_in_loop": _air(since, shift),
+        "air_in_loop": _air(since, shift, traces.noise_spread),
         "fouling": _flow(since, shift, traces) if shift < 0 else -MOST_SCORE,
         "power_meter": _step(traces, median(point.excess for point in since)),
         "pair_offset": grows,
@@ -101,11 +103,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _air(since: Sequence[Point], shift: float) -> float:
-    restless = _mean([point.noise_ratio for point in since[-24:]])
-    if restless is None or restless < RESTLESS_LOG or shift > 0 or len(since) < NEAR_WINDOWS:
+def _air(since: Sequence[Point], shift: float, noise_spread: float) -> float:
+    seen = [point.noise_ratio for point in since[-24:] if point.noise_ratio is not None]
+    if shift > 0 or len(seen) < 2:
         return -MOST_SCORE
-    return 2.0 * MOST_SCORE
+    # Of few samples in a window, or few windows, even a sound flow may look restless.
+    least = max(RESTLESS_LOG, RESTLESS_U * noise_spread / sqrt(len(seen)))
+    return 2.0 * MOST_SCORE if sum(seen) / len(seen) >= least else -MOST_SCORE
 
 
 def _flow(since: Sequence[Point], shift: float, traces: Traces) -> float:
@@ -156,11 +160,11 @@ def _ramp(traces: Traces) -> tuple[float, float]:
     start_ns = blocks[0].end_ns
     days = [(block.end_ns - start_ns) / (86_400 * _S) for block in blocks]
     values = [block.excess for block in blocks]
-    u = max(sum(block.u for block in blocks) / len(blocks), 1e-4)
     step = min(_step_misfit(values, i) for i in range(1, len(values) - 2))
     ramps = [_ramp_misfit(days, values, i) for i in range(0, len(values) - RAMP_BLOCKS, 3)]
     misfit, slope_day = min(ramps)
-    return _bounded(WANDER_SHARE * (step - misfit) / (2.0 * u * u)), slope_day
+    gain = log(max(step, 1e-12) / max(misfit, 1e-12))
+    return _bounded(WANDER_SHARE * len(values) / 2.0 * gain), slope_day
 
 
 def _step_misfit(values: Sequence[float], first: int) -> float:

@@ -58,9 +58,9 @@ def tell_reversed(watch: Watch, means: Means, fault: str) -> None:
 
 def slips(watch: Watch, means: Means, found: Residual) -> bool:
     """Whether both heats are a factor between two units apart."""
-    usual = 1.0 + found.value - found.excess
     is_trained = watch.baseline.is_trained
-    ratio = (1.0 + found.value) / (usual if is_trained and usual > 0.2 else 1.0)
+    usual = max(0.2, 1.0 + watch.baseline.level()[0]) if is_trained else 1.0
+    ratio = (1.0 + found.value) / usual
     most_log = SLIP_TRAINED_LOG if is_trained else SLIP_LOG
     above = max(ratio, 1.0 / ratio) if ratio > 0 else 1.0
     slip = next((slip for slip in SLIPS if abs(log(above / slip)) <= most_log), 0.0)
@@ -71,7 +71,7 @@ def slips(watch: Watch, means: Means, found: Residual) -> bool:
     # What the loop's thermal mass gives off after a fall of the load is no unit.
     if not slip or not found.is_calm or slip != watch.slip:
         watch.slip, watch.slip_count = (slip if found.is_calm else 0.0), int(found.is_calm)
-        if not slip:
+        if not slip and found.is_calm:
             watch.levels = (_log(means.volume_flow_m3_h), _log(means.power_w))
         return bool(slip)
     watch.slip_count += 1

@@ -7,13 +7,13 @@ Gross faults need no training. Beside it stand what single sensors (`still_senso
 """
 
 from dataclasses import replace
-from math import exp, sqrt
+from math import exp, inf, isfinite, sqrt
 
 from heatpool_agent.core import meter_registers, residual_baseline
 from heatpool_agent.core.diagnosis import Point, Traces, cause, mean_excess
 from heatpool_agent.core.gross import is_reversed, slips, tell_reversed
-from heatpool_agent.core.loop_sample import LoopSample
-from heatpool_agent.core.loop_window import Means
+from heatpool_agent.core.loop_sample import LoopModel, LoopSample
+from heatpool_agent.core.loop_window import WINDOW_S, Means
 from heatpool_agent.core.meter_registers import Registers as Registers
 from heatpool_agent.core.residual_baseline import Residual
 from heatpool_agent.core.watch import SETTLE_S, end, quiet, tell
@@ -28,10 +28,12 @@ SUMS = ((1.0, 200.0), (2.0, 40.0), (3.0, 16.0))
 # One window is no fault, and one that the thermal mass may explain even less.
 MOST_Z = 15.0
 MOST_Z_MOVED = 3.0
-# Before three clean days are over everything is in more doubt.
+# A longer window tells more, but what wanders does not average out in it.
+MOST_WEIGHT = 3.0
+# Before three clean days are over everything is in more doubt, at first by this factor.
 UNTRAINED = 1.6
 # A sum that has come so far stops the learning: a fault must not teach.
-SUSPECTED = 0.3
+SUSPECTED = 0.15
 # A span so long is a gap: nobody knows what happened in it.
 GAP_S = 1800.0
 # The residual is as before while its mean of half an hour is within this of it.
@@ -43,6 +45,7 @@ LEVEL_S = 86_400.0
 # While a shift lasts its cause is looked at again every hour for two days, if it is one of these
 # or for two hours; another name must fit clearly better.
 UNSURE = ("residual", "pair_offset", "sensor_drift")
+SOON = (2, 5)
 SURE_AFTER = 24
 MOST_TOLD = 576
 CLEARLY = 1.5
@@ -66,13 +69,20 @@ def observe(
     """The watch after the sample that ends at `event_ns`; it is moved on, not copied.
 
     `computed_w` is heat from flow and temperatures, `electric_lagged_w` electric heat at the prior
-    share as the loop's sensors should show it by now. A span over half an hour is a gap.
+    share as the loop's sensors should show it by now. `is_leaking` is what the local safety sees.
+    What is no number is absent; a span over half an hour, or time that no sample covers, is a gap.
+    Raises: ValueError for a span below 0.
     """
+    if not 0 <= sample.span_s < inf:
+        raise ValueError(f"residual: span_s is {sample.span_s}; spans last 0 s or longer")
     _leak(watch, event_ns, is_leaking=is_leaking)
-    if sample.span_s > GAP_S:
-        _gap(watch, event_ns)
+    unseen_s = (event_ns - watch.event_ns) / _NS - sample.span_s if watch.event_ns else 0.0
+    if sample.span_s > GAP_S or unseen_s > GAP_S:
+        skip(watch, event_ns=event_ns)
         return watch
     watch.event_ns = event_ns
+    sample = _sound(sample)
+    computed_w, electric_lagged_w = _number(computed_w), _number(electric_lagged_w)
     watch.still.add(sample, event_ns=event_ns)
     if registers is not None:
         watch.meter.add(sample, registers, computed_w=computed_w, event_ns=event_ns)
@@ -84,23 +94,54 @@ def observe(
     return watch
 
 
-def _gap(watch: Watch, event_ns: int) -> None:
+def skip(watch: Watch, *, event_ns: int) -> None:
+    """Lets a time pass in which nothing was seen, until `event_ns`."""
     watch.window.clear()
-    watch.settle_s, watch.event_ns = SETTLE_S, event_ns
+    watch.kept, watch.settle_s, watch.event_ns = None, SETTLE_S, event_ns
     watch.slip_count = watch.reversed_count = 0
     watch.levels = (None, None)
 
 
+def assume(watch: Watch, model: LoopModel) -> None:
+    """Takes over what is now assumed of the loop; what was learnt of it stays."""
+    if model != watch.model:
+        watch.kept, watch.model = None, model
+        watch.baseline.prior_u = residual_baseline.begun(model).prior_u
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+def _sound(sample: LoopSample) -> LoopSample:
+    """The sample without values that are no numbers."""
+    power_w, flow_m3_h = sample.power_w, sample.volume_flow_m3_h
+    total = (power_w or 0.0) + (flow_m3_h or 0.0) + (sample.hot_c or 0.0) + (sample.cold_c or 0.0)
+    if isfinite(total):
+        return sample
+    return replace(
+        sample,
+        power_w=_number(power_w),
+        volume_flow_m3_h=_number(flow_m3_h),
+        hot_c=_number(sample.hot_c),
+        cold_c=_number(sample.cold_c),
+    )
+
+
 def _leak(watch: Watch, event_ns: int, *, is_leaking: bool | None) -> None:
-    if is_leaking and "leak" not in watch.lasting:
+    if is_leaking is None or is_leaking == ("leak" in watch.lasting):
+        return
+    watch.kept = None
+    if is_leaking:
         text = "the leak detector reports coolant: stop the loop's pump and look under its joints"
         tell(watch, "leak", "leak", start_ns=event_ns, text=text)
-    elif is_leaking is False and "leak" in watch.lasting:
+    else:
         end(watch, "leak", event_ns)
 
 
 def _look(watch: Watch, means: Means) -> None:
     """One window: gross faults, then sensors and registers, then the sums."""
+    watch.kept = None
     watch.ended = [f for f in watch.ended if means.end_ns - (f.end_ns or 0) <= ENDED_S * _NS]
     _sensors(watch, means)
     is_swapped = is_reversed(watch, means)
@@ -161,16 +202,16 @@ def _count(watch: Watch, means: Means, found: Residual) -> None:
     z = found.excess / found.u
     most_z = MOST_Z if found.is_calm else MOST_Z_MOVED
     z = min(max(z, -most_z), most_z)
-    if not watch.baseline.is_trained:
-        z /= UNTRAINED
+    z /= UNTRAINED - (UNTRAINED - 1.0) * watch.baseline.share
     watch.smooth_z = z + _KEEP * (watch.smooth_z - z)
     if "heat" in watch.lasting:
         _reconsider(watch, means)
         return
     start_ns = means.end_ns - round(means.span_s * _NS)
+    weight = sqrt(min(means.span_s / WINDOW_S, MOST_WEIGHT))
     worst, onset_ns = 0.0, start_ns
     for one, (forgiven, limit) in zip(watch.sums, SUMS, strict=True):
-        one.add(z, forgiven, start_ns)
+        one.add(weight * (z - forgiven), weight * (-z - forgiven), start_ns)
         share, since_ns = max((one.above, one.above_ns), (one.below, one.below_ns))
         if share / limit > worst:
             worst, onset_ns = share / limit, since_ns
@@ -194,6 +235,7 @@ def _traces(watch: Watch, onset_ns: int) -> Traces:
         onset_ns=onset_ns,
         flow_spread=baseline.flow_spread,
         power_spread=baseline.power_spread,
+        noise_spread=sqrt(baseline.flow_noise.variance),
     )
 
 
@@ -202,7 +244,8 @@ def _reconsider(watch: Watch, means: Means) -> None:
     quiet(watch, means, is_quiet=abs(watch.smooth_z) < QUIET_Z)
     heat = watch.lasting.get("heat")
     watch.told_count += 1
-    if heat is None or watch.told_count % BLOCK_WINDOWS or watch.told_count > MOST_TOLD:
+    is_due = watch.told_count in SOON or watch.told_count % BLOCK_WINDOWS == 0
+    if heat is None or not is_due or watch.told_count > MOST_TOLD:
         return
     # A step of power is seen in the newest windows alone: who lost sight of it knows no better.
     if heat.fault not in UNSURE and watch.told_count > SURE_AFTER:

@@ -105,6 +105,11 @@ class Baseline:
         return self.clean_s >= TRAINED_S
 
     @property
+    def share(self) -> float:
+        """How much of the clean time needed was seen."""
+        return min(1.0, self.clean_s / TRAINED_S)
+
+    @property
     def noise(self) -> float:
         """Spread of one window, relative."""
         return max(LEAST_NOISE_FRAC, sqrt(self.squares / self.count))

@@ -19,6 +19,9 @@ LONGER = 4.0
 # A sensor that changed so often, and never stood for more than three samples, is never still.
 LIVELY_COUNT = 50.0
 LIVELY_RUN = 3.0
+# Of such a one fewer samples are enough if they are rare.
+LIVELY_STILL_COUNT = 8.0
+LIVELY_STILL_S = 3600.0
 # The cold pipe and a pump at fixed speed do not follow the load: they take a day to be known.
 KNOWN_S = 86_400.0
 UNKNOWN_STILL_S = 6 * 3600.0
@@ -87,6 +90,8 @@ class Run:
 
     def stands(self, *, follows_load: bool) -> bool:
         """Whether it has stood still for longer than a sound one would."""
+        if self.is_lively and self.count >= LIVELY_STILL_COUNT and self.lasts_s >= LIVELY_STILL_S:
+            return True
         if self.count < STILL_COUNT or self.lasts_s < STILL_S or self.change_count < 1:
             return False
         if self.is_lively:

@@ -20,6 +20,8 @@ SUM_COUNT = 3
 SETTLE_S = 900.0
 # A fault ends when the residual has been as before for so many windows.
 QUIET_COUNT = 12.0
+# So many of the newest windows outlive a restart: as long as most faults take to be told.
+SAVED_POINTS = 48
 _NS = 1_000_000_000
 
 
@@ -32,9 +34,9 @@ class Sum:
     above_ns: int = 0
     below_ns: int = 0
 
-    def add(self, z: float, forgiven: float, start_ns: int) -> None:
-        """Counts one window that began at `start_ns`."""
-        above, below = self.above + z - forgiven, self.below - z - forgiven
+    def add(self, above: float, below: float, start_ns: int) -> None:
+        """Counts one window that began at `start_ns`: by how much it speaks for either side."""
+        above, below = self.above + above, self.below + below
         self.above_ns = start_ns if self.above == 0 else self.above_ns
         self.below_ns = start_ns if self.below == 0 else self.below_ns
         self.above, self.below = max(0.0, above), max(0.0, below)
@@ -65,6 +67,8 @@ class Watch:
     smooth_z: float = 0.0
     told_count: int = 0
     levels: tuple[float | None, float | None] = (None, None)
+    # What was last saved; None once a window has changed it.
+    kept: dict[str, Any] | None = None
 
 
 def begin(model: LoopModel) -> Watch:
@@ -105,7 +109,16 @@ def quiet(watch: Watch, means: Means, *, is_quiet: bool) -> None:
 
 
 def saved(watch: Watch) -> dict[str, Any]:
-    """All that a restart needs to go on here; plain values for JSON."""
+    """All that a restart needs to go on here, as of the last full window; plain values for JSON.
+
+    Made anew once per window: whoever changes what is returned changes the next one too.
+    """
+    if watch.kept is None:
+        watch.kept = _saved(watch)
+    return watch.kept
+
+
+def _saved(watch: Watch) -> dict[str, Any]:
     return {
         "version": VERSION,
         "place": [watch.model.fluid, watch.model.sensor_side],
@@ -113,7 +126,7 @@ def saved(watch: Watch) -> dict[str, Any]:
         "still": watch.still.saved(),
         "meter": watch.meter.saved(),
         "sums": [asdict(one) for one in watch.sums],
-        "points": [_row(point) for point in watch.points],
+        "points": [_row(point) for point in watch.points[-SAVED_POINTS:]],
         "blocks": [_row(point) for point in watch.blocks],
         "lasting": {kind: asdict(fault) for kind, fault in watch.lasting.items()},
         "ended": [asdict(fault) for fault in watch.ended],
@@ -153,7 +166,7 @@ def restored(saved: object, model: LoopModel) -> Watch | None:
 
 
 def _row(point: Point) -> list[float | None]:
-    """A point as a list; six digits tell enough, and times stay whole."""
+    """A point as a list; five digits tell enough, and times stay whole."""
     parts = (point.excess, point.u, point.inverse_k, point.flow_excess, point.noise_ratio)
-    small = [None if part is None else round(part, 6) for part in parts]
-    return [point.end_ns, *small, round(point.power_step, 6)]
+    small = [None if part is None else round(part, 5) for part in parts]
+    return [point.end_ns, *small, round(point.power_step, 5)]
