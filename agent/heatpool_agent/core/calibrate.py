@@ -24,10 +24,11 @@ from heatpool_agent.core.least_squares import Fit, Prior, Sums, Vector
 FAST_S = 4 * 3_600.0
 SLOW_S = 14 * 86_400.0
 MOVED_FRAC = 0.10
-# The machine is another one when, for an hour, the record misses it by more than that, and by more
-# than three of its own residuals.
+# The machine is another one when, over the last hours, the record misses it by more than that, and
+# by more than three of its own residuals. The record must be older than these hours.
 CHANGED_FRAC = 0.05
 CHANGED_COUNT = 360.0
+CHANGED_OLDER = 1.5
 CHANGED_RESIDUALS = 3.0
 # CPU and GPU watts at the wall: regulators, fans and supply on top of what the counters show.
 SERVED_FRAC, SERVED_FRAC_U, CARDS_FRAC_U = 1.24, 0.20, 0.15
@@ -155,9 +156,7 @@ def observed(learner: Learner, lesson: Lesson) -> Learner:
     A better meter than before begins anew.
     """
     if _is_over(learner, lesson):
-        learner = _new(
-            learner.kind, learner.subject, learner.basis, learner.prior, learner.exponents
-        )
+        learner = _anew(learner)
     if not _is_lesson(learner, lesson):
         return learner
     learner = _watched(learner, lesson)
@@ -219,6 +218,10 @@ def _new(
         slow=none,
         fast=none,
     )
+
+
+def _anew(learner: Learner) -> Learner:
+    return _new(learner.kind, learner.subject, learner.basis, learner.prior, learner.exponents)
 
 
 def _is_lesson(learner: Learner, lesson: Lesson) -> bool:
@@ -310,16 +313,16 @@ def _judged(learner: Learner, lesson: Lesson, fits: Sequence[Fit]) -> Judged:
 
 
 def _unless_changed(learner: Learner, fits: Sequence[Fit]) -> Learner:
-    """A record that has missed the machine for an hour is replaced by what these hours say."""
+    """A record that has missed the machine for long is of another machine: all begins anew."""
     weights = _weights(learner, fits)
     best = max(range(len(fits)), key=lambda at: weights[at])
     fast = learner.fast[best]
-    if fast.count < CHANGED_COUNT or learner.slow[best].count < 4 * fast.count:
+    if fast.count < CHANGED_COUNT or learner.slow[best].count < CHANGED_OLDER * fast.count:
         return learner
     missed = abs(squares.bias_frac(fast, fits[best].values))
     if missed <= max(CHANGED_FRAC, CHANGED_RESIDUALS * fits[best].residual_u_frac):
         return learner
-    return replace(learner, slow=learner.fast, judged=Judged(), count=round(fast.count))
+    return _anew(learner)
 
 
 def _fits(sums: Sequence[Sums], prior: Prior) -> list[Fit]:
