@@ -4,26 +4,20 @@ An extended Kalman filter on the sensors' clock, which lags behind by the loop's
 of now is foretold from there (`loop_forecast`). Source: physics.md 7.8.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 
-from heatpool_agent.core import loop_forecast, loop_matrix, loop_past, loop_physics, loop_start
-from heatpool_agent.core.loop_forecast import Rate, Surroundings, Wander
-from heatpool_agent.core.loop_matrix import Belief, Partials, Total
+from heatpool_agent.core import loop_forecast, loop_matrix, loop_past, loop_start, loop_update
+from heatpool_agent.core.loop_forecast import Rate
+from heatpool_agent.core.loop_matrix import Belief, Total
 from heatpool_agent.core.loop_physics import (
-    BIASES,
     COLD,
-    COLD_SHOWN,
     DELAY,
     FLOW,
     GAIN,
-    HOT,
-    HOT_SHOWN,
     LOSS,
     MEAN,
     METER,
-    PAIR,
     STATES,
     WARMTH,
 )
@@ -48,9 +42,6 @@ __all__ = [
 ]
 
 _WH_J = 3600.0
-# Constants of a site drift within their priors: recalibration, dirt, a refilled loop.
-_BIAS_LIFE_S = 30 * 86400.0
-_LONGEST_DELAY_S = 300.0
 # With neither power nor water seen for so long, nobody knows.
 _BLIND_S = 900.0
 # Water gone for longer: where it stands now is no news about the time between.
@@ -63,14 +54,6 @@ _GAP = 3.0
 _STILL_FRAC = 0.02
 _STILL_S = 600.0
 _STILL_U_FRAC = 0.02
-# Squared misfit, in standard deviations, at which something jumped that wander does not explain.
-_JUMP = 25.0
-# Wander of flow (2 %, 900 s), cold (0.5 K, 1,800 s) and unseen heat (1.5 % in 10 s).
-_FLOW_WANDER_S = 2.0 * 0.02**2 / 900.0
-_COLD_WANDER_K2_S = 2.0 * 0.5**2 / 1800.0
-_WARMTH_WANDER_S = 0.015**2 / 10.0
-_MOST_COLD_K2, _MOST_FLOW, _MOST_WARMTH = 100.0, 0.25, 1.0
-_LEARN, _LEAST_RESTLESS, _MOST_RESTLESS = 0.01, 0.05, 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +105,15 @@ def advance(state: State, sample: LoopSample, model: LoopModel) -> State:
 
 
 def _advance(state: State, now: Seen, model: LoopModel) -> State:
-    now, is_still = _stillness(state, now)
+    shown, (now, is_still) = now.flow_ln, _stillness(state, now)
+    is_meter_dead = shown is not None and now.flow_ln is None
     if _is_new(state, now) and not is_still:
         state = loop_start.started(_settled(state), now, model)
         if state.belief is None:
             return state
         # The sample placed the loop; it is compared once, over no time.
         now = replace(now, span_s=0.0)
-    state = _timed(state, now, is_still=is_still)
+    state = replace(_timed(state, now, is_still=is_still), is_meter_dead=is_meter_dead)
     if is_still:
         return _stood(state, now)
     if min(state.without_power_s, state.without_water_s) >= _BLIND_S:
@@ -146,7 +130,7 @@ def _stillness(state: State, now: Seen) -> tuple[Seen, bool]:
     is_still = now.flow_ln is not None and (
         now.is_still or (level_ln is not None and now.flow_ln < level_ln)
     )
-    if is_still and state.still_s >= _STILL_S and now.power_w:
+    if is_still and now.power_w and (state.is_meter_dead or state.still_s >= _STILL_S):
         return replace(now, flow_ln=None), False
     return now, is_still
 
@@ -200,7 +184,7 @@ def _blinded(state: State, now: Seen) -> State:
     if state.belief is None:
         return state
     belief = state.belief.copied()
-    _age(belief, state, now.span_s)
+    loop_update.age(belief, state, now.span_s)
     return replace(state, belief=belief)
 
 
@@ -219,7 +203,7 @@ def _stood(state: State, now: Seen) -> State:
         assert state.belief is not None
         belief = state.belief.copied()
         totals, belief.totals = belief.totals, {}
-        _age(belief, state, now.span_s)
+        loop_update.age(belief, state, now.span_s)
         for name, total in totals.items():
             variance = total.variance + now.span_s**2 * rate.noise_w2
             belief.totals[name] = replace(total, variance=variance, lag_s=0.0, wait_s=0.0)
@@ -227,150 +211,31 @@ def _stood(state: State, now: Seen) -> State:
     return replace(state, present=(rate, rate))
 
 
-def _wander(state: State, model: LoopModel) -> Wander:
-    assert state.belief is not None
-    flow, cold, warmth = state.restless
-    level_w = abs(state.belief.mean[WARMTH])
-    return Wander(
-        cold_k2_s=cold * _COLD_WANDER_K2_S,
-        flow_s=flow * _FLOW_WANDER_S,
-        warmth_w2_s=level_w * level_w * _WARMTH_WANDER_S,
-        flow_noise=model.flow_noise_frac**2,
-        power_noise=warmth * model.power_noise_frac**2,
-    )
-
-
-def _age(belief: Belief, state: State, span_s: float) -> None:
-    """What may have changed unseen: wander of cold and flow, slow drift of the constants."""
-    cov = belief.cov
-    if not state.is_gauge:
-        flow, cold, _ = state.restless
-        for index, rate, most in (
-            (COLD, cold * _COLD_WANDER_K2_S, _MOST_COLD_K2),
-            (FLOW, flow * _FLOW_WANDER_S, _MOST_FLOW),
-        ):
-            cov[index][index] += max(0.0, min(rate * span_s, most - cov[index][index]))
-    back = min(1.0, 2.0 * span_s / _BIAS_LIFE_S)
-    for index, u2 in zip(BIASES, state.prior_u2, strict=True):
-        cov[index][index] += back * max(0.0, u2 - cov[index][index])
-
-
-def _warm(belief: Belief, state: State, wander: Wander, span_s: float) -> None:
-    """Heat into the loop over the span the sensors show now: power of then, or a guess."""
-    mean, cov, past = belief.mean, belief.cov, state.past
-    delay_s = mean[DELAY]
-    power_w = loop_past.power_between(past, delay_s + span_s, delay_s)
-    if power_w is None:
-        most = _MOST_WARMTH * mean[WARMTH] ** 2
-        more = min(wander.warmth_w2_s * span_s, most - cov[WARMTH][WARMTH])
-        cov[WARMTH][WARMTH] += max(0.0, more)
-        return
-    gain = exp(mean[GAIN])
-    slope_w_s = 0.0
-    if not state.is_gauge:
-        old_w = loop_past.power_at(past, delay_s + span_s)
-        new_w = loop_past.power_at(past, delay_s)
-        slope_w_s = 0.0 if old_w is None or new_w is None else gain * (old_w - new_w) / span_s
-    mean[WARMTH] = gain * power_w
-    loop_matrix.carry(belief, {WARMTH: {GAIN: mean[WARMTH], DELAY: slope_w_s}})
-    cov[WARMTH][WARMTH] += mean[WARMTH] ** 2 * wander.power_noise
-
-
-def _move(belief: Belief, around: Surroundings, span_s: float) -> None:
-    mean = belief.mean
-    done = loop_physics.step(mean, span_s=span_s, room_c=around.room_c, loss_w_k=around.loss_w_k)
-    loop_matrix.carry(belief, {HOT: done.end, MEAN: done.mean})
-    mean[HOT], mean[MEAN] = done.end_c, done.mean_c
-
-
 def _stepped(state: State, now: Seen, model: LoopModel) -> State:
     assert state.belief is not None
     belief, span_s = state.belief.copied(), now.span_s
-    wander = _wander(state, model)
+    wander = loop_update.wander_of(state, model)
     state = replace(
         state,
         belief=belief,
         past=loop_past.added(state.past, (span_s, now.power_w, now.flow_ln)),
     )
     if span_s > 0.0:
-        _age(belief, state, span_s)
-        _warm(belief, state, wander, span_s)
-        _move(belief, state.around, span_s)
+        loop_update.age(belief, state, span_s)
+        loop_update.warm(belief, state, wander, span_s)
+        loop_update.move(belief, state.around, span_s)
     # A gauge of convenience shows nothing that could be compared.
     if not state.is_gauge:
-        state = replace(state, restless=_compare(state, now, wander, model))
+        state = replace(state, restless=loop_update.compare(state, now, wander, model))
     loop_matrix.mend(belief)
     shown = loop_forecast.shown_rate(belief.mean)
     loop_matrix.integrate(belief, shown.partials, rate=shown.value_w, span_s=span_s)
     last, whole = loop_forecast.present_rates(
-        belief, state.past, _wander(state, model), around=state.around, span_s=span_s
+        belief, state.past, loop_update.wander_of(state, model), around=state.around, span_s=span_s
     )
     if span_s > belief.mean[DELAY]:
         last = loop_forecast.blended(last, shown, belief.mean[DELAY] / span_s)
     return replace(state, present=(last, whole))
-
-
-def _compare(
-    state: State, now: Seen, wander: Wander, model: LoopModel
-) -> tuple[float, float, float]:
-    """Take in flow and temperatures; returns how restless each turned out to be."""
-    belief, span_s = state.belief, now.span_s
-    assert belief is not None
-    flow, cold, warmth = state.restless
-    delay_s, noise_k2 = belief.mean[DELAY], model.temp_noise_k**2
-    passed = loop_past.flow_between(state.past, delay_s + max(span_s, 1e-3), delay_s)
-    if passed is not None:
-        by = {FLOW: 1.0, METER: 1.0}
-        noise = wander.flow_noise / passed[1]
-        odd = _take(belief, by, passed[0], noise=noise, opens=(FLOW,))
-        flow = _learnt(flow, odd, wander.flow_s * span_s)
-    keep, share = _sensor(span_s, model.sensor_lag_s)
-    if now.cold_c is not None:
-        by = {COLD: 1.0 - share, COLD_SHOWN: share, PAIR: -0.5}
-        odd = _take(belief, by, now.cold_c, noise=noise_k2, opens=(COLD, COLD_SHOWN))
-        cold = _learnt(cold, odd, (1.0 - share) ** 2 * wander.cold_k2_s * span_s)
-    if now.hot_c is not None:
-        by = {MEAN: 1.0 - share, HOT_SHOWN: share, PAIR: 0.5}
-        odd = _take(belief, by, now.hot_c, noise=noise_k2, opens=(HOT, MEAN, HOT_SHOWN))
-        warmth = _learnt(warmth, odd, 0.0)
-    for shown, source in ((HOT_SHOWN, MEAN), (COLD_SHOWN, COLD)):
-        mean = belief.mean
-        mean[shown] = mean[source] + (mean[shown] - mean[source]) * keep
-        loop_matrix.carry(belief, {shown: {source: 1.0 - keep, shown: keep}})
-    belief.mean[DELAY] = min(_LONGEST_DELAY_S, max(0.0, belief.mean[DELAY]))
-    return flow, cold, warmth
-
-
-def _sensor(span_s: float, lag_s: float) -> tuple[float, float]:
-    """What a slow sensor keeps of its state after a span, and of it in the mean over the span."""
-    if span_s <= 0.0:
-        return 1.0, 0.0
-    if lag_s <= 0.0:
-        return 0.0, 0.0
-    keep = exp(-span_s / lag_s)
-    return keep, (1.0 - keep) * lag_s / span_s
-
-
-def _take(
-    belief: Belief, by: Partials, value: float, *, noise: float, opens: Sequence[int]
-) -> tuple[float, float]:
-    """Take in a measured figure; returns its squared misfit and the variance expected of it."""
-    miss = value - sum([weight * belief.mean[index] for index, weight in by.items()])
-    spread = noise + loop_matrix.variance(belief, by)
-    if miss * miss > _JUMP * spread:
-        for one in opens:
-            for other in opens:
-                belief.cov[one][other] += miss * miss
-    loop_matrix.observe(belief, by, miss=miss, noise=noise)
-    return miss * miss, spread
-
-
-def _learnt(factor: float, odd: tuple[float, float], wander: float) -> float:
-    """The factor on a wander's variance, drawn towards what one misfit says."""
-    # Means over a span show but two thirds of the variance of a walk's steps.
-    expected = max(odd[1] - wander / 3.0, 1e-30)
-    pull = _LEARN * (min(odd[0] / expected, 9.0) - 1.0)
-    return min(_MOST_RESTLESS, max(_LEAST_RESTLESS, factor * exp(pull)))
 
 
 def heat(state: State) -> Figure | None:

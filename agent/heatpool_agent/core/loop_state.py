@@ -36,6 +36,8 @@ class State:
     without_water_s: float = NEVER_S
     still_s: float = 0.0
     is_gauge: bool = True
+    # The flow meter shows nothing while power says that heat must go somewhere.
+    is_meter_dead: bool = False
     waiting: tuple[str, ...] = ()
 
 
@@ -66,6 +68,7 @@ def saved(state: State) -> dict[str, Any]:
             state.still_s,
         ],
         "is_gauge": state.is_gauge,
+        "is_meter_dead": state.is_meter_dead,
         "waiting": list(state.waiting),
     }
 
@@ -112,6 +115,7 @@ def _read(document: dict[str, Any]) -> State:
         without_water_s=no_water_s,
         still_s=still_s,
         is_gauge=bool(document["is_gauge"]),
+        is_meter_dead=bool(document["is_meter_dead"]),
         waiting=tuple(str(name) for name in document["waiting"]),
     )
 
