@@ -109,7 +109,8 @@ def read(lines: Iterable[str], mapping: Sequence[Mapped] = (), *, fluid: str = "
         ValueError: a column that the user named is not in the file, or there are too many rows.
     """
     trace = Trace()
-    numbered = ((n, line) for n, line in enumerate(lines, start=1) if _is_told(line))
+    told = (line.removeprefix("\ufeff") for line in lines)
+    numbered = ((n, line) for n, line in enumerate(told, start=1) if _is_told(line))
     ahead = list(islice(numbered, _LOOK_COUNT))
     if not ahead:
         trace.reason = "the file holds no line"
@@ -154,7 +155,7 @@ def _dialect(ahead: Sequence[tuple[int, str]], mapping: Sequence[Mapped]) -> tup
             if hits > best_hits + (0 if hits >= 1000 or not place else 1000):
                 best, best_hits = (place, delimiter), hits
     place, delimiter = best
-    headers = tuple(cell.strip().strip("\ufeff") for cell in _cells(ahead[place][1], delimiter))
+    headers = tuple(cell.strip() for cell in _cells(ahead[place][1], delimiter))
     body = [_cells(line, delimiter) for _, line in ahead[place + 1 :]]
     numbers = (cell for row in body for cell in row)
     decimal = trace_cell.decimal_sign(numbers, is_comma_free=delimiter == ",")
