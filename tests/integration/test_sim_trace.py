@@ -3,8 +3,10 @@
 import csv
 import json
 import time
+from itertools import pairwise
+from math import log
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pvariance
 from typing import Any
 
 import pytest
@@ -111,6 +113,15 @@ def test_the_residual_shifts_as_physics_says(tmp_path: Path, fault: str, shift_f
 
     shift = share(rows[-200:]) / share(rows[10:110]) - 1.0
     assert shift == pytest.approx(shift_frac, abs=0.01 * max(1.0, abs(shift_frac)))
+
+
+def test_air_makes_the_flow_restless_from_sample_to_sample(tmp_path: Path) -> None:
+    variances = []
+    for more in ((), ("--fault", "air_in_loop@0")):
+        traced(tmp_path, *more, hours=12)
+        flow_m3_h = column(read(tmp_path / "trace.csv"), "volume_flow_m3_h")
+        variances.append(pvariance([log(b / a) for a, b in pairwise(flow_m3_h)]))
+    assert 3.0 < variances[1] / variances[0] < 10.0
 
 
 def test_a_stuck_sensor_is_stuck_in_the_log_too(tmp_path: Path) -> None:
