@@ -25,11 +25,11 @@ FAST_S = 4 * 3_600.0
 SLOW_S = 14 * 86_400.0
 MOVED_FRAC = 0.10
 # The machine is another one when, over the last hours, the record misses it by more than that, and
-# by more than three of its own residuals. The record must be older than these hours.
+# by more than its own residual, which the change has raised too. It must be older than these hours.
 CHANGED_FRAC = 0.05
-CHANGED_COUNT = 360.0
+CHANGED_COUNT = 60.0
 CHANGED_OLDER = 1.5
-CHANGED_RESIDUALS = 3.0
+CHANGED_RESIDUALS = 1.2
 # CPU and GPU watts at the wall: regulators, fans and supply on top of what the counters show.
 SERVED_FRAC, SERVED_FRAC_U, CARDS_FRAC_U = 1.24, 0.20, 0.15
 BASE_LEAST_W_U, BASE_U_FRAC = 40.0, 0.7
@@ -313,14 +313,15 @@ def _judged(learner: Learner, lesson: Lesson, fits: Sequence[Fit]) -> Judged:
 
 
 def _unless_changed(learner: Learner, fits: Sequence[Fit]) -> Learner:
-    """A record that has missed the machine for long is of another machine: all begins anew."""
+    """Begins anew where the lessons of the last hours are of another machine than older ones."""
     weights = _weights(learner, fits)
     best = max(range(len(fits)), key=lambda at: weights[at])
-    fast = learner.fast[best]
-    if fast.count < CHANGED_COUNT or learner.slow[best].count < CHANGED_OLDER * fast.count:
+    slow, fast = learner.slow[best], learner.fast[best]
+    if fast.count < CHANGED_COUNT or slow.count < CHANGED_OLDER * fast.count:
         return learner
-    missed = abs(squares.bias_frac(fast, fits[best].values))
-    if missed <= max(CHANGED_FRAC, CHANGED_RESIDUALS * fits[best].residual_u_frac):
+    older = squares.solved(squares.without(slow, fast), learner.prior)
+    missed = abs(squares.bias_frac(fast, older.values))
+    if missed <= max(CHANGED_FRAC, CHANGED_RESIDUALS * older.residual_u_frac):
         return learner
     return _anew(learner)
 

@@ -83,6 +83,21 @@ def forgotten(sums: Sums, keep_frac: float) -> Sums:
     )
 
 
+def without(sums: Sums, recent: Sums) -> Sums:
+    """What the sums remember beyond those of a shorter memory of the same lessons."""
+    return replace(
+        sums,
+        count=max(0.0, sums.count - recent.count),
+        row=tuple(a - b for a, b in zip(sums.row, recent.row, strict=True)),
+        products=tuple(
+            tuple(a - b for a, b in zip(one, other, strict=True))
+            for one, other in zip(sums.products, recent.products, strict=True)
+        ),
+        squares=max(0.0, sums.squares - recent.squares),
+        pairs=sums.pairs - recent.pairs,
+    )
+
+
 def learnt(sums: Sums, row: Sequence[float], measured: float, fit: Fit, *, age: float) -> Sums:
     """The sums with one more lesson; `age` is its span over the time in which one forgets.
 

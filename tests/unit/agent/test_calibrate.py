@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from math import inf, nan
+from math import inf, nan, sqrt
 
 import pytest
 from hypothesis import given, settings
@@ -147,7 +147,7 @@ def test_lessons_that_follow_each_other_are_worth_fewer() -> None:
             mood = memory * mood + (1 - memory**2) ** 0.5 * r.gauss(0, 0.03)
             noisy = replace(one, measured_w=one.measured_w * (1 + mood), event_ns=BEGIN_NS + at)
             learner = calibrate.observed(learner, noisy)
-        return known(learner).covariance[0][0] ** 0.5
+        return sqrt(known(learner).covariance[0][0])
 
     assert u_w(0.95) > 2 * u_w(0.0)
 
