@@ -8,12 +8,14 @@ Source: physics.md 9.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, log
 from statistics import median
 
-# A variance of flow so many times the usual one is restless (logarithm of 2).
-RESTLESS_LOG = 0.69
-RESTLESS_U = 2.0
+# Air makes the variance of flow three to ten times the usual one (logarithms of 5 and 12), and one
+# window tells no more of it than a dozen samples would.
+RESTLESS_LOG = 1.6
+RESTLESS_MOST_LOG = 2.5
+RESTLESS_LEAST_U = 0.4
 # What a cause must score more than "no cause stands out".
 LEAST_SCORE = 0.5
 # No single trace decides alone against all others.
@@ -104,12 +106,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _air(since: Sequence[Point], shift: float, noise_spread: float) -> float:
-    seen = [point.noise_ratio for point in since[-24:] if point.noise_ratio is not None]
-    if shift > 0 or len(seen) < 2:
+    """How much better a flow five times as restless explains its noise than a usual one."""
+    # The window in which the level of flow fell is restless, whatever the cause.
+    seen = [point.noise_ratio for point in since[1:][-24:] if point.noise_ratio is not None]
+    if shift > 0 or not seen:
         return -MOST_SCORE
-    # Of few samples in a window, or few windows, even a sound flow may look restless.
-    least = max(RESTLESS_LOG, RESTLESS_U * noise_spread / sqrt(len(seen)))
-    return 2.0 * MOST_SCORE if sum(seen) / len(seen) >= least else -MOST_SCORE
+    restless = sum(min(ratio, RESTLESS_MOST_LOG) for ratio in seen) / len(seen)
+    variance = max(noise_spread, RESTLESS_LEAST_U) ** 2 / len(seen)
+    missed = max(0.0, RESTLESS_LOG - restless)
+    return _bounded((restless * abs(restless) - missed * missed) / (2.0 * variance))
 
 
 def _flow(since: Sequence[Point], shift: float, traces: Traces) -> float:
@@ -186,7 +191,7 @@ def _sentence(fault: str, since: Sequence[Point], shift: float, slope_day: float
     seen = f"flow and temperatures tell {shift:+.1%} against power for {hours:.1f} h"
     delta_k = 1.0 / max(_mean([point.inverse_k for point in since]) or 1.0, 1e-3)
     fell = _mean([point.flow_excess for point in since])
-    restless = _mean([point.noise_ratio for point in since[-24:]])
+    restless = _mean([point.noise_ratio for point in (since[1:] or since)[-24:]])
     match fault:
         case "air_in_loop":
             assert restless is not None

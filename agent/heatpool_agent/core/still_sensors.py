@@ -24,8 +24,8 @@ LIVELY_STILL_COUNT = 8.0
 LIVELY_STILL_S = 3600.0
 # The cold pipe and a pump at fixed speed do not follow the load: they take a day to be known.
 KNOWN_S = 86_400.0
-UNKNOWN_STILL_S = 6 * 3600.0
-# It goes again when it changed so often in a row.
+UNKNOWN_STILL_S = 12 * 3600.0
+# It goes again when it changed so often.
 MENDED_COUNT = 3
 # Flow of nothing while the pipes differ and power is drawn: water would boil by then.
 DRY_S = 900.0
@@ -49,7 +49,7 @@ class Run:
     longest: int = 1
     change_count: int = 0
     seen_s: float = 0.0
-    moved_in_a_row: int = 0
+    moved_count: int = 0
     is_stuck: bool = False
 
     def add(self, value: float, span_s: float, power_w: float | None, event_ns: int) -> None:
@@ -61,19 +61,21 @@ class Run:
             return
         self.count += 1
         self.lasts_s += span_s
-        self.moved_in_a_row = 0
         if power_w is not None:
             self.low_w = power_w if self.low_w is None else min(self.low_w, power_w)
             self.high_w = power_w if self.high_w is None else max(self.high_w, power_w)
 
     def _turned(self, value: float, event_ns: int) -> None:
-        self.moved_in_a_row += 1
         if self.value is not None:
             self.change_count += 1
         if self.is_stuck:
-            self.is_stuck = self.moved_in_a_row < MENDED_COUNT
-        else:
+            self.moved_count += 1
+            self.is_stuck = self.moved_count < MENDED_COUNT
+        # One that always moved was stuck indeed; of another nobody knows, and it is excused.
+        if not self.is_lively or not self.moved_count:
             self.longest = max(self.longest, self.count)
+        if not self.is_stuck:
+            self.moved_count = 0
         self.value, self.count, self.lasts_s, self.start_ns = value, 1, 0.0, event_ns
 
     @property
