@@ -59,7 +59,10 @@ class Gathered:
 
 
 def host_sights(tree: Tree, loads: Mapping[str, HostLoad]) -> list[Sight]:
-    """What the hosts of a loop teach now; nothing while levels contradict each other."""
+    """What the hosts of a loop teach now; nothing while levels contradict each other.
+
+    Two meters of one host make two sights of one key, the nearer one first.
+    """
     power = tree.power
     if power is None or tree.contradictions or tree.refused:
         return []
@@ -154,11 +157,13 @@ def _under_shared(power: LoopPower, loads: Mapping[str, HostLoad]) -> list[Sight
         return []
     (name,) = names
     cover = power.hosts[0].cover if power.hosts else None
-    if cover is not None and cover.level != COMPONENTS:
-        # The host's own meter is nearer to it.
-        return _seen_by(_sights(name, cover, cover.whole, loads.get(name)), cover.witnesses)
-    own = _sights(name, cover, power.whole, loads.get(name), is_metered=True)
-    return _seen_by(own, power.witnesses)
+    load = loads.get(name)
+    shared = _sights(name, cover, power.whole, load, is_metered=True)
+    found = _seen_by(shared, power.witnesses)
+    if cover is None or cover.level == COMPONENTS:
+        return found
+    # The host's own meter is nearer to it.
+    return [*_seen_by(_sights(name, cover, cover.whole, load), cover.witnesses), *found]
 
 
 def _seen_by(sights: Sequence[Sight], witnesses: Sequence[Witness]) -> list[Sight]:

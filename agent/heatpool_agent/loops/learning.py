@@ -109,7 +109,7 @@ class Learning:
 
     def _of_reference(self, sights: list[Sight], tick: Pass) -> list[Sight]:
         if not self._reference:
-            return sights
+            return list({sight.key: sight for sight in reversed(sights)}.values())
         loops = {r.loop for r in tick.usable if r.sensor == self._reference}
         return [
             sight
