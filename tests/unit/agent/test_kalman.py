@@ -2,7 +2,9 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from heatpool_agent.core.estimate import loop_step
 from heatpool_agent.core.loop_forecast import Surroundings, Wander
 from heatpool_agent.core.loop_matrix import Belief, Total
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
+
+sys.path.append(str(Path(__file__).parents[3] / "bench"))
+
+import loop_plant
 
 MODEL = LoopModel()
 STEADY = LoopSample(
@@ -188,7 +194,8 @@ def test_nothing_seen_is_no_figure() -> None:
     state = kalman.with_energy(kalman.begin(MODEL), "day")
     state = kalman.advance(state, LoopSample(span_s=10.0, hot_c=40.0), MODEL)
     assert kalman.phase(state) == "starting"
-    assert kalman.heat(state) is kalman.energy(state, "day") is kalman.capture(state) is None
+    found = (kalman.heat(state), kalman.energy(state, "day"), kalman.capture(state))
+    assert found == (None, None, None)
 
 
 @pytest.mark.parametrize(("fluid", "side"), [("oil", "cold"), ("water", "left")])
@@ -371,7 +378,7 @@ def test_hot_below_cold_is_a_signed_figure() -> None:
 )
 def test_what_cannot_be_counts_as_absent(bad: dict[str, float]) -> None:
     state = ran(kalman.begin(MODEL), STEADY, 50, MODEL)
-    absent = replace(STEADY, **dict.fromkeys(bad))
+    absent = replace(STEADY, **dict.fromkeys(bad))  # type: ignore[arg-type]
     other = kalman.advance(state, absent, MODEL)
     assert kalman.saved(kalman.advance(state, replace(STEADY, **bad), MODEL)) == kalman.saved(other)
 
@@ -419,3 +426,24 @@ def test_no_sequence_of_samples_breaks_it(runs: list[tuple[LoopSample, int]]) ->
         state = ran(state, sample, times, MODEL)
         assert_sound(state)
     assert kalman.saved(state) == kalman.saved(kalman.restored(kalman.saved(state)) or state)
+
+
+@pytest.mark.parametrize(
+    ("case", "told_s"), [("base", 20.0), ("delay60", 60.0), ("delay60", 20.0), ("poor", 20.0)]
+)
+def test_on_hidden_loops_the_doubt_is_honest_and_the_error_small(case: str, told_s: float) -> None:
+    runs, settled = 8, 90
+    traces = loop_plant.draw(loop_plant.CASES[case], 5, runs=runs, hours=1.0)
+    model = loop_plant.model_of(loop_plant.CASES[case], delay_s=told_s)
+    errors, chis = [], []
+    for run in range(runs):
+        state = kalman.begin(model)
+        for index in range(traces.power_w.shape[1]):
+            state = kalman.advance(state, traces.sample(run, index), model)
+            if index >= settled:
+                miss_w = heat(state).value - traces.truth.heat_w[run, index]
+                errors.append(miss_w / traces.truth.heat_w[run].mean())
+                chis.append((miss_w / heat(state).value_u) ** 2)
+    # Eight loops have eight biases: the bench judges by 300.
+    assert 0.3 < np.mean(chis) < 2.0
+    assert 0.005 < np.sqrt(np.mean(np.square(errors))) < (0.04 if case == "poor" else 0.026)
