@@ -13,6 +13,7 @@ from typing import Any
 
 from heatpool.errors import ConfigError
 from heatpool_agent.core.trace_curve import Curve
+from heatpool_agent.core.trace_time import TIME_FROM_ZERO
 
 KINDS = (".png", ".svg")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,7 +55,8 @@ def draw(path: Path, curve: Curve, rest: Mapping[str, Any], *, title: str) -> No
         axes.xaxis.set_major_locator(locator)
         shape = dates.ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_formatter(shape)
-        axes.set_xlabel("time, UTC")
+        is_bare = TIME_FROM_ZERO in rest["flags"]
+        axes.set_xlabel("time from 0: the log names no date" if is_bare else "time, UTC")
         axes.set_title(f"{title}: {_total(rest['total'])}", loc="left", fontsize=11)
         axes.grid(visible=True, color="0.9", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -72,11 +74,13 @@ def _lines(axes: Any, curve: Curve, method: str) -> None:
     def scaled(values: Sequence[float | None]) -> list[float]:
         return [nan if value is None else value / size for value in values]
 
+    # Alone it is the heat itself, and would only be drawn under it.
+    is_two = any(map(_is_number, points.electric_w)) and any(map(_is_number, points.computed_w))
     for values, colour, name, style in (
         (points.electric_w, _ELECTRIC, "electric", (0, (4, 1.5))),
         (points.computed_w, _COMPUTED, "computed", (0, (1, 1))),
     ):
-        if any(value is not None for value in values):
+        if is_two:
             axes.plot(
                 at, scaled(values), color=colour, linewidth=1.0, linestyle=style,
                 label=f"{name} heat", zorder=2,
@@ -94,6 +98,10 @@ def _lines(axes: Any, curve: Curve, method: str) -> None:
     lowest = min((value for value in points.low_w if value is not None), default=0.0)
     axes.set_ylim(bottom=0.0 if lowest >= 0.0 else None)
     axes.margins(x=0.01)
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None
 
 
 def _faults(axes: Any, faults: Sequence[Mapping[str, Any]]) -> None:

@@ -234,7 +234,7 @@ def _take_rows(trace: Trace, rows: Iterable[list[str]], kind: TimeKind, fluid: s
         assumed += stamp[1]
         trace.event_ns.append(stamp[0])
         trace.marks.append(trace.mark_of(_take_row(trace, row, readers)))
-    counts = {ZONE_ASSUMED: assumed, NO_TIME: without, **dict.fromkeys(kind.flags, 1)}
+    counts = {**dict.fromkeys(kind.flags, 1), ZONE_ASSUMED: assumed, NO_TIME: without}
     trace.flags.update({flag: count for flag, count in counts.items() if count})
     if not trace.event_ns:
         trace.reason = "no row has a time and a figure"
