@@ -81,7 +81,9 @@ def site_id(config: Config, folder: Path) -> SiteId:
 
 def loop_settings(config: Config) -> list[LoopSettings]:
     """The loops of the site; a site that names none loses all its heat with the air."""
-    return [_loop_settings(loop) for loop in config.loop or (Loop(id=NO_LOOP, cooling="air"),)]
+    if config.loop:
+        return [_loop_settings(loop) for loop in config.loop]
+    return [replace(_loop_settings(Loop(id=NO_LOOP, cooling="air")), has_pipes=False)]
 
 
 def _loop_settings(loop: Loop) -> LoopSettings:

@@ -11,7 +11,7 @@ from heatpool_agent.core.contradictions import Contradiction
 from heatpool_agent.core.crosscheck import Disagreement
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.ledger import Hidden
-from heatpool_agent.core.loop_estimator import Capture
+from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import LoopState
 from heatpool_agent.core.tree import LoopPower
@@ -67,7 +67,7 @@ class LoopView:
     # What is left of the wall power for the air, and the coolant's share of it.
     air: Estimate | None = None
     capture: Capture | None = None
-    # One word of `core.loop_estimator.PHASES`; faults that last, and those that ended within a day.
+    # One word of `core.loop_told.PHASES`; faults that last, and those that ended within a day.
     phase: str = ""
     faults: tuple[Fault, ...] = ()
 

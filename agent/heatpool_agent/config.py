@@ -273,6 +273,8 @@ def loop_model(loop: Loop) -> LoopModel:
         sensor_side=loop.sensor_side,
         capture_frac=priors.capture_frac,
         gain_u_frac=priors.capture_frac_u / priors.capture_frac,
+        # The makers' shares are of what the coolant brings away: the loss is off already.
+        loss_frac=0.0,
     )
     if loop.tau_s is not None:
         model = replace(model, tau_s=loop.tau_s, tau_ln_u=_TOLD_LN_U)

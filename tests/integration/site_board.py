@@ -11,7 +11,7 @@ from heatpool.sample import BootId, Estimate, Provenance, QualityClass, SiteId, 
 from heatpool.setpoint import SetpointState
 from heatpool_agent.board import Board, LoopView, SensorView, SetpointView, UplinkView
 from heatpool_agent.core.fault import Fault
-from heatpool_agent.core.loop_estimator import Capture
+from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.tree import LoopPower
 from heatpool_agent.http import serve

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration.estimator_site import START_S, Clock, settings, site_in
+from integration.estimator_site import START_S, Clock, Site, settings, site_in
 
 from heatpool_agent.board import LoopView
+from heatpool_agent.loops.heat_look import HeatLook
 
 TESTS = Path(__file__).parent.parent
 LIVED_S = 1_800
@@ -38,6 +39,12 @@ async def killed_after(folder: Path, seconds_s: int) -> int:
     return int(rest[-1]) if rest else second
 
 
+def is_restored(site: Site) -> bool:
+    heat = site.sense._looks[0].heat
+    assert isinstance(heat, HeatLook)
+    return heat.estimator.is_restored
+
+
 def doubt_w(view: LoopView) -> float:
     assert view.fused is not None
     return view.fused.u
@@ -51,7 +58,7 @@ async def test_a_kill_costs_ten_seconds_of_what_was_learnt(tmp_path: Path) -> No
     assert fresh.capture and lived.capture
     second = await killed_after(tmp_path / "killed", LIVED_S)
     async with site_in(tmp_path / "killed", Clock(second=second + 20)) as site:
-        assert site.sense._looks[0].heat.estimator.is_restored
+        assert is_restored(site)
         again = await site.second()
     assert again.capture is not None
     assert again.capture.frac_u == pytest.approx(lived.capture.frac_u, rel=0.1)
@@ -64,7 +71,7 @@ async def test_a_loop_with_other_coolant_begins_anew(tmp_path: Path) -> None:
         for _ in range(60):
             await site.second()
     async with site_in(tmp_path, Clock(second=2_000), settings(fluid="pg25_vol")) as site:
-        assert not site.sense._looks[0].heat.estimator.is_restored
+        assert not is_restored(site)
         assert (await site.second()).fused is not None
 
 
@@ -75,7 +82,7 @@ async def test_a_damaged_state_begins_anew(tmp_path: Path, state: str) -> None:
             await site.second()
     await asyncio.to_thread(_overwrite, tmp_path, state)
     async with site_in(tmp_path, Clock(second=2_000)) as site:
-        assert not site.sense._looks[0].heat.estimator.is_restored
+        assert not is_restored(site)
         assert (await site.second()).fused is not None
 
 

@@ -17,17 +17,9 @@ from heatpool_agent.core.kalman import EnergyFigure as EnergyFigure
 from heatpool_agent.core.loop_fusion import Fusion
 from heatpool_agent.core.loop_gather import Gather
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
+from heatpool_agent.core.loop_told import PHASES as PHASES
+from heatpool_agent.core.loop_told import Capture
 
-# What the fused heat rests on, in words.
-PHASES = {
-    "starting": "no figure yet",
-    "settling": "still learning the loop",
-    "tracking": "from power, flow and temperatures",
-    "electric": "from power alone: flow or a temperature is missing",
-    "calorimetric": "from flow and temperatures alone: power is missing",
-    "blind": "nothing is seen now",
-    "fallback": "plain fusion: the filter does not vouch for its figure",
-}
 VERSION = 1
 # Parts of what is saved.
 FUSION, WATCH = "fusion", "watch"
@@ -35,14 +27,6 @@ UPDATE_S = 10.0
 # Ticks lie on a grid: the tenth one may be some microseconds early.
 _SLACK_S = 0.05
 _NS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
-    """Share of the electric power at the wall that the coolant takes, with its u."""
-
-    frac: float
-    frac_u: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from heatpool.sample import Estimate
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.fault import FAULTS
-from heatpool_agent.core.loop_estimator import PHASES
+from heatpool_agent.core.loop_told import PHASES
 from heatpool_agent.http.figures import ABSENT, measure, rate, share, stamp, with_doubt
 from heatpool_agent.http.loop_status import half_width_95, margin_w
 from heatpool_agent.http.markup import Markup, clipped, joined, tag

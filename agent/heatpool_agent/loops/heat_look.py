@@ -14,9 +14,11 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.core import crosscheck, heat_checks, heat_tree
 from heatpool_agent.core.clock_steps import Instant
 from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors
+from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.loop_estimator import FUSION, WATCH, Beside, LoopEstimator
 from heatpool_agent.core.loop_record import SavedEstimator, stopped_s
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
+from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.loops.loop_pass import LoopSettings, Pass
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,26 @@ class HeatLook:
     def disagreements(self) -> tuple[crosscheck.Disagreement, ...]:
         """The heats that disagree now, each pair with its size."""
         return self._quarrels.sizes
+
+    @property
+    def fused_s(self) -> float | None:
+        """Span, s, of which the fused heat is the mean where it is new at this tick."""
+        return self.estimator.fused_s
+
+    @property
+    def capture(self) -> Capture | None:
+        """Share of the wall power in the coolant."""
+        return self.estimator.capture
+
+    @property
+    def phase(self) -> str:
+        """What the fused heat rests on, one word."""
+        return self.estimator.phase
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Faults that last, and those that ended within a day."""
+        return self.estimator.faults
 
     def flags(self, boot_ns: int) -> tuple[str, ...]:
         """The marks that flow and temperatures have earned."""

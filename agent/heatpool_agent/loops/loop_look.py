@@ -18,7 +18,7 @@ from heatpool_agent.core.air_heat import air_heat
 from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.reading import Node, Reading
 from heatpool_agent.core.safety_look import SafetyLook
-from heatpool_agent.loops.heat_look import HeatLook
+from heatpool_agent.loops.air_look import look_of
 from heatpool_agent.loops.loop_pass import LoopSettings as LoopSettings
 from heatpool_agent.loops.loop_pass import Pass as Pass
 
@@ -46,7 +46,7 @@ class LoopLook:
     ) -> None:
         self.loop = loop
         self._is_first = is_first
-        self.heat = HeatLook(loop, saved=saved, boot_id=boot_id)
+        self.heat = look_of(loop, saved=saved, boot_id=boot_id)
         self._tree = tree.TreeState()
         self._twins = twins.Twins()
         self._repeats: frozenset[str] = frozenset()
@@ -100,7 +100,6 @@ class LoopLook:
         heat = self.heat.look(
             inputs, circuit, tick, is_whole=is_whole, is_leaking=leak, single=single
         )
-        estimator = self.heat.estimator
         return LoopView(
             loop_id=self.loop.loop_id,
             electric=heat.electric,
@@ -119,12 +118,12 @@ class LoopLook:
             disagreements=self.heat.disagreements,
             power=power.power,
             contradictions=power.contradictions,
-            fused_s=estimator.fused_s,
+            fused_s=self.heat.fused_s,
             has_coolant=self.loop.has_coolant,
             air=self._air(inputs, heat),
-            capture=estimator.capture,
-            phase=estimator.phase,
-            faults=estimator.faults,
+            capture=self.heat.capture,
+            phase=self.heat.phase,
+            faults=self.heat.faults,
         )
 
     def marks(self, tick: Pass, power: tree.Tree) -> Marks:

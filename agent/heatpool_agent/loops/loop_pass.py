@@ -14,7 +14,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
-    """What is known of a loop beforehand; without coolant all its heat leaves with the air."""
+    """What is known of a loop beforehand.
+
+    Without coolant all its heat leaves with the air; without pipes no sensor can be in it either.
+    """
 
     loop_id: str
     fluid: str
@@ -24,6 +27,7 @@ class LoopSettings:
     rejection_capacity_w: float | None
     model: LoopModel = field(default_factory=LoopModel)
     has_coolant: bool = True
+    has_pipes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

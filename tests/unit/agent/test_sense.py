@@ -295,9 +295,9 @@ async def test_swapped_pipes_are_shown_and_not_fused_until_mended() -> None:
         await site.cdu("cdu", 2.0, 38.0 + second % 3 / 10, 45.0 + second % 2 / 10)
         view = site.tick()
     assert view.computed and view.computed.value < 0
-    # From power alone, which rose by 1 W per second, through the loop's thermal mass.
+    # From power alone, which rose by 1 W per second, less the assumed loss to the room.
     assert view.fused and view.electric and view.fused.provenance is Provenance.ELECTRIC
-    assert view.fused.value == pytest.approx(view.electric.value, rel=0.01)
+    assert view.fused.value == pytest.approx(view.electric.value, rel=0.03)
     assert "swapped_sensors" in view.fused.flags
     assert site.flags("cdu") == {"swapped_sensors"}
     for second in range(200):
