@@ -90,6 +90,9 @@ def advance(state: State, sample: LoopSample, model: LoopModel) -> State:
     """
     now = loop_start.seen(sample, model, state.coefficient_wh_m3_k)
     usual_s, span_s = state.period_s, now.span_s
+    if span_s <= 0.0 and state.present is not None:
+        # Seen twice at one time is no news.
+        return state
     if span_s > 0.0:
         moved_s = usual_s + 0.3 * (span_s - usual_s) if usual_s > 0.0 else span_s
         state = replace(state, period_s=moved_s)
@@ -107,15 +110,14 @@ def advance(state: State, sample: LoopSample, model: LoopModel) -> State:
 def _advance(state: State, now: Seen, model: LoopModel) -> State:
     shown, (now, is_still) = now.flow_ln, _stillness(state, now)
     is_meter_dead = shown is not None and now.flow_ln is None
-    if _is_new(state, now) and not is_still:
-        state = loop_start.started(_settled(state), now, model)
-        if state.belief is None:
-            return state
-        # The sample placed the loop; it is compared once, over no time.
-        now = replace(now, span_s=0.0)
-    state = replace(_timed(state, now, is_still=is_still), is_meter_dead=is_meter_dead)
+    state = replace(state, is_meter_dead=is_meter_dead)
+    if _is_new(state, now) and not is_still and (now.has_water or now.power_w is not None):
+        return _placed(state, now, model)
+    state = _timed(state, now, is_still=is_still)
     if is_still:
         return _stood(state, now)
+    if state.belief is None:
+        return state
     if min(state.without_power_s, state.without_water_s) >= _BLIND_S:
         return _blinded(state, now)
     return _stepped(state, now, model)
@@ -160,23 +162,33 @@ def _settled(state: State) -> State:
     """Totals up to now: what is still under way to the sensors is counted as foretold."""
     if state.belief is None or state.present is None:
         return state
-    belief = state.belief.copied()
-    totals = dict(belief.totals)
-    for name, total in totals.items():
-        ahead_s = total.lag_s - total.wait_s
-        belief.totals = {name: replace(total, wait_s=0.0)}
-        _integrate(belief, state.present[1], ahead_s)
-        done = belief.totals[name]
-        totals[name] = replace(done, lag_s=belief.mean[DELAY], wait_s=belief.mean[DELAY])
-    belief.totals = totals
+    belief, delay_s = state.belief.copied(), state.belief.mean[DELAY]
+    for name, total in state.belief.totals.items():
+        counted = _counted(belief, total, state.present[1], total.lag_s - total.wait_s)
+        belief.totals[name] = replace(counted, lag_s=delay_s, wait_s=delay_s)
     return replace(state, belief=belief, present=None)
 
 
-def _integrate(belief: Belief, rate: Rate, span_s: float) -> None:
-    loop_matrix.integrate(belief, rate.partials, rate=rate.value_w, span_s=span_s)
+def _counted(belief: Belief, total: Total, rate: Rate, span_s: float) -> Total:
+    """A total with a rate held over a span on top, at once."""
+    lone = Belief(mean=belief.mean, cov=belief.cov, totals={"": replace(total, wait_s=0.0)})
+    loop_matrix.integrate(lone, rate.partials, rate=rate.value_w, span_s=span_s)
+    done = lone.totals[""]
+    variance = done.variance + span_s * span_s * rate.noise_w2
+    return replace(done, variance=variance, lag_s=total.lag_s, wait_s=total.wait_s)
+
+
+def _placed(state: State, now: Seen, model: LoopModel) -> State:
+    """The loop placed by a sample, which is compared once, over no time, and counted."""
+    state = loop_start.started(_settled(state), now, model)
+    if state.belief is None:
+        return state
+    state = _stepped(_timed(state, now, is_still=False), replace(now, span_s=0.0), model)
+    assert state.belief is not None and state.present is not None
+    belief = state.belief.copied()
     for name, total in belief.totals.items():
-        variance = total.variance + span_s * span_s * rate.noise_w2
-        belief.totals[name] = replace(total, variance=variance)
+        belief.totals[name] = _counted(belief, total, state.present[0], now.span_s)
+    return replace(state, belief=belief)
 
 
 def _blinded(state: State, now: Seen) -> State:
@@ -295,7 +307,8 @@ def capture(state: State) -> Figure | None:
     mean = state.belief.mean
     gain = exp(mean[GAIN])
     above_w = state.around.loss_w_k * (mean[MEAN] - state.around.room_c)
-    lost = above_w / mean[WARMTH] if mean[WARMTH] > 0.0 else 0.0
+    # At a load that hardly warms the loop the share of the loss says nothing.
+    lost = above_w / mean[WARMTH] if mean[WARMTH] > 0.01 * abs(above_w) else 0.0
     value = gain * (1.0 - mean[LOSS] * lost)
     u2 = loop_matrix.variance(state.belief, {GAIN: value, LOSS: -gain * lost})
     return Figure(value=value, value_u=sqrt(u2))

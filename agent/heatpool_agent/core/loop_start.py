@@ -124,7 +124,9 @@ def started(state: State, now: Seen, model: LoopModel) -> State:
     if fresh:
         room_c = place.cold_c if is_gauge else now.room_c
         state = _with_priors(state, belief, place, model=model, room_c=room_c)
-    _put(belief, place, now, is_known=is_gauge or (not now.has_water and not state.is_gauge))
+    _put(
+        belief, place, state.around, is_known=is_gauge or (not now.has_water and not state.is_gauge)
+    )
     return replace(
         state,
         belief=belief,
@@ -191,9 +193,11 @@ def _with_priors(
     return replace(state, prior_u2=prior_u2, around=around)
 
 
-def _put(belief: Belief, place: _Place, now: Seen, *, is_known: bool) -> None:
+def _put(belief: Belief, place: _Place, around: Surroundings, *, is_known: bool) -> None:
     """Set what moves; `is_known`: flow and cold are as they are held to be, nothing was seen."""
-    steady_c = place.cold_c + place.warmth_w * exp(-place.flow_ln)
+    flow_w_k, lost_w_k = exp(place.flow_ln), belief.mean[LOSS] * around.loss_w_k
+    drive_w = place.warmth_w + flow_w_k * place.cold_c + lost_w_k * around.room_c
+    steady_c = drive_w / max(flow_w_k + lost_w_k, 0.1 * flow_w_k)
     recent_k = _RECENT_U_FRAC * abs(place.hot_c - place.cold_c)
     hot_k2 = recent_k**2 + (place.hot_c - steady_c) ** 2 + 0.01
     put = {
