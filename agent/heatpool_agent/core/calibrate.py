@@ -35,7 +35,7 @@ SERVED_FRAC, SERVED_FRAC_U, CARDS_FRAC_U = 1.24, 0.20, 0.15
 BASE_LEAST_W_U, BASE_U_FRAC = 40.0, 0.7
 FANS_FULL_W, FANS_FULL_W_U = 20.0, 40.0
 # Load alone: what a machine of that many CPUs draws differs from make to make by its own size.
-LOAD_LEAST_W_U = 60.0
+IDLE_LEAST_W_U, SPAN_LEAST_W_U = 100.0, 200.0
 EXPONENTS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.2, 1.45, 1.75)
 EXPONENT, EXPONENT_U = 0.85, 0.5
 # Loss to the room at 20 K above it, relative to the power.
@@ -132,7 +132,7 @@ def of_load(subject: str, idle_w: float, full_w: float) -> Learner:
     span_w = max(1.0, full_w - idle_w)
     prior = Prior(
         means=(idle_w, span_w),
-        means_u=(max(LOAD_LEAST_W_U, idle_w), max(LOAD_LEAST_W_U, span_w)),
+        means_u=(max(IDLE_LEAST_W_U, idle_w), max(SPAN_LEAST_W_U, span_w)),
     )
     return _new(LOAD, subject, ("busy_frac",), prior, EXPONENTS)
 
