@@ -4,8 +4,13 @@ The site is simulated in this process, or traced by the real command; the agent 
 """
 
 import asyncio
+import csv
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e.rig import Rig, rig
@@ -23,6 +28,9 @@ reason = "greenhouse wants heat"
 """
 # A tick, a look at the device, and its answer; far below the lease, which would end it too.
 AT_ONCE_S = 3.0
+# The first row of a log, and the windows of the agent's residual.
+START_NS = 1_767_225_610 * 10**9
+WINDOW_S = 300.0
 
 
 def delivered_w(running: Rig) -> float:
@@ -39,6 +47,13 @@ async def plant_is(running: Rig, mode: Mode, *, within_s: float) -> float:
     return time.monotonic() - began
 
 
+async def faults_told(running: Rig) -> list[str]:
+    """The faults that last, as the agent's own page has them."""
+    status = await running.agent_status("e1")
+    faults = [fault for loop in status["heat"] for fault in loop["faults"]]
+    return [fault["fault"] for fault in faults if fault["end_ns"] is None]
+
+
 async def test_a_leak_ends_delivery_at_once_and_it_comes_back_when_dry(tmp_path: Path) -> None:
     async with rig(tmp_path, sites=1, mode="local", setpoint=SETPOINT, armed=True) as running:
         await plant_is(running, Mode.REMOTE, within_s=40)
@@ -51,6 +66,9 @@ async def test_a_leak_ends_delivery_at_once_and_it_comes_back_when_dry(tmp_path:
             "/v1/sites", lambda answer: "leak" in answer["sites"][0]["setpoint"]["detail"], 15
         )
         assert told["sites"][0]["setpoint"]["state"] == "overridden"
+        async with asyncio.timeout(30):
+            while await faults_told(running) != ["leak"]:  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.2)
         running.fleet.clear("e1", "leak")
         await plant_is(running, Mode.REMOTE, within_s=60)
 
@@ -63,3 +81,55 @@ async def test_what_only_statistics_can_see_cuts_nobody_off(tmp_path: Path, faul
         await asyncio.sleep(2 * AT_ONCE_S)
         assert running.fleet.doors["e1"].running.state.control.mode is Mode.REMOTE
         assert delivered_w(running) > 0.0
+
+
+def ran(folder: Path, *command: str) -> str:
+    """What a program of ours says on stdout; it must end well."""
+    ended = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, timeout=150, cwd=folder
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return ended.stdout
+
+
+def estimated(folder: Path, *asked: str, cooling: str = "dlc") -> dict[str, Any]:
+    """What the agent makes of the log of a simulated site; the truth stays in `truth.csv`."""
+    where = ("--out", "trace.csv", "--truth", "truth.csv", "--json")
+    ran(folder, "heatpool_sim", "trace", "--fleet", "faults", "--site", "well", *where, *asked)
+    told = ran(folder, "heatpool_agent", "estimate", "trace.csv", "--cooling", cooling, "--json")
+    document: dict[str, Any] = json.loads(told)
+    return document
+
+
+@pytest.mark.parametrize("seed", ["11", "12"])
+@pytest.mark.parametrize(
+    ("played", "named", "within_s"),
+    [
+        ("sensor_swap", "swapped_sensors", WINDOW_S),
+        ("flow_unit", "unit_error", 2 * WINDOW_S),
+        ("flow_stuck", "stuck_sensor", 1200.0),
+        ("meter_dead", "dead_meter", 1200.0),
+    ],
+)
+def test_a_log_tells_the_fault_by_its_name_and_when_it_began(
+    tmp_path: Path, played: str, named: str, within_s: float, seed: str
+) -> None:
+    told = estimated(tmp_path, "--seed", seed, "--hours", "6", "--fault", f"{played}@2h")
+    assert [fault["fault"] for fault in told["faults"]] == [named]
+    (fault,) = told["faults"]
+    began_ns = START_NS + 2 * 3600 * 10**9
+    assert abs(fault["start_ns"] - began_ns) <= within_s * 1e9
+    assert fault["evidence"]
+
+
+@pytest.mark.parametrize("seed", [str(number) for number in range(21, 25)])
+def test_a_clean_log_tells_no_fault_and_covers_the_truth(tmp_path: Path, seed: str) -> None:
+    told = estimated(tmp_path, "--seed", seed, "--hours", "24", "--period", "30s")
+    assert told["faults"] == []
+    with (tmp_path / "truth.csv").open(newline="", encoding="utf-8") as file:
+        true_wh = float(list(csv.DictReader(file))[-1]["energy_wh"])
+    total = told["total"]
+    # Four fixed sites: one beyond 2.6 sigma would be bad luck of one in twenty-five.
+    assert abs(total["heat_wh"] - true_wh) <= 2.6 * total["heat_wh_u"]
+    assert total["coverage_frac"] == pytest.approx(1.0, abs=0.01)
+    assert 0.005 < total["heat_wh_u"] / true_wh < 0.05
