@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 # A site without a loop in its settings still has heat: with the air, all of it.
 NO_LOOP = "site"
+# Sensors that never see coolant.
+DRY_KINDS = frozenset({"rapl", "hwmon", "nvml", "nvidia_smi", "host", "perf_event"})
 BILLING_PERIOD_S = 60.0
 
 
@@ -81,12 +83,13 @@ def site_id(config: Config, folder: Path) -> SiteId:
 
 def loop_settings(config: Config) -> list[LoopSettings]:
     """The loops of the site; a site that names none loses all its heat with the air."""
-    if config.loop:
-        return [_loop_settings(loop) for loop in config.loop]
-    return [replace(_loop_settings(Loop(id=NO_LOOP, cooling="air")), has_pipes=False)]
+    kinds = [str(block.get("kind")) for block in config.sensor] or sensors.local_kinds()
+    has_pipes = bool(config.loop) and not DRY_KINDS.issuperset(kinds)
+    loops = config.loop or (Loop(id=NO_LOOP, cooling="air"),)
+    return [_loop_settings(loop, has_pipes=has_pipes) for loop in loops]
 
 
-def _loop_settings(loop: Loop) -> LoopSettings:
+def _loop_settings(loop: Loop, *, has_pipes: bool) -> LoopSettings:
     priors, reported_u_frac = loop_priors(loop.cooling)
     return LoopSettings(
         loop_id=loop.id,
@@ -97,6 +100,7 @@ def _loop_settings(loop: Loop) -> LoopSettings:
         rejection_capacity_w=loop.rejection_capacity_w,
         model=loop_model(loop),
         has_coolant=loop.cooling != "air",
+        has_pipes=has_pipes,
     )
 
 

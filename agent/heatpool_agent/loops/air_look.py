@@ -1,7 +1,7 @@
-"""Heat of a site without a loop: all of its electric power, with the air.
+"""Heat of a loop that no sensor can look into: the assumed share of its electric power.
 
 Nothing can be learnt of it, and what estimates a loop of coolant stays out of such an agent's
-memory.
+memory: 1.5 MB of the 28 that it may hold.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -72,16 +72,19 @@ class Look(Protocol):
 
 
 class AirLook:
-    """Electric power as the heat that it becomes; each tick is a figure of its own."""
+    """Electric power as the heat that it becomes, in the coolant or in the air.
+
+    Each tick is a figure of its own.
+    """
 
     disagreements: tuple[Disagreement, ...] = ()
     fused_s: float | None = 1.0
     capture: Capture | None = None
-    phase: str = "air"
     faults: tuple[Fault, ...] = ()
 
     def __init__(self, loop: LoopSettings) -> None:
         self._priors = loop.priors
+        self.phase = "electric" if loop.has_coolant else "air"
 
     def look(
         self,

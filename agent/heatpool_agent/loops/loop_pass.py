@@ -16,7 +16,7 @@ Key = tuple[str, str]
 class LoopSettings:
     """What is known of a loop beforehand.
 
-    Without coolant all its heat leaves with the air; without pipes no sensor can be in it either.
+    Without coolant all its heat leaves with the air; without pipes no sensor can see any coolant.
     """
 
     loop_id: str

@@ -1,4 +1,4 @@
-"""A site without a loop: its electric power is its heat, and nothing more is loaded for it."""
+"""A loop that no sensor can look into: electric power is its heat, and no more is loaded."""
 
 import subprocess
 import sys
@@ -13,6 +13,8 @@ from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.loops.air_look import AirLook, look_of
 from heatpool_agent.loops.heat_look import HeatLook
 from heatpool_agent.loops.sense import Sense
+
+CDU = ({"id": "cdu", "kind": "modbus"},)
 
 
 def test_all_power_of_a_site_without_a_loop_leaves_with_the_air() -> None:
@@ -48,12 +50,15 @@ def test_all_power_of_a_site_without_a_loop_leaves_with_the_air() -> None:
     ("config", "kind"),
     [
         (Config(), AirLook),
+        (Config(loop=(Loop(id="rack"),)), AirLook),
+        (Config(loop=(Loop(id="rack"),), sensor=({"id": "a", "kind": "rapl"},)), AirLook),
+        (Config(sensor=({"id": "a", "kind": "modbus"},)), AirLook),
         # A loop that is named may have pipes, whatever its name and its cooling.
-        (Config(loop=(Loop(id="site", cooling="air"),)), HeatLook),
-        (Config(loop=(Loop(id="rack"),)), HeatLook),
+        (Config(loop=(Loop(id="site", cooling="air"),), sensor=CDU), HeatLook),
+        (Config(loop=(Loop(id="rack"),), sensor=({"id": "a", "kind": "rapl"}, *CDU)), HeatLook),
     ],
 )
-def test_only_a_site_without_a_loop_has_no_pipes(config: Config, kind: type) -> None:
+def test_a_loop_has_pipes_where_a_sensor_may_see_coolant(config: Config, kind: type) -> None:
     (loop,) = loop_settings(config)
     assert isinstance(look_of(loop, saved=None, boot_id=""), kind)
 
