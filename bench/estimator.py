@@ -93,11 +93,11 @@ def table(case_name: str, found: Found) -> str:
     spans = list(limit)
     lines = [f"\n{case_name}: RMS error in % of mean heat (x limit) NEES coverage"]
     lines.append(f"{'':18}" + "".join(f"{name:>28}" for name in spans))
-    claims = "".join(f"{limit[name].claimed_percent:>9.2f}{'':19}" for name in spans)
+    claims = "".join(f"{100 * limit[name].claimed_frac:>9.2f}{'':19}" for name in spans)
     lines.append(f"{'limit':18}{claims}")
     for name, one in found.items():
         cells = [
-            f"{score.rms_percent:>9.2f} ({score.rms_percent / limit[span].claimed_percent:4.2f})"
+            f"{100 * score.rms_frac:>9.2f} ({score.rms_frac / limit[span].claimed_frac:4.2f})"
             f" {score.nees:5.2f} {100 * score.coverage_frac:5.1f}%"
             for span, score in one.items()
         ]

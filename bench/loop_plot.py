@@ -10,7 +10,7 @@ PALETTE = {HEAT: "#c2410c", "5.5 h": "#1d4ed8"}
 def svg(results: dict[str, dict[str, dict[str, Score]]]) -> str:
     """Bars of the error at 10 s and over 5.5 h, a line where the limit is, one block per case."""
     most = max(
-        one[span].rms_percent
+        one[span].rms_frac
         for found in results.values()
         for one in found.values()
         for span in PALETTE
@@ -42,10 +42,10 @@ def _bars(one: dict[str, Score], limit: dict[str, Score], y: int, scale: float) 
     for place, (span, colour) in enumerate(PALETTE.items()):
         if span not in one:
             continue
-        top, percent = y + 2 + 7 * place, one[span].rms_percent
-        at = LEFT + scale * limit[span].claimed_percent
+        top, share = y + 2 + 7 * place, one[span].rms_frac
+        at = LEFT + scale * limit[span].claimed_frac
         parts.append(
-            f'<rect x="{LEFT}" y="{top}" width="{scale * percent:.1f}" height="6" fill="{colour}"/>'
+            f'<rect x="{LEFT}" y="{top}" width="{scale * share:.1f}" height="6" fill="{colour}"/>'
             f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{top + 6}" stroke="black"/>'
         )
     return parts

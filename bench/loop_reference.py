@@ -37,7 +37,7 @@ from loop_plant import (
 from loop_scores import WH_PER_SPAN, Estimates, Span
 
 # Logarithms of power P, conductance G, their means and the thermal mass; the loss relative.
-P, T, COLD, G, GAIN, FLOW, PAIR, MEAN_G, MEAN_COLD, MASS, LOSS = range(11)
+P, T, COLD, G, GAIN, METER, PAIR, MEAN_G, MEAN_COLD, MASS, LOSS = range(11)
 HOT_END, COLD_END, HOT_SHOWN, COLD_SHOWN, TAPS = 11, 12, 13, 14, 15
 START_U, START_U_K = 0.3, 2.0
 
@@ -118,7 +118,7 @@ def _start(case: Case, traces: Traces, shape: _Shape) -> tuple[Array, Array]:
     cov[np.ix_([*cold, MEAN_COLD], [*cold, MEAN_COLD])] += START_U_K**2
     cov[np.ix_([G, MEAN_G], [G, MEAN_G])] += START_U**2
     own = {P: START_U, G: FLOW_WANDER_FRAC, MASS: MASS_U_FRAC, LOSS: LOSS_U_FRAC}
-    own |= {GAIN: case.gain_u_frac, FLOW: case.flow_u_frac, PAIR: case.delta_k_u}
+    own |= {GAIN: case.gain_u_frac, METER: case.flow_u_frac, PAIR: case.delta_k_u}
     own |= dict.fromkeys([*hot, *cold], COLD_WANDER_K)
     for state, u in own.items():
         cov[state, state] += u**2
@@ -203,7 +203,7 @@ def reference(case: Case, traces: Traces, spans: list[Span]) -> Estimates:
             cov = step @ cov @ step.transpose(0, 2, 1)
         seen = [
             ({P: 1.0, GAIN: 1.0}, seen_p[:, index], POWER_NOISE_FRAC),
-            ({G: 1.0, FLOW: 1.0}, seen_g[:, index], FLOW_NOISE_FRAC),
+            ({G: 1.0, METER: 1.0}, seen_g[:, index], FLOW_NOISE_FRAC),
             ({HOT_SHOWN: 1.0, PAIR: 0.5}, traces.hot_c[:, index], TEMP_NOISE_K),
             ({COLD_SHOWN: 1.0, PAIR: -0.5}, traces.cold_c[:, index], TEMP_NOISE_K),
         ]

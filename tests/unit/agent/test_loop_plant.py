@@ -103,7 +103,7 @@ def test_spans_lie_after_the_warmup_and_both_ways_to_find_them_agree(traces: Tra
 def test_the_limit_is_where_physics_has_it_and_is_honest(traces: Traces) -> None:
     spans = loop_scores.spans_of(traces, 7)
     found = loop_scores.scores(reference(CASES["base"], traces, spans), traces, spans)
-    assert found[HEAT].claimed_percent == pytest.approx(1.61, abs=0.08)
+    assert found[HEAT].claimed_frac == pytest.approx(0.0161, abs=0.0008)
     for score in found.values():
         assert 0.8 < score.nees < 1.3
         assert score.coverage_frac >= GATE.coverage_frac[0]
@@ -111,7 +111,7 @@ def test_the_limit_is_where_physics_has_it_and_is_honest(traces: Traces) -> None
 
 def test_errors_below_one_percent_are_called_a_leak() -> None:
     score = Score(
-        rms_percent=0.6, claimed_percent=0.6, nees=1.0, coverage_frac=0.95, mean_percent=0, count=1
+        rms_frac=0.006, claimed_frac=0.006, nees=1.0, coverage_frac=0.95, mean_frac=0, count=1
     )
     case, found = CASES["base"], {"5.5 h": score}
     faults = loop_scores.verdicts(case, found, found, found, bounds=GATE)
@@ -120,8 +120,8 @@ def test_errors_below_one_percent_are_called_a_leak() -> None:
 
 def test_a_missing_figure_never_passes() -> None:
     fine = Score(
-        rms_percent=1.2, claimed_percent=1.2, nees=1.0, coverage_frac=0.95, mean_percent=0, count=1
+        rms_frac=0.012, claimed_frac=0.012, nees=1.0, coverage_frac=0.95, mean_frac=0, count=1
     )
-    gone = replace(fine, rms_percent=float("nan"), nees=float("nan"), coverage_frac=float("nan"))
+    gone = replace(fine, rms_frac=float("nan"), nees=float("nan"), coverage_frac=float("nan"))
     for case in CASES.values():
         assert loop_scores.verdicts(case, {HEAT: gone}, {HEAT: fine}, {HEAT: fine}, bounds=GATE)
