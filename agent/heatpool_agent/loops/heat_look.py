@@ -60,6 +60,7 @@ class HeatLook:
         self._quarrels = crosscheck.Quarrels()
         self._checks = heat_checks.ChecksState()
         self._doubted: tuple[str, ...] = ()
+        self._is_leaking: bool | None = None
         self._active = {fault.fault for fault in self.estimator.faults if fault.end_ns is None}
         self._is_news = False
 
@@ -168,10 +169,10 @@ class HeatLook:
             power=inputs.electric,
             shown=shown,
             beside=Beside(untrusted=doubted, is_leaking=is_leaking),
-            # Nor do they leave a figure that stands until the next update.
-            is_due=tick.is_due or doubted != self._doubted,
+            # Nor do they leave a figure that stands until the next update; and a leak cannot wait.
+            is_due=tick.is_due or (doubted, is_leaking) != (self._doubted, self._is_leaking),
         )
-        self._doubted = doubted
+        self._doubted, self._is_leaking = doubted, is_leaking
         if flags:
             return heat_checks.with_flags(heat, heat.computed, flags)
         return heat_checks.with_partial(heat, heat.electric) if is_partial else heat
