@@ -137,7 +137,7 @@ def integrate(belief: Belief, partials: Partials, *, rate: float, span_s: float)
 
 
 def mend(belief: Belief) -> None:
-    """Round-off never leaves a variance below 0."""
+    """Round-off never leaves a variance below 0, nor ties to a state of none."""
     for index, row in enumerate(belief.cov):
-        if row[index] < 0.0:
+        if row[index] <= 0.0:
             forget(belief, index, 0.0)

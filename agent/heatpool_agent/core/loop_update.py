@@ -37,6 +37,8 @@ _FLOW_WANDER_S = 2.0 * 0.02**2 / 900.0
 _COLD_WANDER_K2_S = 2.0 * 0.5**2 / 1800.0
 _WARMTH_WANDER_S = 0.015**2 / 10.0
 _MOST_COLD_K2, _MOST_FLOW, _MOST_WARMTH = 100.0, 0.25, 1.0
+# No sensor is free of noise, and no covariance survives one that is.
+_LEAST_NOISE_FRAC, _LEAST_NOISE_K = 1e-4, 1e-3
 _FORGET = 0.002
 _LEARN, _LEAST_RESTLESS, _MOST_RESTLESS = 0.01, 0.05, 100.0
 
@@ -49,8 +51,8 @@ def wander_of(state: State, model: LoopModel) -> Wander:
         cold_k2_s=cold * _COLD_WANDER_K2_S,
         flow_s=flow * _FLOW_WANDER_S,
         warmth_w2_s=level_w * level_w * _WARMTH_WANDER_S,
-        flow_noise=model.flow_noise_frac**2,
-        power_noise=warmth * model.power_noise_frac**2,
+        flow_noise=max(model.flow_noise_frac, _LEAST_NOISE_FRAC) ** 2,
+        power_noise=warmth * max(model.power_noise_frac, _LEAST_NOISE_FRAC) ** 2,
     )
 
 
@@ -107,7 +109,7 @@ def compare(
     belief, span_s = state.belief, now.span_s
     assert belief is not None
     flow, cold, warmth = state.restless
-    delay_s, noise_k2 = belief.mean[DELAY], model.temp_noise_k**2
+    delay_s, noise_k2 = belief.mean[DELAY], max(model.temp_noise_k, _LEAST_NOISE_K) ** 2
     passed = loop_past.flow_between(state.past, delay_s + max(span_s, 1e-3), delay_s)
     if passed is not None:
         by = {FLOW: 1.0, METER: 1.0}

@@ -3,7 +3,8 @@
 import json
 import math
 import sys
-from dataclasses import replace
+import tomllib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heatpool_agent import config
 from heatpool_agent.core import kalman, loop_forecast, loop_matrix, loop_physics
 from heatpool_agent.core.estimate import loop_step
 from heatpool_agent.core.loop_forecast import Surroundings, Wander
@@ -447,3 +449,13 @@ def test_on_hidden_loops_the_doubt_is_honest_and_the_error_small(case: str, told
     # Eight loops have eight biases: the bench judges by 300.
     assert 0.3 < np.mean(chis) < 2.0
     assert 0.005 < np.sqrt(np.mean(np.square(errors))) < (0.04 if case == "poor" else 0.026)
+
+
+def test_every_default_has_its_source() -> None:
+    folder = Path(config.__file__).parent / "data"
+    listed = tomllib.loads((folder / "loop_priors.toml").read_text(encoding="utf-8"))["filter"]
+    told = {"fluid", "sensor_side", "capture_frac"}
+    assert {name: one["value"] for name, one in listed.items()} == {
+        field.name: field.default for field in fields(LoopModel) if field.name not in told
+    }
+    assert all(one["source"] and one["unit"] for one in listed.values())
