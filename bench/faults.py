@@ -101,7 +101,7 @@ def score_faults(shown: Shown, score: Score, model: LoopModel, span_s: float) ->
         early = [one for one in told if one[0] < start_s]
         late = [one for one in told if one[0] >= start_s]
         score.runs += 1
-        score.false_count += len(early)
+        score.false_count += len({fault.start_ns for _, fault in early})
         score.site_days += start_s / DAY_S
         if not late:
             score.delays_s.append(inf)
@@ -116,7 +116,10 @@ def score_clean(shown: Shown, score: Score, model: LoopModel, span_s: float) -> 
     """Counts false alarms of clean runs."""
     score.site_days += shown.power_w.size * span_s / DAY_S
     for run in range(len(shown.power_w)):
-        for _, fault in watched(shown, run, model, span_s):
+        # A fault that gets another name is still one alarm.
+        for fault in {
+            fault.start_ns: fault for _, fault in watched(shown, run, model, span_s)
+        }.values():
             score.false_count += 1
             score.told[fault.fault] += 1
             score.evidence = fault.evidence

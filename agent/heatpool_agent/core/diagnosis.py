@@ -23,10 +23,12 @@ MOST_SCORE = 8.0
 # Flow of a pump wanders for a quarter of an hour: so many windows tell as much as one.
 FLOW_CORRELATED_COUNT = 6.0
 FLOW_FLOOR_FRAC = 0.004
-# What the shift's own doubt adds to a comparison with a step of power.
-STEP_U = 0.02
-# A step of power that happens to fit has this cost.
-CHANCE_SCORE = 1.0
+# Doubt of the shift that a step of power is to fit, and how near two steps are the same.
+STEP_U = 0.03
+STEP_SAME = 0.02
+# A shift so large would be seen as a step of flow or temperatures; what its absence tells.
+STEP_SEEN = 0.06
+STEP_SCORE = 1.5
 # Residuals wander: their squares count for less than independent ones.
 WANDER_SHARE = 0.5
 # A ramp takes half a day to be one.
@@ -46,6 +48,7 @@ class Point:
     flow_excess: float | None = None
     noise_ratio: float | None = None
     power_step: float = 0.0
+    heat_step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,6 @@ class Traces:
     blocks: Sequence[Point]
     onset_ns: int
     flow_spread: float
-    power_spread: float
     noise_spread: float
 
 
@@ -114,7 +116,8 @@ def _air(since: Sequence[Point], shift: float, noise_spread: float) -> float:
     restless = sum(min(ratio, RESTLESS_MOST_LOG) for ratio in seen) / len(seen)
     variance = max(noise_spread, RESTLESS_LEAST_U) ** 2 / len(seen)
     missed = max(0.0, RESTLESS_LOG - restless)
-    return _bounded((restless * abs(restless) - missed * missed) / (2.0 * variance))
+    score = (restless * abs(restless) - missed * missed) / (2.0 * variance)
+    return min(2.0 * MOST_SCORE, max(-MOST_SCORE, score))
 
 
 def _flow(since: Sequence[Point], shift: float, traces: Traces) -> float:
@@ -135,12 +138,20 @@ def _step(traces: Traces, shift: float) -> float:
     first = next((i for i, p in enumerate(points) if p.end_ns > traces.onset_ns), 0)
     if first == 0:
         return -1.0
-    near = points[max(0, first - NEAR_WINDOWS) : first + NEAR_WINDOWS + 1]
-    target = -log(max(1.0 + shift, 0.05))
-    found = min((point.power_step for point in near), key=lambda step: abs(step - target))
-    variance = traces.power_spread**2 + STEP_U**2
-    score = (target * target - (found - target) ** 2) / (2.0 * variance)
-    return _bounded(score) - CHANCE_SCORE
+    near = range(max(0, first - NEAR_WINDOWS), min(len(points), first + NEAR_WINDOWS + 1))
+    target = log(max(1.0 + shift, 0.05))
+    misfits = [abs(point.power_step + target) for point in points]
+    best = min(misfits[i] for i in near)
+    # Loads step too: how often would a window fit as well by chance, and the best of these few?
+    least = max(best, STEP_SAME)
+    alike = sum(misfit <= least for i, misfit in enumerate(misfits) if i not in near)
+    chance = 1.0 - (1.0 - (alike + 0.5) / (len(points) + 1.0)) ** len(near)
+    score = -log(chance) - best * best / (2.0 * STEP_U**2)
+    if abs(shift) < STEP_SEEN:
+        return _bounded(score)
+    # Flow and temperatures would have stepped themselves.
+    has_stepped = min(abs(points[i].heat_step - target) for i in near) <= STEP_SAME
+    return _bounded(score + (-MOST_SCORE if has_stepped else STEP_SCORE))
 
 
 def _pair(since: Sequence[Point]) -> float:

@@ -19,9 +19,10 @@ _SLACK_S = 0.05
 class Means:
     """One window: means over the samples that have both heats, and what moved; None is absent.
 
-    `flow_noise` is the variance of flow from sample to sample and `power_noise` that of power,
-    relative; `power_step` is the largest step of power over two samples, logarithmic and signed.
-    `sway_w` is by how much the electric heat rose, `cold_sway_k` the cold pipe.
+    `flow_noise` is the variance of flow from sample to sample, relative; `power_step` and
+    `heat_step` are the largest steps of power and of computed heat over two samples, logarithmic
+    and signed. `sway_w` is by how much the
+    electric heat rose, `cold_sway_k` the cold pipe.
     """
 
     end_ns: int
@@ -34,8 +35,8 @@ class Means:
     cold_c: float | None
     volume_flow_m3_h: float | None
     flow_noise: float | None
-    power_noise: float | None
     power_step: float
+    heat_step: float
     sway_w: float
     cold_sway_k: float
 
@@ -48,6 +49,9 @@ class _Sum:
     span_s: float = 0.0
     first: float | None = None
     last: float | None = None
+    step: float = 0.0
+    old_log: float | None = None
+    older_log: float | None = None
 
     def add(self, value: float, span_s: float) -> None:
         self.total += value * span_s
@@ -55,6 +59,15 @@ class _Sum:
         self.last = value
         if self.first is None:
             self.first = value
+
+    def jump(self, value: float) -> None:
+        """Keeps the largest logarithmic step over two values."""
+        now = log(value) if value > 0 else None
+        if now is not None and self.older_log is not None:
+            step = now - self.older_log
+            if abs(step) > abs(self.step):
+                self.step = step
+        self.older_log, self.old_log = self.old_log, now
 
     @property
     def mean(self) -> float | None:
@@ -69,7 +82,7 @@ class _Sum:
 
     def emptied(self) -> "_Sum":
         """The sum of the next window, which begins where this one ends."""
-        return _Sum(first=self.last, last=self.last)
+        return _Sum(first=self.last, last=self.last, old_log=self.old_log, older_log=self.older_log)
 
 
 @dataclass(slots=True)
@@ -87,12 +100,8 @@ class Window:
     delta: _Sum = field(default_factory=_Sum)
     flow_squares: float = 0.0
     flow_count: int = 0
-    power_squares: float = 0.0
-    power_count: int = 0
-    power_step: float = 0.0
-    # Logarithms of the newest samples; they outlive the window.
+    # Logarithm of the newest flow; it outlives the window.
     last_flow_log: float | None = None
-    last_power_logs: tuple[float | None, float | None] = (None, None)
 
     @property
     def is_full(self) -> bool:
@@ -108,7 +117,7 @@ class Window:
         power_w, hot_c, cold_c = sample.power_w, sample.hot_c, sample.cold_c
         if power_w is not None:
             self.power.add(power_w, span_s)
-            self._step(power_w)
+            self.power.jump(power_w)
         if hot_c is not None:
             self.hot.add(hot_c, span_s)
         if cold_c is not None:
@@ -122,17 +131,7 @@ class Window:
             self.paired_s += span_s
             self.electric.add(electric_w, span_s)
             self.computed.add(computed_w, span_s)
-
-    def _step(self, power_w: float) -> None:
-        now = log(power_w) if power_w > 0 else None
-        older, old = self.last_power_logs
-        if now is not None and older is not None:
-            step = now - older
-            self.power_squares += step * step
-            self.power_count += 1
-            if abs(step) > abs(self.power_step):
-                self.power_step = step
-        self.last_power_logs = (old, now)
+            self.computed.jump(computed_w)
 
     def _ripple(self, volume_flow_m3_h: float) -> None:
         now = log(volume_flow_m3_h) if volume_flow_m3_h > 0 else None
@@ -156,8 +155,8 @@ class Window:
             cold_c=self.cold.mean,
             volume_flow_m3_h=self.volume_flow.mean,
             flow_noise=self.flow_squares / (2 * self.flow_count) if self.flow_count else None,
-            power_noise=self.power_squares / self.power_count if self.power_count else None,
-            power_step=self.power_step,
+            power_step=self.power.step,
+            heat_step=self.computed.step,
             sway_w=self.electric.sway,
             cold_sway_k=self.cold.sway,
         )
@@ -166,16 +165,17 @@ class Window:
 
     def _empty(self) -> None:
         fresh = Window(
+            power=self.power.emptied(),
+            computed=self.computed.emptied(),
             electric=self.electric.emptied(),
             cold=self.cold.emptied(),
             last_flow_log=self.last_flow_log,
-            last_power_logs=self.last_power_logs,
         )
         for one in fields(self):
             setattr(self, one.name, getattr(fresh, one.name))
 
     def clear(self) -> None:
         """Forgets the samples of a window that a gap broke, and what came before them."""
-        self.last_flow_log, self.last_power_logs = None, (None, None)
-        self.electric, self.cold = _Sum(), _Sum()
+        self.last_flow_log = None
+        self.power, self.computed, self.electric, self.cold = _Sum(), _Sum(), _Sum(), _Sum()
         self._empty()

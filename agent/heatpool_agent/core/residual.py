@@ -24,7 +24,7 @@ from heatpool_agent.core.watch import restored as restored
 from heatpool_agent.core.watch import saved as saved
 
 # Each pair of sums: what it forgives per window, and when it alarms, in standard doubts.
-SUMS = ((1.0, 200.0), (2.0, 40.0), (3.0, 16.0))
+SUMS = ((1.0, 220.0), (2.0, 40.0), (3.0, 16.0))
 # One window is no fault, and one that the thermal mass may explain even less.
 MOST_Z = 15.0
 MOST_Z_MOVED = 3.0
@@ -144,7 +144,7 @@ def _look(watch: Watch, means: Means) -> None:
     watch.kept = None
     watch.ended = [f for f in watch.ended if means.end_ns - (f.end_ns or 0) <= ENDED_S * _NS]
     _sensors(watch, means)
-    is_swapped = is_reversed(watch, means)
+    is_swapped = "sensor" not in watch.lasting and is_reversed(watch, means)
     tell_reversed(watch, means, "swapped_sensors" if is_swapped else "")
     watch.settle_s = max(0.0, watch.settle_s - means.span_s)
     if is_swapped or "sensor" in watch.lasting or watch.settle_s > 0:
@@ -179,7 +179,7 @@ def _keep(watch: Watch, means: Means, found: Residual) -> None:
     """The window among the newest; an hour of them becomes one."""
     point = Point(
         means.end_ns, found.excess, found.u, found.x[1], found.flow_excess, found.noise_ratio,
-        means.power_step,
+        means.power_step, means.heat_step,
     )  # fmt: skip
     watch.points = [*watch.points[-POINTS + 1 :], point]
     watch.hour.append(point)
@@ -234,7 +234,6 @@ def _traces(watch: Watch, onset_ns: int) -> Traces:
         blocks=watch.blocks,
         onset_ns=onset_ns,
         flow_spread=baseline.flow_spread,
-        power_spread=baseline.power_spread,
         noise_spread=sqrt(baseline.flow_noise.variance),
     )
 

@@ -8,7 +8,7 @@ before, is no alarm. Source: physics.md 9.
 """
 
 from dataclasses import asdict, dataclass, field
-from math import exp, hypot, log, sqrt
+from math import hypot, log, sqrt
 from typing import Any
 
 from heatpool_agent.core.loop_sample import LoopModel
@@ -95,7 +95,6 @@ class Baseline:
     flow_left: Mean = field(default_factory=Mean)
     flow_noise: Mean = field(default_factory=Mean)
     sway: Mean = field(default_factory=Mean)
-    power_noise: Mean = field(default_factory=Mean)
     delta: Mean = field(default_factory=Mean)
     disturbed: float = 0.0
 
@@ -120,11 +119,6 @@ class Baseline:
         if self.flow_left.count < 12:
             return FLOW_SPREAD
         return max(0.003, sqrt(self.flow_left.variance))
-
-    @property
-    def power_spread(self) -> float:
-        """Spread of power over two samples while it does not jump, relative."""
-        return exp(0.5 * self.power_noise.value) if self.power_noise.count else 0.05
 
     def level(self) -> tuple[float, float]:
         """The residual at the loop's usual state, and the doubt of it that the priors allow."""
@@ -171,8 +165,6 @@ class Baseline:
         self.clean_s += means.span_s
         self.sway.add(min(abs(means.sway_w) / means.electric_w, 1.0))
         self._learn_flow(means, means.electric_w, found)
-        if means.power_noise is not None:
-            self.power_noise.add(log(max(means.power_noise, 1e-8)))
         if not found.is_calm:
             return
         self.delta.add(means.delta_k)
@@ -272,5 +264,5 @@ def begun(model: LoopModel) -> Baseline:
 
 def restored(saved: dict[str, Any]) -> Baseline:
     """The baseline that was saved. Raises: KeyError, TypeError if it is damaged."""
-    names = ("flow_left", "flow_noise", "sway", "power_noise", "delta")
+    names = ("flow_left", "flow_noise", "sway", "delta")
     return Baseline(**{**saved, **{name: Mean(**saved[name]) for name in names}})

@@ -37,6 +37,7 @@ def told(
     flow: float = 0.0,
     noise: float = 0.0,
     step: float = 0.0,
+    heat_step: float = 0.0,
     hours: Callable[[int], float] = lambda _: 0.0,
 ) -> Cause:
     """The cause of a shift with these traces beside it."""
@@ -53,6 +54,7 @@ def told(
                 flow_excess=(sound.flow_excess or 0.0) + (flow if is_on else 0.0),
                 noise_ratio=(sound.noise_ratio or 0.0) + (noise if is_on else 0.0),
                 power_step=sound.power_step + (step if index == BEFORE else 0.0),
+                heat_step=heat_step if index == BEFORE else 0.0,
             )
         )
     blocks = [
@@ -65,7 +67,6 @@ def told(
             blocks=blocks,
             onset_ns=(BEFORE - 1) * WINDOW_NS,
             flow_spread=0.02,
-            power_spread=0.03,
             noise_spread=0.6,
         )
     )
@@ -114,6 +115,8 @@ def test_the_evidence_has_figures_and_says_what_to_do(found: Cause, words: tuple
 
 def test_a_step_of_power_that_does_not_fit_the_shift_is_no_cause() -> None:
     assert told(lambda _: 0.11, step=log(1.3)).fault == "residual"
+    with_heat = told(lambda _: 0.11, step=log(0.9), heat_step=log(1.11))
+    assert with_heat.fault == "residual"
 
 
 def test_without_traces_of_flow_nothing_is_concluded_from_them() -> None:
@@ -128,7 +131,6 @@ def test_without_traces_of_flow_nothing_is_concluded_from_them() -> None:
             blocks=[],
             onset_ns=0,
             flow_spread=0.02,
-            power_spread=0.05,
             noise_spread=0.0,
         )
     )
