@@ -278,9 +278,9 @@ def _learnt(learner: Learner, lesson: Lesson) -> Learner:
     rows = [row_of(learner.kind, lesson.inputs, one) for one in learner.exponents]
 
     def taught(sums: Sequence[Sums], memory_s: float) -> tuple[Sums, ...]:
-        age = lesson.span_s / memory_s
+        age_frac = lesson.span_s / memory_s
         return tuple(
-            squares.learnt(one, row, lesson.measured_w, fit, age=age)
+            squares.learnt(one, row, lesson.measured_w, fit, age_frac=age_frac)
             for one, row, fit in zip(sums, rows, fits, strict=True)
         )
 

@@ -98,12 +98,12 @@ def without(sums: Sums, recent: Sums) -> Sums:
     )
 
 
-def learnt(sums: Sums, row: Sequence[float], measured: float, fit: Fit, *, age: float) -> Sums:
-    """The sums with one more lesson; `age` is its span over the time in which one forgets.
+def learnt(sums: Sums, row: Sequence[float], measured: float, fit: Fit, *, age_frac: float) -> Sums:
+    """The sums with one more lesson; `age_frac` is its span over the time in which one forgets.
 
     `row` times the coefficients should be `measured`, which is not 0; `fit` is what was known.
     """
-    kept = forgotten(sums, exp(-age)) if age > 0 else sums
+    kept = forgotten(sums, exp(-age_frac)) if age_frac > 0 else sums
     z = [one / measured for one in row]
     most = 3.0 * fit.residual_u_frac
     # What the prior missed at the start says nothing of how residuals follow each other.
@@ -212,12 +212,12 @@ def _free(
     normal = [[weight * sums.products[a][b] for b in free] for a in free]
     right = []
     for place, at in enumerate(free):
-        precision = 1.0 / prior.means_u[at] ** 2
-        normal[place][place] += precision
+        stiffness = 1.0 / prior.means_u[at] ** 2
+        normal[place][place] += stiffness
         told = weight * (
             sums.row[at] - sum(sums.products[at][b] * value for b, value in held.items())
         )
-        right.append(told + precision * prior.means[at])
+        right.append(told + stiffness * prior.means[at])
     small = inverted(normal)
     found = dict(held)
     for place, at in enumerate(free):

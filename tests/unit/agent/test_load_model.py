@@ -124,13 +124,13 @@ def host_model(learned: Learned | None) -> Estimate:
     return improved(plain, LOAD, learned).whole
 
 
-def test_without_anything_learnt_the_host_s_model_is_class_e_with_forty_percent() -> None:
+def test_without_anything_learnt_the_host_s_model_is_class_e_with_40() -> None:
     whole = host_model(None)
     assert whole.quality is QualityClass.E
     assert whole.u == pytest.approx(0.40 * whole.value)
 
 
-def test_a_learnt_load_is_class_c_with_its_residual_and_at_least_eight_percent() -> None:
+def test_a_learnt_load_is_class_c_with_its_residual_and_at_least_8() -> None:
     whole = host_model(Learned(load=known(of_load(bent(0.75)))))
     assert whole.quality is QualityClass.C
     assert whole.value == pytest.approx(60 + 150 * 0.5**0.75, rel=0.02)
@@ -227,9 +227,7 @@ def at_wall(runs: Runs) -> list[Point]:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("machine", ["E3-1240", "E5-2620"])
-def test_a_table_of_rated_watts_misses_a_package_by_forty_to_seventy_percent(
-    runs: Runs, machine: str
-) -> None:
+def test_a_table_of_rated_watts_misses_a_package_by_40_to_70(runs: Runs, machine: str) -> None:
     points = awake(runs, machine)
     missed = mape([p.rated_model_w for p in points], [p.rapl_w for p in points])
     assert 0.41 <= missed <= 0.71
