@@ -9,9 +9,8 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from math import nan
-from operator import lt
 
 from heatpool_agent.core import trace_cell, trace_columns, trace_time
 from heatpool_agent.core.trace_cell import Cell
@@ -272,20 +271,17 @@ def _take_row(trace: Trace, row: list[str], readers: Sequence[_Reader]) -> tuple
 
 def _sort(trace: Trace) -> None:
     """Rows in the order of time; those of one time become one, later cells before earlier ones."""
-    times_ns = trace.event_ns
-    backwards = sum(map(lt, times_ns[1:], times_ns))
-    repeated = len(times_ns) - len(set(times_ns))
+    backwards = sum(later < earlier for earlier, later in pairwise(trace.event_ns))
     if backwards:
         trace.flags[UNSORTED] = backwards
-    if repeated:
-        trace.flags[DUPLICATE] = repeated
-    if backwards or repeated:
-        order = sorted(range(len(times_ns)), key=times_ns.__getitem__)
-        trace.event_ns = array("q", (times_ns[index] for index in order))
+        order = sorted(range(len(trace)), key=trace.event_ns.__getitem__)
+        trace.event_ns = array("q", (trace.event_ns[index] for index in order))
         trace.marks = array("H", (trace.marks[index] for index in order))
         for name, cells in trace.values.items():
             trace.values[name] = array("d", (cells[index] for index in order))
+    repeated = sum(later == earlier for earlier, later in pairwise(trace.event_ns))
     if repeated:
+        trace.flags[DUPLICATE] = repeated
         _merge(trace)
 
 
