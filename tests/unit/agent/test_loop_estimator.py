@@ -248,8 +248,8 @@ def test_a_quarrel_widens_the_doubt_when_it_lasts_and_no_bias_explains_it() -> N
     beyond_w = 4.0 * 2.0**0.5 * 1e3
     assert quarrel(beyond_w, 300) == 1.0
     assert quarrel(beyond_w, round(2 * PERSISTS_S)) == pytest.approx(4.0)
-    # Within twice both doubts the biases that the priors allow explain it.
-    assert quarrel(beyond_w / 2.1, round(4 * PERSISTS_S)) == 1.0
+    # Within three times both doubts the biases that the priors allow explain it.
+    assert quarrel(beyond_w / 1.4, round(4 * PERSISTS_S)) == 1.0
 
 
 def test_a_quarrel_that_ends_costs_nothing_any_more() -> None:
