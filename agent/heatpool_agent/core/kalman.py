@@ -247,7 +247,8 @@ def _stepped(state: State, now: Seen, model: LoopModel) -> State:
     )
     if span_s > belief.mean[DELAY]:
         last = loop_forecast.blended(last, shown, belief.mean[DELAY] / span_s)
-    return replace(state, present=(last, whole))
+    stretch = loop_update.stretch_of(belief, state, model)
+    return replace(state, present=(last, whole), stretch=stretch)
 
 
 def heat(state: State) -> Figure | None:
@@ -258,7 +259,7 @@ def heat(state: State) -> Figure | None:
     u2 = last.noise_w2
     if state.belief is not None:
         u2 += loop_matrix.variance(state.belief, last.partials)
-    return Figure(value=last.value_w, value_u=sqrt(u2))
+    return Figure(value=last.value_w, value_u=state.stretch * sqrt(u2))
 
 
 def with_energy(state: State, name: str) -> State:
@@ -297,7 +298,8 @@ def energy(state: State, name: str) -> EnergyFigure | None:
         own_w2 = rate.noise_w2 + loop_matrix.variance(state.belief, rate.partials)
         u2 += ahead_s * (2.0 * loop_matrix.covariance(total, rate.partials) + ahead_s * own_w2)
         heat_j += ahead_s * rate.value_w
-    return EnergyFigure(heat_wh=heat_j / _WH_J, heat_wh_u=sqrt(max(0.0, u2)) / _WH_J)
+    heat_j_u = state.stretch * sqrt(max(0.0, u2))
+    return EnergyFigure(heat_wh=heat_j / _WH_J, heat_wh_u=heat_j_u / _WH_J)
 
 
 def capture(state: State) -> Figure | None:
@@ -311,7 +313,7 @@ def capture(state: State) -> Figure | None:
     lost = above_w / mean[WARMTH] if mean[WARMTH] > 0.01 * abs(above_w) else 0.0
     value = gain * (1.0 - mean[LOSS] * lost)
     u2 = loop_matrix.variance(state.belief, {GAIN: value, LOSS: -gain * lost})
-    return Figure(value=value, value_u=sqrt(u2))
+    return Figure(value=value, value_u=state.stretch * sqrt(u2))
 
 
 def phase(state: State) -> str:

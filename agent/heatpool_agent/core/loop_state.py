@@ -29,6 +29,8 @@ class State:
     present: tuple[Rate, Rate] | None = None
     # How much more flow, cold and heat wander than assumed: factors on their variance, learnt.
     restless: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    # Factor on every doubt where power and water contradict each other beyond their priors.
+    stretch: float = 1.0
     coefficient_wh_m3_k: float = 1150.0
     period_s: float = 0.0
     age_s: float = 0.0
@@ -66,6 +68,7 @@ def saved(state: State) -> dict[str, Any]:
             state.without_power_s,
             state.without_water_s,
             state.still_s,
+            state.stretch,
         ],
         "is_gauge": state.is_gauge,
         "is_meter_dead": state.is_meter_dead,
@@ -96,7 +99,9 @@ def _floats(values: Any, count: int) -> list[float]:
 
 
 def _read(document: dict[str, Any]) -> State:
-    coefficient, period_s, age_s, no_power_s, no_water_s, still_s = _floats(document["clocks"], 6)
+    coefficient, period_s, age_s, no_power_s, no_water_s, still_s, stretch = _floats(
+        document["clocks"], 7
+    )
     flow, cold, warmth = _floats(document["restless"], 3)
     room_c, loss_w_k = _floats(document["around"], 2)
     present = document["present"]
@@ -114,6 +119,7 @@ def _read(document: dict[str, Any]) -> State:
         without_power_s=no_power_s,
         without_water_s=no_water_s,
         still_s=still_s,
+        stretch=stretch,
         is_gauge=bool(document["is_gauge"]),
         is_meter_dead=bool(document["is_meter_dead"]),
         waiting=tuple(str(name) for name in document["waiting"]),

@@ -1,7 +1,7 @@
 """One span of the loop filter: what changed unseen, what moved, and what was compared."""
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, log, sqrt
 
 from heatpool_agent.core import loop_matrix, loop_past, loop_physics
 from heatpool_agent.core.loop_forecast import Surroundings, Wander
@@ -32,18 +32,21 @@ _LONGEST_DELAY_S = 300.0
 _DELAY_SPAN_S = 30.0
 # Squared misfit, in standard deviations, at which something jumped that wander does not explain.
 _JUMP = 25.0
-# Wander of flow (2 %, 900 s), cold (0.5 K, 1,800 s) and unseen heat (1.5 % in 10 s).
+# Wander of flow (2 %, 900 s), cold (0.5 K, 1,800 s) and unseen heat (1.5 % in 10 s), until learnt.
+# Source: physics.md 7.4.
 _FLOW_WANDER_S = 2.0 * 0.02**2 / 900.0
 _COLD_WANDER_K2_S = 2.0 * 0.5**2 / 1800.0
 _WARMTH_WANDER_S = 0.015**2 / 10.0
 _MOST_COLD_K2, _MOST_FLOW, _MOST_WARMTH = 100.0, 0.25, 1.0
 # No sensor is free of noise, and no covariance survives one that is.
 _LEAST_NOISE_FRAC, _LEAST_NOISE_K = 1e-4, 1e-3
+# Per sample: what restlessness learns from one misfit, and what it forgets of the heat's.
 _FORGET = 0.002
 _LEARN, _LEAST_RESTLESS, _MOST_RESTLESS = 0.01, 0.05, 100.0
 
 
 def wander_of(state: State, model: LoopModel) -> Wander:
+    """How fast flow, cold and heat may change unseen by now, variance per second."""
     assert state.belief is not None
     flow, cold, warmth = state.restless
     level_w = abs(state.belief.mean[WARMTH])
@@ -96,6 +99,7 @@ def warm(belief: Belief, state: State, wander: Wander, span_s: float) -> None:
 
 
 def move(belief: Belief, around: Surroundings, span_s: float) -> None:
+    """The loop over the span, with the heat of it held."""
     mean = belief.mean
     done = loop_physics.step(mean, span_s=span_s, room_c=around.room_c, loss_w_k=around.loss_w_k)
     loop_matrix.carry(belief, {HOT: done.end, MEAN: done.mean})
@@ -132,6 +136,21 @@ def compare(
         loop_matrix.carry(belief, {shown: {source: 1.0 - keep, shown: keep}})
     belief.mean[DELAY] = min(_LONGEST_DELAY_S, max(0.0, belief.mean[DELAY]))
     return flow, cold, warmth
+
+
+def stretch_of(belief: Belief, state: State, model: LoopModel) -> float:
+    """How much larger than claimed every doubt is: 1, or half of how many u the priors are off.
+
+    The Birge ratio from two standard deviations on: contradicting meters are one too sure, and
+    nobody knows which. Source: R. T. Birge, Phys. Rev. 40, 207 (1932).
+    """
+    mean, (gain_u2, meter_u2, pair_u2, *_) = belief.mean, state.prior_u2
+    off = (
+        (mean[GAIN] - log(model.capture_frac), gain_u2),
+        (mean[METER], meter_u2),
+        (mean[PAIR], pair_u2),
+    )
+    return max(1.0, 0.5 * sqrt(sum([miss * miss / u2 for miss, u2 in off if u2 > 0.0])))
 
 
 def _sensor(span_s: float, lag_s: float) -> tuple[float, float]:
