@@ -108,6 +108,8 @@ def estimated(folder: Path, *asked: str, cooling: str = "dlc") -> dict[str, Any]
         ("sensor_swap", "swapped_sensors", WINDOW_S),
         ("flow_unit", "unit_error", 2 * WINDOW_S),
         ("flow_stuck", "stuck_sensor", 1200.0),
+        ("temperature_stuck/hot", "stuck_sensor", 1200.0),
+        ("temperature_stuck/cold", "stuck_sensor", 1200.0),
         ("meter_dead", "dead_meter", 1200.0),
     ],
 )

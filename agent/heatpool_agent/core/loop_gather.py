@@ -11,14 +11,26 @@ _POWER, _VOLUME, _HOT, _COLD, _AMBIENT = range(5)
 class Gather:
     """Sums of ticks by time; an absent value is left out of its own mean alone."""
 
-    __slots__ = ("_carried", "_carried_s", "_last", "_quality", "_sums", "_u_w", "_weights_s",
-                 "span_s")  # fmt: skip
+    __slots__ = (
+        "_carried",
+        "_carried_s",
+        "_firsts",
+        "_last",
+        "_quality",
+        "_sums",
+        "_u_w",
+        "_weights_s",
+        "span_s",
+    )
 
     def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
         self.span_s = 0.0
+        # Sums are of differences from the first value: the mean of equal values is that value to
+        # the last digit, by which a sensor that stands still is known.
+        self._firsts = [0.0] * 5
         self._sums = [0.0] * 5
         self._weights_s = [0.0] * 5
         # Flow, flow times hot and flow times cold, over the ticks that have all three.
@@ -46,8 +58,8 @@ class Gather:
         if flow_m3_h is not None and hot_c is not None and cold_c is not None:
             self._carried_s += weight_s
             self._carried[0] += weight_s * flow_m3_h
-            self._carried[1] += weight_s * flow_m3_h * hot_c
-            self._carried[2] += weight_s * flow_m3_h * cold_c
+            self._carried[1] += weight_s * flow_m3_h * (hot_c - self._firsts[_HOT])
+            self._carried[2] += weight_s * flow_m3_h * (cold_c - self._firsts[_COLD])
         if sample.ambient_c is not None:
             self._put(_AMBIENT, sample.ambient_c, weight_s)
         if power is not None:
@@ -57,7 +69,9 @@ class Gather:
 
     def _put(self, at: int, value: float | None, weight_s: float) -> None:
         if value is not None:
-            self._sums[at] += weight_s * value
+            if not self._weights_s[at]:
+                self._firsts[at] = value
+            self._sums[at] += weight_s * (value - self._firsts[at])
             self._weights_s[at] += weight_s
 
     def taken(self) -> tuple[LoopSample, Estimate | None]:
@@ -72,7 +86,8 @@ class Gather:
         # where flow and temperatures move together.
         is_whole = {self._carried_s} == set(self._weights_s[_VOLUME : _COLD + 1])
         if is_whole and self._carried[0] > 0:
-            hot_c, cold_c = (carried / self._carried[0] for carried in self._carried[1:])
+            hot_c = self._firsts[_HOT] + self._carried[1] / self._carried[0]
+            cold_c = self._firsts[_COLD] + self._carried[2] / self._carried[0]
         return LoopSample(
             span_s=self.span_s,
             power_w=self._mean(_POWER),
@@ -97,4 +112,4 @@ class Gather:
 
     def _mean(self, at: int) -> float | None:
         weight_s = self._weights_s[at]
-        return self._sums[at] / weight_s if weight_s else None
+        return self._firsts[at] + self._sums[at] / weight_s if weight_s else None
