@@ -58,7 +58,7 @@ class _Hidden:
     tau_s: Array
     loss_frac: Array
     gain: Array
-    flow_gain: Array
+    flow_factor: Array
     pair_k: Array
     wander_s: Array
     sign: Array
@@ -75,7 +75,7 @@ def _draw(random: np.random.Generator, runs: int) -> _Hidden:
         tau_s=90.0 * np.exp(0.2 * normal[2]),
         loss_frac=0.02 * np.maximum(0.0, 1.0 + 0.5 * normal[3]),
         gain=0.75 * (1.0 + 0.025 * normal[4]),
-        flow_gain=1.0 + 0.012 * normal[5],
+        flow_factor=1.0 + 0.012 * normal[5],
         pair_k=0.05 * normal[6],
         wander_s=np.exp(random.uniform(fast, slow, runs)),
         sign=random.choice([-1.0, 1.0], runs),
@@ -204,7 +204,7 @@ def _shown(
     hot_c, flow_m3_h = water
     shown = {
         "power_w": _minutes(power_w) / hidden.gain[:, None] * 0.75,
-        "volume_flow_m3_h": _minutes(flow_m3_h) * hidden.flow_gain[:, None],
+        "volume_flow_m3_h": _minutes(flow_m3_h) * hidden.flow_factor[:, None],
         "hot_c": _minutes(_late(hot_c, 8.0)) + hidden.pair_k[:, None] / 2,
         "cold_c": _minutes(_late(cold_c, 8.0)) - hidden.pair_k[:, None] / 2,
     }

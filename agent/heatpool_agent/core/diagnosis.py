@@ -45,10 +45,10 @@ class Point:
     excess: float
     u: float
     inverse_k: float
-    flow_excess: float | None = None
+    flow_excess_frac: float | None = None
     noise_ratio: float | None = None
-    power_step: float = 0.0
-    heat_step: float = 0.0
+    power_step_frac: float = 0.0
+    heat_step_frac: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Traces:
     points: Sequence[Point]
     blocks: Sequence[Point]
     onset_ns: int
-    flow_spread: float
+    flow_spread_frac: float
     noise_spread: float
 
 
@@ -81,7 +81,7 @@ def cause(traces: Traces) -> Cause:
     scores = {
         "residual": LEAST_SCORE,
         "air_in_loop": _air(since, shift, traces.noise_spread),
-        "fouling": _flow(since, shift, traces) if shift < 0 else -MOST_SCORE,
+        "fouling": _fouled(since, shift, traces) if shift < 0 else -MOST_SCORE,
         "power_meter": _step(traces, median(point.excess for point in since)),
         "pair_offset": grows,
         "sensor_drift": grows + ramp_score,
@@ -120,15 +120,15 @@ def _air(since: Sequence[Point], shift: float, noise_spread: float) -> float:
     return min(2.0 * MOST_SCORE, max(-MOST_SCORE, score))
 
 
-def _flow(since: Sequence[Point], shift: float, traces: Traces) -> float:
+def _fouled(since: Sequence[Point], shift: float, traces: Traces) -> float:
     """How much better a flow sensor that shows less explains the level of flow than a sound one."""
-    fell = _mean([point.flow_excess for point in since])
+    fell = _mean([point.flow_excess_frac for point in since])
     if fell is None:
         return -1.0
     target = log(max(1.0 + shift, 0.05))
-    count = sum(point.flow_excess is not None for point in since)
+    count = sum(point.flow_excess_frac is not None for point in since)
     part = min(1.0, FLOW_CORRELATED_COUNT / count)
-    variance = traces.flow_spread**2 * part + FLOW_FLOOR_FRAC**2
+    variance = traces.flow_spread_frac**2 * part + FLOW_FLOOR_FRAC**2
     return _bounded((fell * fell - (fell - target) ** 2) / (2.0 * variance))
 
 
@@ -140,7 +140,7 @@ def _step(traces: Traces, shift: float) -> float:
         return -1.0
     near = range(max(0, first - NEAR_WINDOWS), min(len(points), first + NEAR_WINDOWS + 1))
     target = log(max(1.0 + shift, 0.05))
-    misfits = [abs(point.power_step + target) for point in points]
+    misfits = [abs(point.power_step_frac + target) for point in points]
     best = min(misfits[i] for i in near)
     # Loads step too: how often would a window fit as well by chance, and the best of these few?
     least = max(best, STEP_SAME)
@@ -150,7 +150,7 @@ def _step(traces: Traces, shift: float) -> float:
     if abs(shift) < STEP_SEEN:
         return _bounded(score)
     # Flow and temperatures would have stepped themselves.
-    has_stepped = min(abs(points[i].heat_step - target) for i in near) <= STEP_SAME
+    has_stepped = min(abs(points[i].heat_step_frac - target) for i in near) <= STEP_SAME
     return _bounded(score + (-MOST_SCORE if has_stepped else STEP_SCORE))
 
 
@@ -201,7 +201,7 @@ def _sentence(fault: str, since: Sequence[Point], shift: float, slope_day: float
     hours = (since[-1].end_ns - since[0].end_ns) / (3600 * _S)
     seen = f"flow and temperatures tell {shift:+.1%} against power for {hours:.1f} h"
     delta_k = 1.0 / max(_mean([point.inverse_k for point in since]) or 1.0, 1e-3)
-    fell = _mean([point.flow_excess for point in since])
+    fell = _mean([point.flow_excess_frac for point in since])
     restless = _mean([point.noise_ratio for point in (since[1:] or since)[-24:]])
     match fault:
         case "air_in_loop":

@@ -19,10 +19,10 @@ _SLACK_S = 0.05
 class Means:
     """One window: means over the samples that have both heats, and what moved; None is absent.
 
-    `flow_noise` is the variance of flow from sample to sample, relative; `power_step` and
-    `heat_step` are the largest steps of power and of computed heat over two samples, logarithmic
-    and signed. `sway_w` is by how much the
-    electric heat rose, `cold_sway_k` the cold pipe.
+    `flow_variance_frac` is the variance of flow from sample to sample, relative. `power_step_frac`
+    and `heat_step_frac` are the largest steps of power and of computed heat over two samples,
+    logarithmic and signed. `sway_w` is by how much the electric heat rose, `cold_sway_k` the cold
+    pipe.
     """
 
     end_ns: int
@@ -34,9 +34,9 @@ class Means:
     hot_c: float | None
     cold_c: float | None
     volume_flow_m3_h: float | None
-    flow_noise: float | None
-    power_step: float
-    heat_step: float
+    flow_variance_frac: float | None
+    power_step_frac: float
+    heat_step_frac: float
     sway_w: float
     cold_sway_k: float
 
@@ -98,15 +98,20 @@ class Window:
     electric: _Sum = field(default_factory=_Sum)
     computed: _Sum = field(default_factory=_Sum)
     delta: _Sum = field(default_factory=_Sum)
-    flow_squares: float = 0.0
+    flow_squares_frac: float = 0.0
     flow_count: int = 0
     # Logarithm of the newest flow; it outlives the window.
-    last_flow_log: float | None = None
+    last_log: float | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether the samples added make a window."""
         return self.span_s >= WINDOW_S - _SLACK_S
+
+    @property
+    def ripple_frac(self) -> float | None:
+        """Variance of flow from sample to sample, relative."""
+        return self.flow_squares_frac / (2 * self.flow_count) if self.flow_count else None
 
     def add(
         self, sample: LoopSample, *, computed_w: float | None, electric_w: float | None
@@ -135,11 +140,11 @@ class Window:
 
     def _ripple(self, volume_flow_m3_h: float) -> None:
         now = log(volume_flow_m3_h) if volume_flow_m3_h > 0 else None
-        if now is not None and self.last_flow_log is not None:
-            step = now - self.last_flow_log
-            self.flow_squares += step * step
+        if now is not None and self.last_log is not None:
+            step = now - self.last_log
+            self.flow_squares_frac += step * step
             self.flow_count += 1
-        self.last_flow_log = now
+        self.last_log = now
 
     def taken(self, end_ns: int) -> Means:
         """The window that ends now; the next one begins."""
@@ -154,9 +159,11 @@ class Window:
             hot_c=self.hot.mean,
             cold_c=self.cold.mean,
             volume_flow_m3_h=self.volume_flow.mean,
-            flow_noise=self.flow_squares / (2 * self.flow_count) if self.flow_count else None,
-            power_step=self.power.step,
-            heat_step=self.computed.step,
+            flow_variance_frac=self.ripple_frac,
+            if self.flow_count
+            else None,
+            power_step_frac=self.power.step,
+            heat_step_frac=self.computed.step,
             sway_w=self.electric.sway,
             cold_sway_k=self.cold.sway,
         )
@@ -169,13 +176,13 @@ class Window:
             computed=self.computed.emptied(),
             electric=self.electric.emptied(),
             cold=self.cold.emptied(),
-            last_flow_log=self.last_flow_log,
+            last_log=self.last_log,
         )
         for one in fields(self):
             setattr(self, one.name, getattr(fresh, one.name))
 
     def clear(self) -> None:
         """Forgets the samples of a window that a gap broke, and what came before them."""
-        self.last_flow_log = None
+        self.last_log = None
         self.power, self.computed, self.electric, self.cold = _Sum(), _Sum(), _Sum(), _Sum()
         self._empty()

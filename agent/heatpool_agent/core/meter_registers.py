@@ -4,7 +4,7 @@ Energy over volume and ΔT is the heat coefficient that the meter's calculator u
 Source: physics.md 3.2 and 3.4.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from heatpool.heat import heat_coefficient_kwh_m3_k
@@ -50,8 +50,8 @@ class Meter:
     counted_m3: float = 0.0
     carried_m3: float = 0.0
     carried: float = 0.0
-    hot: float = 0.0
-    cold: float = 0.0
+    # Volume times temperature of the hot and the cold pipe.
+    pipes: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def add(
         self, sample: LoopSample, registers: Registers, *, computed_w: float | None, event_ns: int
@@ -67,8 +67,8 @@ class Meter:
             self.seen_s += sample.span_s
             self.carried_m3 += moved_m3
             self.carried += moved_m3 * (hot_c - cold_c)
-            self.hot += moved_m3 * hot_c
-            self.cold += moved_m3 * cold_c
+            self.pipes[0] += moved_m3 * hot_c
+            self.pipes[1] += moved_m3 * cold_c
         self._count(registers, event_ns)
 
     def _count(self, registers: Registers, event_ns: int) -> None:
@@ -94,7 +94,8 @@ class Meter:
 
     def _anew(self) -> None:
         self.seen_s = self.counted_wh = self.counted_m3 = 0.0
-        self.carried_m3 = self.carried = self.hot = self.cold = 0.0
+        self.carried_m3 = self.carried = 0.0
+        self.pipes = [0.0, 0.0]
 
     def found(self, model: LoopModel) -> list[tuple[str, int, str]]:
         """Each contradiction: fault, since when (0: since always), and the evidence."""
@@ -121,7 +122,7 @@ class Meter:
         side = model.sensor_side
         if side not in ("hot", "cold"):
             return None
-        pipes_c = (self.hot / self.carried_m3, self.cold / self.carried_m3)
+        pipes_c = (self.pipes[0] / self.carried_m3, self.pipes[1] / self.carried_m3)
         delta_k = self.carried / self.carried_m3
         seen = self.counted_wh / (1000.0 * self.counted_m3 * delta_k)
         told = heat_coefficient_kwh_m3_k(*pipes_c, side, model.fluid)

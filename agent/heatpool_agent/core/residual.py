@@ -178,15 +178,15 @@ def _sensors(watch: Watch, means: Means) -> None:
 def _keep(watch: Watch, means: Means, found: Residual) -> None:
     """The window among the newest; an hour of them becomes one."""
     point = Point(
-        means.end_ns, found.excess, found.u, found.x[1], found.flow_excess, found.noise_ratio,
-        means.power_step, means.heat_step,
+        means.end_ns, found.excess, found.u, found.x[1], found.flow_excess_frac, found.noise_ratio,
+        means.power_step_frac, means.heat_step_frac,
     )  # fmt: skip
     watch.points = [*watch.points[-POINTS + 1 :], point]
     watch.hour.append(point)
     if len(watch.hour) < BLOCK_WINDOWS:
         return
     hour, watch.hour = watch.hour, []
-    flows = [p.flow_excess for p in hour if p.flow_excess is not None]
+    flows = [p.flow_excess_frac for p in hour if p.flow_excess_frac is not None]
     block = Point(
         means.end_ns,
         mean_excess(hour),
@@ -233,7 +233,7 @@ def _traces(watch: Watch, onset_ns: int) -> Traces:
         points=watch.points,
         blocks=watch.blocks,
         onset_ns=onset_ns,
-        flow_spread=baseline.flow_spread,
+        flow_spread_frac=baseline.flow_spread_frac,
         noise_spread=sqrt(baseline.flow_noise.variance),
     )
 

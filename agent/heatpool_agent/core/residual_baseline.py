@@ -53,7 +53,7 @@ class Residual:
     spread: float
     is_calm: bool
     x: Vector
-    flow_excess: float | None
+    flow_excess_frac: float | None
     noise_ratio: float | None
 
 
@@ -91,7 +91,7 @@ class Baseline:
     squares: float = NOISE_FRAC * NOISE_FRAC * NOISE_COUNT
     count: float = NOISE_COUNT
     # Flow against load: mean and slope of ln V over ln(Q/Q_top), by their own sums.
-    flow: list[float] = field(default_factory=lambda: [0.0] * 5)
+    curve: list[float] = field(default_factory=lambda: [0.0] * 5)
     flow_left: Mean = field(default_factory=Mean)
     flow_noise: Mean = field(default_factory=Mean)
     sway: Mean = field(default_factory=Mean)
@@ -114,7 +114,7 @@ class Baseline:
         return max(LEAST_NOISE_FRAC, sqrt(self.squares / self.count))
 
     @property
-    def flow_spread(self) -> float:
+    def flow_spread_frac(self) -> float:
         """Spread of the logarithm of flow about what its load lets expect."""
         if self.flow_left.count < 12:
             return FLOW_SPREAD
@@ -155,7 +155,7 @@ class Baseline:
             spread=spread,
             is_calm=moved < self.noise,
             x=x,
-            flow_excess=self._flow_excess(means, q_w),
+            flow_excess_frac=self._flow_excess(means, q_w),
             noise_ratio=self._noise_ratio(means),
         )
 
@@ -215,7 +215,7 @@ class Baseline:
         return MOVED_SHARE * share * sqrt(max(0.0, self.disturbed**2 - usual**2))
 
     def _flow_excess(self, means: Means, q_w: float) -> float | None:
-        v_m3_h, (n, sx, sy, sxx, sxy) = means.volume_flow_m3_h, self.flow
+        v_m3_h, (n, sx, sy, sxx, sxy) = means.volume_flow_m3_h, self.curve
         if v_m3_h is None or v_m3_h <= 0 or n < 12:
             return None
         x, y = log(q_w / 1e3), log(v_m3_h)
@@ -230,17 +230,17 @@ class Baseline:
             return
         x, y = log(q_w / 1e3), log(v_m3_h)
         for i, part in enumerate((1.0, x, y, x * x, x * y)):
-            self.flow[i] += part
-        if found.flow_excess is not None:
-            self.flow_left.add(min(max(found.flow_excess, -0.3), 0.3))
-        if means.flow_noise:
-            self.flow_noise.add(log(means.flow_noise))
+            self.curve[i] += part
+        if found.flow_excess_frac is not None:
+            self.flow_left.add(min(max(found.flow_excess_frac, -0.3), 0.3))
+        if means.flow_variance_frac:
+            self.flow_noise.add(log(means.flow_variance_frac))
 
     def _noise_ratio(self, means: Means) -> float | None:
         """Logarithm of the variance of flow over the usual one."""
-        if not means.flow_noise or self.flow_noise.count < 12:
+        if not means.flow_variance_frac or self.flow_noise.count < 12:
             return None
-        return log(means.flow_noise) - self.flow_noise.value
+        return log(means.flow_variance_frac) - self.flow_noise.value
 
     def saved(self) -> dict[str, Any]:
         """Plain values for JSON."""

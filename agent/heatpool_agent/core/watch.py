@@ -167,6 +167,6 @@ def restored(saved: object, model: LoopModel) -> Watch | None:
 
 def _row(point: Point) -> list[float | None]:
     """A point as a list; five digits tell enough, and times stay whole."""
-    parts = (point.excess, point.u, point.inverse_k, point.flow_excess, point.noise_ratio)
+    parts = (point.excess, point.u, point.inverse_k, point.flow_excess_frac, point.noise_ratio)
     small = [None if part is None else round(part, 5) for part in parts]
-    return [point.end_ns, *small, round(point.power_step, 5), round(point.heat_step, 5)]
+    return [point.end_ns, *small, round(point.power_step_frac, 5), round(point.heat_step_frac, 5)]

@@ -25,19 +25,19 @@ def point(index: int, random: Random, excess: float) -> Point:
         excess=excess + NOISE * random.gauss(0, 1),
         u=NOISE,
         inverse_k=1.0 / (8.0 + 2.0 * sin(index * 0.8)),
-        flow_excess=0.005 * random.gauss(0, 1),
+        flow_excess_frac=0.005 * random.gauss(0, 1),
         noise_ratio=0.4 * random.gauss(0, 1),
-        power_step=0.01 * random.gauss(0, 1),
+        power_step_frac=0.01 * random.gauss(0, 1),
     )
 
 
 def told(
     shift: Callable[[Point], float],
     *,
-    flow: float = 0.0,
+    flow_frac: float = 0.0,
     noise: float = 0.0,
     step: float = 0.0,
-    heat_step: float = 0.0,
+    heat_step_frac: float = 0.0,
     hours: Callable[[int], float] = lambda _: 0.0,
 ) -> Cause:
     """The cause of a shift with these traces beside it."""
@@ -51,10 +51,10 @@ def told(
                 excess=sound.excess + (shift(sound) if is_on else 0.0),
                 u=sound.u,
                 inverse_k=sound.inverse_k,
-                flow_excess=(sound.flow_excess or 0.0) + (flow if is_on else 0.0),
+                flow_excess_frac=(sound.flow_excess_frac or 0.0) + (flow_frac if is_on else 0.0),
                 noise_ratio=(sound.noise_ratio or 0.0) + (noise if is_on else 0.0),
-                power_step=sound.power_step + (step if index == BEFORE else 0.0),
-                heat_step=heat_step if index == BEFORE else 0.0,
+                power_step_frac=sound.power_step_frac + (step if index == BEFORE else 0.0),
+                heat_step_frac=heat_step_frac if index == BEFORE else 0.0,
             )
         )
     blocks = [
@@ -66,7 +66,7 @@ def told(
             points=points,
             blocks=blocks,
             onset_ns=(BEFORE - 1) * WINDOW_NS,
-            flow_spread=0.02,
+            flow_spread_frac=0.02,
             noise_spread=0.6,
         )
     )
@@ -85,14 +85,14 @@ def risen(hour: int) -> float:
     [
         ("power_meter", told(lambda _: 0.11, step=log(0.9))),
         ("power_meter", told(lambda _: -0.09, step=log(1.1))),
-        ("fouling", told(lambda _: -0.05, flow=-0.05)),
+        ("fouling", told(lambda _: -0.05, flow_frac=-0.05)),
         ("air_in_loop", told(lambda _: -0.15, noise=1.5)),
         ("pair_offset", told(lambda p: 0.3 * p.inverse_k, hours=stepped)),
         ("pair_offset", told(lambda p: -0.3 * p.inverse_k, hours=stepped)),
         ("sensor_drift", told(lambda p: 0.2 * p.inverse_k, hours=risen)),
         ("residual", told(lambda _: 0.05)),
         # A flow sensor that shows more is no dirt.
-        ("residual", told(lambda _: 0.05, flow=0.05)),
+        ("residual", told(lambda _: 0.05, flow_frac=0.05)),
     ],
 )  # fmt: skip
 def test_each_trace_leads_to_its_cause(fault: str, found: Cause) -> None:
@@ -103,7 +103,7 @@ def test_each_trace_leads_to_its_cause(fault: str, found: Cause) -> None:
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (told(lambda _: -0.05, flow=-0.05), ("-5.", "same load: clean the flow sensor")),
+        (told(lambda _: -0.05, flow_frac=-0.05), ("-5.", "same load: clean the flow sensor")),
         (told(lambda _: -0.15, noise=1.5), ("as restless", "vent")),
         (told(lambda p: 0.3 * p.inverse_k, hours=stepped), (" K between the sensors", "bath")),
         (told(lambda _: 0.05), ("+4.9%", "check flow meter")),
@@ -115,7 +115,7 @@ def test_the_evidence_has_figures_and_says_what_to_do(found: Cause, words: tuple
 
 def test_a_step_of_power_that_does_not_fit_the_shift_is_no_cause() -> None:
     assert told(lambda _: 0.11, step=log(1.3)).fault == "residual"
-    with_heat = told(lambda _: 0.11, step=log(0.9), heat_step=log(1.11))
+    with_heat = told(lambda _: 0.11, step=log(0.9), heat_step_frac=log(1.11))
     assert with_heat.fault == "residual"
 
 
@@ -130,7 +130,7 @@ def test_without_traces_of_flow_nothing_is_concluded_from_them() -> None:
             points=points,
             blocks=[],
             onset_ns=0,
-            flow_spread=0.02,
+            flow_spread_frac=0.02,
             noise_spread=0.0,
         )
     )
