@@ -160,8 +160,6 @@ class Window:
             cold_c=self.cold.mean,
             volume_flow_m3_h=self.volume_flow.mean,
             flow_variance_frac=self.ripple_frac,
-            if self.flow_count
-            else None,
             power_step_frac=self.power.step,
             heat_step_frac=self.computed.step,
             sway_w=self.electric.sway,
