@@ -244,9 +244,13 @@ def is_announced(http: Http, address: str | None) -> bool:
     return http.announce and address is not None and not is_loopback(address)
 
 
+def _priors() -> dict[str, Any]:
+    return tomllib.loads((_DATA / "loop_priors.toml").read_text(encoding="utf-8"))
+
+
 def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
     """What is assumed of a loop with this cooling; and of a device's own figure, u as a share."""
-    data = tomllib.loads((_DATA / "loop_priors.toml").read_text(encoding="utf-8"))
+    data = _priors()
     capture = data["capture"][cooling]
     priors = LoopPriors(
         capture_frac=capture["value"],
@@ -263,16 +267,20 @@ def loop_priors(cooling: str) -> tuple[LoopPriors, float]:
 # What is told is known to a sixth of itself: from a drawing, or from one step of the load.
 _TOLD_LN_U = 0.15
 _TOLD_DELAY_U_S = 5.0
+# Nothing is known better than to a thousandth.
+_LEAST_U_FRAC = 1e-3
 
 
 def loop_model(loop: Loop) -> LoopModel:
     """What the filter assumes of a loop until its own data say better."""
-    priors, _ = loop_priors(loop.cooling)
-    model = LoopModel(
+    data = _priors()
+    capture, told = data["capture"][loop.cooling], data["filter"]
+    model = replace(
+        LoopModel(**{name: entry["value"] for name, entry in told.items()}),
         fluid=loop.fluid,
         sensor_side=loop.sensor_side,
-        capture_frac=priors.capture_frac,
-        gain_u_frac=priors.capture_frac_u / priors.capture_frac,
+        capture_frac=capture["value"],
+        gain_u_frac=max(capture["u"] / capture["value"], _LEAST_U_FRAC),
         # The makers' shares are of what the coolant brings away: the loss is off already.
         loss_frac=0.0,
     )

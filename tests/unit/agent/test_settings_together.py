@@ -2,7 +2,16 @@
 
 import pytest
 
-from heatpool_agent.config import Aggregator, Config, Loop, Sampling, mistakes
+from heatpool_agent.config import (
+    Aggregator,
+    Config,
+    Loop,
+    Sampling,
+    loop_model,
+    loop_priors,
+    mistakes,
+)
+from heatpool_agent.core.loop_sample import LoopModel
 
 
 def test_the_settings_nobody_touched_are_fine() -> None:
@@ -52,3 +61,21 @@ def test_an_aggregator_without_a_usable_address_is_named(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9190", "localhost:9190", "grpc://[::1]:9190"])
 def test_an_address_on_this_machine_is_fine(url: str) -> None:
     assert mistakes(Config(aggregator=Aggregator(url=url))) == []
+
+
+@pytest.mark.parametrize("cooling", ["dlc", "dlc_full", "immersion", "air_coil", "air"])
+def test_a_loop_s_model_is_the_priors_of_its_cooling(cooling: str) -> None:
+    model = loop_model(Loop(id="rack", cooling=cooling))  # type: ignore[arg-type]
+    priors, _ = loop_priors(cooling)
+    assert model.capture_frac == priors.capture_frac
+    assert model.gain_u_frac == pytest.approx(
+        max(1e-3, priors.capture_frac_u / priors.capture_frac)
+    )
+    assert model.tau_s == LoopModel().tau_s
+
+
+def test_what_a_site_knows_of_its_loop_is_known_better() -> None:
+    model = loop_model(Loop(id="rack", tau_s=240.0, delay_s=75.0))
+    assert (model.tau_s, model.delay_s) == (240.0, 75.0)
+    assert model.tau_ln_u < LoopModel().tau_ln_u
+    assert model.delay_s_u < LoopModel().delay_s_u
