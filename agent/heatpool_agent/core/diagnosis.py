@@ -140,18 +140,22 @@ def _step(traces: Traces, shift: float) -> float:
         return -1.0
     near = range(max(0, first - NEAR_WINDOWS), min(len(points), first + NEAR_WINDOWS + 1))
     target = log(max(1.0 + shift, 0.05))
-    misfits = [abs(point.power_step_frac + target) for point in points]
-    best = min(misfits[i] for i in near)
-    # Loads step too: how often would a window fit as well by chance, and the best of these few?
-    least = max(best, STEP_SAME)
-    alike = sum(misfit <= least for i, misfit in enumerate(misfits) if i not in near)
-    chance = 1.0 - (1.0 - (alike + 0.5) / (len(points) + 1.0)) ** len(near)
+    best, chance = _fit([point.power_step_frac for point in points], near, -target)
     score = -log(chance) - best * best / (2.0 * STEP_U**2)
     if abs(shift) < STEP_SEEN:
         return _bounded(score)
     # Flow and temperatures would have stepped themselves.
-    has_stepped = min(abs(points[i].heat_step_frac - target) for i in near) <= STEP_SAME
-    return _bounded(score + (-MOST_SCORE if has_stepped else STEP_SCORE))
+    best, chance = _fit([point.heat_step_frac for point in points], near, target)
+    return _bounded(score + (log(chance) if best <= STEP_SAME else STEP_SCORE))
+
+
+def _fit(steps: Sequence[float], near: range, target: float) -> tuple[float, float]:
+    """How far the best of these few windows is from a step, and how often chance does as well."""
+    misfits = [abs(step - target) for step in steps]
+    best = min(misfits[i] for i in near)
+    least = max(best, STEP_SAME)
+    alike = sum(misfit <= least for i, misfit in enumerate(misfits) if i not in near)
+    return best, 1.0 - (1.0 - (alike + 0.5) / (len(steps) + 1.0)) ** len(near)
 
 
 def _pair(since: Sequence[Point]) -> float:
