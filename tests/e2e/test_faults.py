@@ -135,3 +135,11 @@ def test_a_clean_log_tells_no_fault_and_covers_the_truth(tmp_path: Path, seed: s
     assert abs(total["heat_wh"] - true_wh) <= 2.6 * total["heat_wh_u"]
     assert total["coverage_frac"] == pytest.approx(1.0, abs=0.01)
     assert 0.005 < total["heat_wh_u"] / true_wh < 0.05
+
+
+def test_servers_that_store_heat_and_pumps_that_follow_teach_no_offset(tmp_path: Path) -> None:
+    told = estimated(tmp_path, "--seed", "5", "--hours", "24", "--period", "10s")
+    with (tmp_path / "truth.csv").open(newline="", encoding="utf-8") as file:
+        true_wh = float(list(csv.DictReader(file))[-1]["energy_wh"])
+    # Its flow sensor and its probes err by less than one sigma; what the power teaches must not.
+    assert abs(told["total"]["heat_wh"] - true_wh) <= 1.8 * told["total"]["heat_wh_u"]

@@ -18,6 +18,7 @@ from heatpool_agent.core.loop_physics import (
     LOSS,
     MEAN,
     METER,
+    SHARE,
     STATES,
     WARMTH,
 )
@@ -307,12 +308,12 @@ def capture(state: State) -> Figure | None:
     if state.belief is None or state.without_power_s >= NEVER_S:
         return None
     mean = state.belief.mean
-    gain = exp(mean[GAIN])
+    gain = exp(mean[GAIN] + mean[SHARE])
     above_w = state.around.loss_w_k * (mean[MEAN] - state.around.room_c)
     # At a load that hardly warms the loop the share of the loss says nothing.
     lost = above_w / mean[WARMTH] if mean[WARMTH] > 0.01 * abs(above_w) else 0.0
     value = gain * (1.0 - mean[LOSS] * lost)
-    u2 = loop_matrix.variance(state.belief, {GAIN: value, LOSS: -gain * lost})
+    u2 = loop_matrix.variance(state.belief, {GAIN: value, SHARE: value, LOSS: -gain * lost})
     return Figure(value=value, value_u=state.stretch * sqrt(u2))
 
 

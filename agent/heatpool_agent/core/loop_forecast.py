@@ -19,6 +19,7 @@ from heatpool_agent.core.loop_physics import (
     MASS,
     MEAN,
     METER,
+    SHARE,
     WARMTH,
 )
 
@@ -139,7 +140,7 @@ def _pass(
     last_s: float,
 ) -> None:
     """The loop over one piece; `last_s` at its end belong to the span asked for."""
-    warmth_w = mean[WARMTH] if power_w is None else exp(mean[GAIN]) * power_w
+    warmth_w = mean[WARMTH] if power_w is None else exp(mean[GAIN] + mean[SHARE]) * power_w
     way.powered_s += 0.0 if power_w is None else length_s
     way.warmth_j += warmth_w * length_s
     conductance_w_k, _, rate, settled_c = _balance(mean, way.shift, warmth_w, around)
@@ -191,6 +192,7 @@ def _rate(mean: Row, way: _Way, wander: Wander, *, around: Surroundings, ahead_s
         FLOW: way.kept * by_flow,
         METER: (way.kept - 1.0) * by_flow,
         GAIN: powered * share * move * warmth_w,
+        SHARE: powered * share * move * warmth_w,
         WARMTH: (1.0 - powered) * share * move,
         MASS: -flow_w_k * late_k,
         LOSS: by_loss,

@@ -26,15 +26,29 @@ class Of(IntEnum):
     DELAY = 10  # from the IT to the sensors, s
     HOT_SHOWN = 11  # what the slow hot sensor shows, end of the span, degC
     COLD_SHOWN = 12  # what the slow cold sensor shows
+    SHARE = 13  # ln of the captured share of now over its long mean, which GAIN holds
 
 
 STATES = len(Of)
 # Constants of a site, in the order in which their priors are kept.
 BIASES = (5, 6, 7, 8, 9, 10)
 # Plain ints: an enum's hash and index cost more than the arithmetic.
-HOT, MEAN, COLD, FLOW, WARMTH, GAIN, METER, PAIR, MASS, LOSS, DELAY, HOT_SHOWN, COLD_SHOWN = (
-    int(of) for of in Of
-)
+(
+    HOT,
+    MEAN,
+    COLD,
+    FLOW,
+    WARMTH,
+    GAIN,
+    METER,
+    PAIR,
+    MASS,
+    LOSS,
+    DELAY,
+    HOT_SHOWN,
+    COLD_SHOWN,
+    SHARE,
+) = (int(of) for of in Of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ MEAN = [
     25.0,
     38.8,
     31,
+    0.004,
 ]
 AROUND = Surroundings(room_c=24.0, loss_w_k=9e3)
 
@@ -167,7 +168,7 @@ def foretold(mean: list[float], past: tuple[Any, ...]) -> tuple[float, loop_fore
 
 
 def test_the_heat_of_now_is_the_loop_stepped_over_its_delay() -> None:
-    gain = math.exp(MEAN[5])
+    gain = math.exp(MEAN[5] + MEAN[13])
     powers = (99e3, 120e3, 90e3)
     value_w, _ = foretold(MEAN, tuple((10.0, power_w, None) for power_w in powers))
     mean = MEAN[:]
