@@ -71,7 +71,7 @@ class LoopEstimator:
         # What the settings say; a device's map may know the side better later.
         self._place = [model.fluid, model.sensor_side]
         self._priors = priors or priors_of(model)
-        self._gather = Gather()
+        self._gather = Gather(model.fluid)
         self._fusion = Fusion()
         self._watch = residual.begin(model)
         self.fused_s: float | None = None
@@ -143,7 +143,7 @@ class LoopEstimator:
 
     def begin_anew(self) -> None:
         """Forgets what was learnt of the loop, as if it had never been seen; accounts stay."""
-        self._gather = Gather()
+        self._gather = Gather(self._model.fluid)
         self._fusion.begin_anew(self._model)
 
     def skip(self, span_s: float, *, event_ns: int) -> None:

@@ -1,21 +1,29 @@
 """Ticks of a loop as one sample: means over the span that they make up together."""
 
 from heatpool.sample import Estimate, QualityClass
+from heatpool.water import FLUIDS
 from heatpool_agent.core.loop_sample import LoopSample
 
 # A first tick has no span: it counts beside others as if it had none, and alone as itself.
 _LEAST_S = 1e-9
+# What no loop shows is no value: one such tick would spoil the mean of ten.
+POWERS_W, FLOWS_M3_H = (0.0, 1e10), (0.0, 1e6)
+ROOMS_C = (-60.0, 80.0)
 _POWER, _VOLUME, _HOT, _COLD, _AMBIENT = range(5)
 
 
 class Gather:
-    """Sums of ticks by time; an absent value is left out of its own mean alone."""
+    """Sums of ticks by time; an absent value is left out of its own mean alone.
+
+    `fluid` tells which temperatures its pipes can have.
+    """
 
     __slots__ = (
         "_carried",
         "_carried_s",
         "_firsts",
         "_last",
+        "_pipes_c",
         "_quality",
         "_sums",
         "_u_w",
@@ -23,7 +31,9 @@ class Gather:
         "span_s",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, fluid: str = "water") -> None:
+        known = FLUIDS.get(fluid)
+        self._pipes_c = known.range_c if known is not None else ROOMS_C
         self._clear()
 
     def _clear(self) -> None:
@@ -49,8 +59,12 @@ class Gather:
         """Adds one tick; `power` is its electric power with doubt and class, where known."""
         weight_s = max(sample.span_s, _LEAST_S)
         self.span_s += sample.span_s
-        flow_m3_h, hot_c, cold_c = sample.volume_flow_m3_h, sample.hot_c, sample.cold_c
-        self._put(_POWER, sample.power_w, weight_s)
+        flow_m3_h = _possible(sample.volume_flow_m3_h, *FLOWS_M3_H)
+        hot_c, cold_c = (
+            _possible(sample.hot_c, *self._pipes_c),
+            _possible(sample.cold_c, *self._pipes_c),
+        )
+        self._put(_POWER, _possible(sample.power_w, *POWERS_W), weight_s)
         if flow_m3_h is not None or hot_c is not None or cold_c is not None:
             self._put(_VOLUME, flow_m3_h, weight_s)
             self._put(_HOT, hot_c, weight_s)
@@ -61,7 +75,7 @@ class Gather:
             self._carried[1] += weight_s * flow_m3_h * (hot_c - self._firsts[_HOT])
             self._carried[2] += weight_s * flow_m3_h * (cold_c - self._firsts[_COLD])
         if sample.ambient_c is not None:
-            self._put(_AMBIENT, sample.ambient_c, weight_s)
+            self._put(_AMBIENT, _possible(sample.ambient_c, *ROOMS_C), weight_s)
         if power is not None:
             self._u_w += weight_s * power.u
             self._quality = max(self._quality, power.quality)
@@ -113,3 +127,8 @@ class Gather:
     def _mean(self, at: int) -> float | None:
         weight_s = self._weights_s[at]
         return self._firsts[at] + self._sums[at] / weight_s if weight_s else None
+
+
+def _possible(value: float | None, least: float, most: float) -> float | None:
+    """The value, or None for one that cannot be; NaN is no number within any bounds."""
+    return value if value is not None and least <= value <= most else None

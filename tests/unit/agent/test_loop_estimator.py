@@ -276,3 +276,27 @@ def test_air_takes_what_the_coolant_leaves_and_less_than_nothing_is_flagged() ->
     under = air_heat(figure(7e3), figure(10e3))
     assert under is not None and (under.value, under.flags) == (-3e3, (AIR_NEGATIVE,))
     assert air_heat(None, figure(1.0)) is air_heat(figure(1.0), None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("power_w", -1.0),
+        ("power_w", float("inf")),
+        ("volume_flow_m3_h", -0.5),
+        ("volume_flow_m3_h", float("inf")),
+        ("hot_c", 243.0),
+        ("hot_c", float("nan")),
+        ("cold_c", -273.0),
+    ],
+)
+def test_what_cannot_be_leaves_the_mean_of_the_other_ticks(name: str, value: float) -> None:
+    found = []
+    for odd in (value, None):
+        gather = Gather()
+        changed: dict[str, Any] = {name: odd}
+        for sample in (RIGHT, replace(RIGHT, **changed), RIGHT):
+            gather.add(sample, None)
+        found.append(gather.taken())
+    assert found[0] == found[1]
+    assert getattr(found[0][0], name) == pytest.approx(getattr(RIGHT, name))
