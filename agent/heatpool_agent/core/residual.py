@@ -217,7 +217,7 @@ def _count(watch: Watch, means: Means, found: Residual) -> None:
             worst, onset_ns = share / limit, since_ns
     if worst >= 1.0:
         _alarm(watch, onset_ns)
-    elif worst < SUSPECTED and not watch.baseline.is_trained:
+    elif worst < SUSPECTED:
         watch.baseline.learn(means, found)
 
 

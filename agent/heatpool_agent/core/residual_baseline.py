@@ -15,6 +15,8 @@ from heatpool_agent.core.loop_sample import LoopModel
 from heatpool_agent.core.loop_window import WINDOW_S, Means
 
 TRAINED_S = 3 * 86_400.0
+# Rooms and coolant get warmer and colder over the year: the level follows so slowly.
+FOLLOW_S = 14 * 86_400.0
 # Until its own windows tell: relative spread of one window, and how many windows that counts for.
 NOISE_FRAC = 0.02
 NOISE_COUNT = 36.0
@@ -160,7 +162,11 @@ class Baseline:
         )
 
     def learn(self, means: Means, found: Residual) -> None:
-        """Takes a clean window in."""
+        """Takes a clean window in; once trained, the level follows the seasons alone."""
+        if self.is_trained:
+            step = min(max(found.excess, -found.spread), found.spread)
+            self.mean[0] += step * means.span_s / FOLLOW_S
+            return
         assert means.electric_w is not None and means.delta_k is not None
         self.clean_s += means.span_s
         self.sway.add(min(abs(means.sway_w) / means.electric_w, 1.0))

@@ -168,6 +168,14 @@ def test_any_period_will_do(period_s: float) -> None:
     assert set(story.faults) == {"fouling"}
 
 
+def test_a_season_is_no_fault() -> None:
+    story = begun(period_s=300.0).goes_on(4 * 288)
+    for _ in range(60):
+        story.gain -= 0.0005
+        story.goes_on(288)
+    assert residual.faults(story.watch) == ()
+
+
 def test_a_coarse_sensor_in_a_calm_pipe_is_not_stuck() -> None:
     def coarse(minute: int, sample: LoopSample) -> LoopSample:
         assert sample.cold_c is not None
