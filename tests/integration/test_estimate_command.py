@@ -309,6 +309,39 @@ async def test_a_stamp_without_zone_is_flagged(tmp_path: Path) -> None:
     assert found["total"]["heat_wh"] == pytest.approx(1500 * 59 / 60)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+async def test_a_log_in_the_hand_of_any_office_is_read(tmp_path: Path, encoding: str) -> None:
+    rows = [f"01.03.2026 00:{minute:02d};1,5;40,0;32,0;0,1" for minute in range(30)]
+    text = "\r\n".join(
+        ["Anlage 3;;;;", "Zeit;Fluß m³/h;Warm °C;Kalt °C;x", *rows, "31.03.2026;;;;"]
+    )
+    path = tmp_path / "t.csv"
+    await asyncio.to_thread(path.write_bytes, text.encode(encoding))
+    named = ("time=Zeit", "volume_flow_m3_h=Fluß m³/h", "hot_c=Warm °C", "cold_c=Kalt °C")
+    done = await estimated(path, *(part for one in named for part in ("--column", one)))
+    found = done.document
+    assert found["rows"][0]["event_ns"] == START_NS
+    assert found["total"]["heat_wh"] == pytest.approx(13_850 * 29 / 60, rel=5e-3)
+
+
+async def test_learning_from_another_meter_mends_power_and_flow(tmp_path: Path) -> None:
+    seen = site(7)
+    true_w = seen.heat_rate_w
+    rows = [
+        ",".join([*cells[:2], f"{1.08 * float(cells[2]):.5f}", *cells[3:], f"{true_w[index]:.0f}"])
+        for index, cells in enumerate(seen.rows)
+    ]
+    path = log(tmp_path / "t.csv", ",".join([*HEAD, "heat_rate_w"]), *rows)
+    until = "2026-03-01T01:30:00Z"
+    plain = (await estimated(path, "--cooling", "dlc")).document
+    learnt = (await estimated(path, "--cooling", "dlc", "--fit-until", until)).document
+    assert abs(learnt["check"]["bias_frac"]) < 0.01 < abs(plain["check"]["bias_frac"])
+    assert learnt["check"]["rows_count"] == len(rows) // 2
+    assert learnt["check"]["fit"]["computed"]["value"] == pytest.approx(1 / 1.08, abs=0.05)
+    assert learnt["total"]["heat_wh"] == pytest.approx(seen.heat_wh, rel=0.01)
+    assert learnt["total"]["lo95_wh"] < seen.heat_wh < learnt["total"]["hi95_wh"]
+
+
 async def test_one_row_has_a_heat_rate_and_no_energy(tmp_path: Path) -> None:
     found = (await estimated(log(tmp_path / "t.csv", "time,power_w", "0,1000"))).document
     assert found["rows"][0]["heat_rate_w"] == 1000

@@ -173,7 +173,7 @@ def _is_wanted(cell: str, wanted: set[str]) -> bool:
 def _lacking(trace: Trace) -> str | None:
     assert trace.dialect is not None
     headers = trace.dialect.headers
-    shown = ", ".join(repr(header) for header in headers[:20] if header)
+    shown = trace_columns.shown(headers)
     if TIME not in trace.columns:
         likely = trace_columns.likely_time(headers)
         hint = f"; try --column 'time={likely}'" if likely else "; name one by --column time=HEADER"

@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, str] = {
     "ambient_c": "temperature of the room",
     REFERENCE: "heat by another meter: compared, not used",
 }
+_HEADERS_COUNT, _HEADER_LETTERS = 20, 40
 _MAPPING = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<told>.+?)\s*")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _SCALED = re.compile(
@@ -75,8 +76,7 @@ def resolved(one: Mapped, headers: Sequence[str]) -> Column:
     match = _SCALED.fullmatch(one.told)
     index = None if match is None else place(match["header"], headers)
     if match is None or index is None:
-        known = ", ".join(repr(header) for header in headers if header)
-        raise ValueError(f"{one.name}={one.told}: the file has no such column; it has {known}")
+        raise ValueError(f"{one.name}={one.told}: no such column; the file has {shown(headers)}")
     by = float(match["by"] or 1.0)
     factor = 1.0 / by if match["scale"] == "/" and by else by
     offset = float(match["shift"] or 0.0) * (-1.0 if match["sign"] == "-" else 1.0)
@@ -93,6 +93,13 @@ def place(name: str, headers: Sequence[str]) -> int | None:
         return headers.index(name)
     lowered = [header.lower() for header in headers]
     return lowered.index(name.lower()) if name.lower() in lowered else None
+
+
+def shown(headers: Sequence[str]) -> str:
+    """The headers as a message can hold them, whatever was taken for a header."""
+    told = [repr(header[:_HEADER_LETTERS]) for header in headers if header]
+    more = f" and {len(told) - _HEADERS_COUNT} more" if len(told) > _HEADERS_COUNT else ""
+    return ", ".join(told[:_HEADERS_COUNT]) + more
 
 
 def found(headers: Sequence[str], mapping: Sequence[Mapped]) -> dict[str, Column]:
