@@ -13,13 +13,13 @@ from heatpool_agent.core.loop_matrix import Belief, Total
 from heatpool_agent.core.loop_physics import (
     COLD,
     DELAY,
-    FLOW,
     GAIN,
     LOSS,
     MEAN,
     METER,
     SHARE,
     STATES,
+    STREAM,
     WARMTH,
 )
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
@@ -109,8 +109,8 @@ def advance(state: State, sample: LoopSample, model: LoopModel) -> State:
 
 
 def _advance(state: State, now: Seen, model: LoopModel) -> State:
-    shown, (now, is_still) = now.flow_ln, _stillness(state, now)
-    is_meter_dead = shown is not None and now.flow_ln is None
+    shown, (now, is_still) = now.stream_ln, _stillness(state, now)
+    is_meter_dead = shown is not None and now.stream_ln is None
     state = replace(state, is_meter_dead=is_meter_dead)
     if _is_new(state, now) and not is_still and (now.has_water or now.power_w is not None):
         return _placed(state, now, model)
@@ -129,12 +129,12 @@ def _stillness(state: State, now: Seen) -> tuple[Seen, bool]:
     level_ln = None
     if state.belief is not None and not state.is_gauge:
         mean = state.belief.mean
-        level_ln = mean[FLOW] + mean[METER] + log(_STILL_FRAC)
-    is_still = now.flow_ln is not None and (
-        now.is_still or (level_ln is not None and now.flow_ln < level_ln)
+        level_ln = mean[STREAM] + mean[METER] + log(_STILL_FRAC)
+    is_still = now.stream_ln is not None and (
+        now.is_still or (level_ln is not None and now.stream_ln < level_ln)
     )
     if is_still and now.power_w and (state.is_meter_dead or state.still_s >= _STILL_S):
-        return replace(now, flow_ln=None), False
+        return replace(now, stream_ln=None), False
     return now, is_still
 
 
@@ -206,7 +206,7 @@ def _stood(state: State, now: Seen) -> State:
     level_w = 0.0
     if state.belief is not None:
         mean = state.belief.mean
-        level_w = exp(mean[FLOW]) * abs(mean[MEAN] - mean[COLD])
+        level_w = exp(mean[STREAM]) * abs(mean[MEAN] - mean[COLD])
     elif now.power_w is not None:
         level_w = now.power_w
     rate = Rate(noise_w2=(_STILL_U_FRAC * level_w) ** 2)
@@ -231,7 +231,7 @@ def _stepped(state: State, now: Seen, model: LoopModel) -> State:
     state = replace(
         state,
         belief=belief,
-        past=loop_past.added(state.past, (span_s, now.power_w, now.flow_ln)),
+        past=loop_past.added(state.past, (span_s, now.power_w, now.stream_ln)),
     )
     if span_s > 0.0:
         loop_update.age(belief, state, span_s)

@@ -12,7 +12,6 @@ from heatpool_agent.core.loop_past import Past, pieces
 from heatpool_agent.core.loop_physics import (
     COLD,
     DELAY,
-    FLOW,
     GAIN,
     HOT,
     LOSS,
@@ -20,6 +19,7 @@ from heatpool_agent.core.loop_physics import (
     MEAN,
     METER,
     SHARE,
+    STREAM,
     WARMTH,
 )
 
@@ -43,10 +43,10 @@ class Wander:
     """How fast things change that nobody measures, variance per second; noise of one sample."""
 
     cold_k2_s: float
-    flow_s: float
+    stream_per_s: float
     warmth_w2_s: float
-    flow_noise: float
-    power_noise: float
+    stream_noise: float
+    warmth_noise: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,9 @@ class Surroundings:
 
 def shown_rate(mean: Row) -> Rate:
     """Mean heat rate of the span that the sensors show now, W."""
-    conductance_w_k = exp(mean[FLOW])
+    conductance_w_k = exp(mean[STREAM])
     rate_w = conductance_w_k * (mean[MEAN] - mean[COLD])
-    partials = {MEAN: conductance_w_k, COLD: -conductance_w_k, FLOW: rate_w}
+    partials = {MEAN: conductance_w_k, COLD: -conductance_w_k, STREAM: rate_w}
     return Rate(value_w=rate_w, partials=partials)
 
 
@@ -103,13 +103,13 @@ def present_rates(
         return now, now
     last_s = min(span_s, delay_s) if span_s > 0.0 else delay_s
     way = _Way(hot_c=belief.mean[HOT])
-    known = variance(belief, {FLOW: 1.0, METER: 1.0})
-    level = belief.mean[FLOW] + belief.mean[METER]
+    known = variance(belief, {STREAM: 1.0, METER: 1.0})
+    level = belief.mean[STREAM] + belief.mean[METER]
     left_s = delay_s
-    for length_s, (whole_s, power_w, flow_ln) in reversed(list(pieces(past, delay_s, 0.0))):
-        way.noise += wander.flow_s * length_s
-        if flow_ln is not None and length_s >= 0.5 * whole_s:
-            known = _smooth(way, flow_ln - level, known, wander.flow_noise)
+    for length_s, (whole_s, power_w, stream_ln) in reversed(list(pieces(past, delay_s, 0.0))):
+        way.noise += wander.stream_per_s * length_s
+        if stream_ln is not None and length_s >= 0.5 * whole_s:
+            known = _smooth(way, stream_ln - level, known, wander.stream_noise)
         left_s -= length_s
         _pass(way, belief.mean, power_w, around=around, length_s=length_s, last_s=last_s - left_s)
     last = _rate(belief.mean, way, wander, around=around, ahead_s=delay_s - 0.5 * last_s)
@@ -158,7 +158,7 @@ def _balance(
     mean: Row, shift: float, warmth_w: float, around: Surroundings
 ) -> tuple[float, float, float, float]:
     """Conductance, the same with loss, rate and settled temperature of the loop."""
-    conductance_w_k = exp(mean[FLOW] + shift)
+    conductance_w_k = exp(mean[STREAM] + shift)
     lost_w_k = mean[LOSS] * around.loss_w_k
     all_w_k = max(conductance_w_k + lost_w_k, 0.1 * conductance_w_k)
     settled_c = (warmth_w + conductance_w_k * mean[COLD] + lost_w_k * around.room_c) / all_w_k
@@ -184,12 +184,12 @@ def _rate(mean: Row, way: _Way, wander: Wander, *, around: Surroundings, ahead_s
     noise_w2 = flow_w_k * flow_w_k * wander.cold_k2_s * (1.0 - keep * keep) / (2.0 * rate)
     noise_w2 += heat_w * heat_w * way.noise * keep
     quick = min(1.0, 0.5 * rate * _POWER_SPAN_S)
-    noise_w2 += powered * warmth_w * warmth_w * wander.power_noise * quick * move
+    noise_w2 += powered * warmth_w * warmth_w * wander.warmth_noise * quick * move
     noise_w2 += (1.0 - powered) * (share * move) ** 2 * wander.warmth_w2_s * ahead_s / 3.0
     partials = {
         HOT: flow_w_k * keep,
         COLD: flow_w_k * (move * share - 1.0),
-        FLOW: way.kept * by_flow,
+        STREAM: way.kept * by_flow,
         METER: (way.kept - 1.0) * by_flow,
         GAIN: powered * share * move * warmth_w,
         SHARE: powered * share * move * warmth_w,

@@ -16,7 +16,7 @@ class Of(IntEnum):
     HOT = 0  # coolant where it leaves the IT, end of the span, degC
     MEAN = 1  # the same, mean over the span
     COLD = 2  # coolant where it enters
-    FLOW = 3  # ln of the conductance rho·cp·V', W/K
+    STREAM = 3  # ln of the conductance rho·cp·V', W/K
     WARMTH = 4  # heat into the loop, W
     GAIN = 5  # ln of heat into the loop over measured power
     METER = 6  # ln of measured over true flow
@@ -37,7 +37,7 @@ BIASES = (5, 6, 7, 8, 9, 10)
     HOT,
     MEAN,
     COLD,
-    FLOW,
+    STREAM,
     WARMTH,
     GAIN,
     METER,
@@ -64,7 +64,7 @@ class Step:
 
 def step(mean: Row, *, span_s: float, room_c: float, loss_w_k: float) -> Step:
     """The loop after `span_s` with inputs held; `loss_w_k` is the loss at LOSS = 1."""
-    conductance_w_k = exp(mean[FLOW])
+    conductance_w_k = exp(mean[STREAM])
     lost_w_k = mean[LOSS] * loss_w_k
     # A loss below zero is an estimate gone astray; the loop itself stays a passive one.
     all_w_k = max(conductance_w_k + lost_w_k, 0.1 * conductance_w_k)
@@ -80,10 +80,10 @@ def step(mean: Row, *, span_s: float, room_c: float, loss_w_k: float) -> Step:
     settled = {
         WARMTH: 1.0 / all_w_k,
         COLD: conductance_w_k / all_w_k,
-        FLOW: conductance_w_k * (mean[COLD] - settled_c) / all_w_k,
+        STREAM: conductance_w_k * (mean[COLD] - settled_c) / all_w_k,
         LOSS: loss_w_k * (room_c - settled_c) / all_w_k,
     }
-    by_rate = {FLOW: conductance_w_k / all_w_k, MASS: -1.0, LOSS: loss_w_k / all_w_k}
+    by_rate = {STREAM: conductance_w_k / all_w_k, MASS: -1.0, LOSS: loss_w_k / all_w_k}
 
     def partials(kept: float, by_ln: float) -> Partials:
         found = {index: (1.0 - kept) * value for index, value in settled.items()}

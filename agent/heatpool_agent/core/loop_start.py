@@ -12,7 +12,6 @@ from heatpool_agent.core.loop_physics import (
     COLD,
     COLD_SHOWN,
     DELAY,
-    FLOW,
     GAIN,
     HOT,
     HOT_SHOWN,
@@ -21,6 +20,7 @@ from heatpool_agent.core.loop_physics import (
     MEAN,
     METER,
     STATES,
+    STREAM,
     WARMTH,
 )
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
@@ -43,7 +43,7 @@ class Seen:
 
     span_s: float
     power_w: float | None = None
-    flow_ln: float | None = None
+    stream_ln: float | None = None
     hot_c: float | None = None
     cold_c: float | None = None
     room_c: float = _ROOM_C
@@ -52,12 +52,12 @@ class Seen:
     @property
     def has_water(self) -> bool:
         """Whether the sample alone gives a computed heat."""
-        return None not in (self.flow_ln, self.hot_c, self.cold_c) and not self.is_still
+        return None not in (self.stream_ln, self.hot_c, self.cold_c) and not self.is_still
 
     @property
     def is_still(self) -> bool:
         """Whether the flow meter shows no flow at all."""
-        return self.flow_ln is not None and self.flow_ln <= log(_NO_FLOW_W_K)
+        return self.stream_ln is not None and self.stream_ln <= log(_NO_FLOW_W_K)
 
 
 def check(model: LoopModel) -> None:
@@ -80,7 +80,7 @@ def seen(sample: LoopSample, model: LoopModel, coefficient_wh_m3_k: float) -> Se
     return Seen(
         span_s=_within(sample.span_s, 0.0, 1e9) or 0.0,
         power_w=_within(sample.power_w, 0.0, 1e12),
-        flow_ln=None if flow_w_k is None else log(flow_w_k),
+        stream_ln=None if flow_w_k is None else log(flow_w_k),
         hot_c=hot_c,
         cold_c=cold_c,
         room_c=_ROOM_C if room_c is None else room_c,
@@ -104,7 +104,7 @@ def _coefficient(hot_c: float, cold_c: float, model: LoopModel) -> float:
 class _Place:
     """The loop as the first sample shows it."""
 
-    flow_ln: float
+    stream_ln: float
     cold_c: float
     hot_c: float
     warmth_w: float
@@ -130,7 +130,7 @@ def started(state: State, now: Seen, model: LoopModel) -> State:
     return replace(
         state,
         belief=belief,
-        past=loop_past.added((), (max(now.span_s, 1.0), now.power_w, now.flow_ln)),
+        past=loop_past.added((), (max(now.span_s, 1.0), now.power_w, now.stream_ln)),
         coefficient_wh_m3_k=now.coefficient_wh_m3_k,
         is_gauge=is_gauge,
         age_s=0.0,
@@ -144,18 +144,18 @@ def _place(state: State, now: Seen, model: LoopModel) -> _Place:
     gain_ln, meter_ln = (log(model.capture_frac), 0.0) if old is None else (old[GAIN], old[METER])
     warmth_w = None if now.power_w is None else exp(gain_ln) * now.power_w
     if now.has_water:
-        assert now.flow_ln is not None and now.hot_c is not None and now.cold_c is not None
-        flow_ln, cold_c, hot_c = now.flow_ln - meter_ln, now.cold_c, now.hot_c
+        assert now.stream_ln is not None and now.hot_c is not None and now.cold_c is not None
+        stream_ln, cold_c, hot_c = now.stream_ln - meter_ln, now.cold_c, now.hot_c
         if warmth_w is None:
-            warmth_w = exp(flow_ln) * (hot_c - cold_c)
-        return _Place(flow_ln=flow_ln, cold_c=cold_c, hot_c=hot_c, warmth_w=warmth_w)
+            warmth_w = exp(stream_ln) * (hot_c - cold_c)
+        return _Place(stream_ln=stream_ln, cold_c=cold_c, hot_c=hot_c, warmth_w=warmth_w)
     assert warmth_w is not None
     if old is None:
-        flow_ln, cold_c = log(max(warmth_w, 1.0) / _GAUGE_K), _GAUGE_C
+        stream_ln, cold_c = log(max(warmth_w, 1.0) / _GAUGE_K), _GAUGE_C
     else:
-        flow_ln, cold_c = old[FLOW], old[COLD]
-    hot_c = cold_c + warmth_w * exp(-flow_ln)
-    return _Place(flow_ln=flow_ln, cold_c=cold_c, hot_c=hot_c, warmth_w=warmth_w)
+        stream_ln, cold_c = old[STREAM], old[COLD]
+    hot_c = cold_c + warmth_w * exp(-stream_ln)
+    return _Place(stream_ln=stream_ln, cold_c=cold_c, hot_c=hot_c, warmth_w=warmth_w)
 
 
 def _new_belief(state: State, model: LoopModel) -> Belief:
@@ -187,15 +187,15 @@ def _with_priors(
     for index, u2 in zip(BIASES, prior_u2, strict=True):
         if state.belief is None or index in (MASS, LOSS):
             loop_matrix.forget(belief, index, u2)
-    belief.mean[MASS] = place.flow_ln + log(model.tau_s)
+    belief.mean[MASS] = place.stream_ln + log(model.tau_s)
     belief.mean[LOSS] = model.loss_frac * loss_scale
-    around = Surroundings(room_c=room_c, loss_w_k=exp(place.flow_ln))
+    around = Surroundings(room_c=room_c, loss_w_k=exp(place.stream_ln))
     return replace(state, prior_u2=prior_u2, around=around)
 
 
 def _put(belief: Belief, place: _Place, around: Surroundings, *, is_known: bool) -> None:
     """Set what moves; `is_known`: flow and cold are as they are held to be, nothing was seen."""
-    flow_w_k, lost_w_k = exp(place.flow_ln), belief.mean[LOSS] * around.loss_w_k
+    flow_w_k, lost_w_k = exp(place.stream_ln), belief.mean[LOSS] * around.loss_w_k
     drive_w = place.warmth_w + flow_w_k * place.cold_c + lost_w_k * around.room_c
     steady_c = drive_w / max(flow_w_k + lost_w_k, 0.1 * flow_w_k)
     recent_k = _RECENT_U_FRAC * abs(place.hot_c - place.cold_c)
@@ -204,9 +204,9 @@ def _put(belief: Belief, place: _Place, around: Surroundings, *, is_known: bool)
         HOT: (steady_c, recent_k**2 if is_known else hot_k2),
         WARMTH: (place.warmth_w, (_RECENT_U_FRAC * place.warmth_w) ** 2),
     }
-    if not is_known or belief.mean[FLOW] != place.flow_ln or belief.mean[COLD] != place.cold_c:
+    if not is_known or belief.mean[STREAM] != place.stream_ln or belief.mean[COLD] != place.cold_c:
         put[COLD] = (place.cold_c, 0.0 if is_known else 100.0)
-        put[FLOW] = (place.flow_ln, 0.0 if is_known else 0.25)
+        put[STREAM] = (place.stream_ln, 0.0 if is_known else 0.25)
     for index, (value, u2) in put.items():
         belief.mean[index] = value
         loop_matrix.forget(belief, index, u2)

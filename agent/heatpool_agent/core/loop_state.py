@@ -102,7 +102,7 @@ def _read(document: dict[str, Any]) -> State:
     coefficient, period_s, age_s, no_power_s, no_water_s, still_s, stretch = _floats(
         document["clocks"], 7
     )
-    flow, cold, warmth = _floats(document["restless"], 3)
+    stream, cold, warmth = _floats(document["restless"], 3)
     room_c, loss_w_k = _floats(document["around"], 2)
     present = document["present"]
     belief = _read_belief(document)
@@ -112,7 +112,7 @@ def _read(document: dict[str, Any]) -> State:
         around=Surroundings(room_c=room_c, loss_w_k=loss_w_k),
         past=tuple(_read_span(span) for span in document["past"]),
         present=None if present is None else (_read_rate(present[0]), _read_rate(present[1])),
-        restless=(flow, cold, warmth),
+        restless=(stream, cold, warmth),
         coefficient_wh_m3_k=coefficient,
         period_s=period_s,
         age_s=age_s,
@@ -142,10 +142,10 @@ def _read_belief(document: dict[str, Any]) -> Belief | None:
 
 
 def _read_span(span: Any) -> Past:
-    length_s, power_w, flow_ln = span
-    known = [length_s, *(value for value in (power_w, flow_ln) if value is not None)]
+    length_s, power_w, stream_ln = span
+    known = [length_s, *(value for value in (power_w, stream_ln) if value is not None)]
     _floats(known, len(known))
-    return float(length_s), power_w, flow_ln
+    return float(length_s), power_w, stream_ln
 
 
 def _read_rate(row: Any) -> Rate:

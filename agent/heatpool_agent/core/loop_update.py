@@ -11,7 +11,6 @@ from heatpool_agent.core.loop_physics import (
     COLD,
     COLD_SHOWN,
     DELAY,
-    FLOW,
     GAIN,
     HOT,
     HOT_SHOWN,
@@ -20,6 +19,7 @@ from heatpool_agent.core.loop_physics import (
     METER,
     PAIR,
     SHARE,
+    STREAM,
     WARMTH,
 )
 from heatpool_agent.core.loop_sample import LoopModel
@@ -56,14 +56,14 @@ _LEARN, _LEAST_RESTLESS, _MOST_RESTLESS = 0.01, 0.05, 100.0
 def wander_of(state: State, model: LoopModel) -> Wander:
     """How fast flow, cold and heat may change unseen by now, variance per second."""
     assert state.belief is not None
-    flow, cold, warmth = state.restless
+    stream, cold, warmth = state.restless
     level_w = abs(state.belief.mean[WARMTH])
     return Wander(
         cold_k2_s=cold * _COLD_WANDER_K2_S,
-        flow_s=flow * _FLOW_WANDER_S,
+        stream_per_s=stream * _FLOW_WANDER_S,
         warmth_w2_s=level_w * level_w * _WARMTH_WANDER_S,
-        flow_noise=max(model.flow_noise_frac, _LEAST_NOISE_FRAC) ** 2,
-        power_noise=warmth * max(model.power_noise_frac, _LEAST_NOISE_FRAC) ** 2,
+        stream_noise=max(model.flow_noise_frac, _LEAST_NOISE_FRAC) ** 2,
+        warmth_noise=warmth * max(model.power_noise_frac, _LEAST_NOISE_FRAC) ** 2,
     )
 
 
@@ -75,10 +75,10 @@ def age(belief: Belief, state: State, span_s: float) -> None:
     loop_matrix.carry(belief, {SHARE: {SHARE: kept}})
     cov[SHARE][SHARE] += (1.0 - kept * kept) * share_u2
     if not state.is_gauge:
-        flow, cold, _ = state.restless
+        stream, cold, _ = state.restless
         for index, rate, most in (
             (COLD, cold * _COLD_WANDER_K2_S, _MOST_COLD_K2),
-            (FLOW, flow * _FLOW_WANDER_S, _MOST_FLOW),
+            (STREAM, stream * _FLOW_WANDER_S, _MOST_FLOW),
         ):
             cov[index][index] += max(0.0, min(rate * span_s, most - cov[index][index]))
     back = min(1.0, 2.0 * span_s / _BIAS_LIFE_S)
@@ -105,11 +105,11 @@ def warm(belief: Belief, state: State, wander: Wander, span_s: float) -> None:
     by = {GAIN: mean[WARMTH], SHARE: mean[WARMTH], DELAY: moved_w / span_s if is_telling else 0.0}
     loop_matrix.carry(belief, {WARMTH: by})
     # When within the span power moved is unknown: it matters once the loop is as quick.
-    quick = (span_s * exp(mean[FLOW] - mean[MASS])) ** 2
+    quick = (span_s * exp(mean[STREAM] - mean[MASS])) ** 2
     within_w2 = moved_w * moved_w * quick / (12.0 * (1.0 + quick))
     before_w = loop_past.power_between(past, delay_s + span_s + _STORED_S, delay_s + span_s)
     stored_w = 0.0 if before_w is None else _STORED * gain * (power_w - before_w)
-    noise_w2 = mean[WARMTH] ** 2 * wander.power_noise
+    noise_w2 = mean[WARMTH] ** 2 * wander.warmth_noise
     cov[WARMTH][WARMTH] += noise_w2 + within_w2 + stored_w * stored_w
 
 
@@ -127,14 +127,14 @@ def compare(
     """Take in flow and temperatures; returns how restless each turned out to be."""
     belief, span_s = state.belief, now.span_s
     assert belief is not None
-    flow, cold, warmth = state.restless
+    stream, cold, warmth = state.restless
     delay_s, noise_k2 = belief.mean[DELAY], max(model.temp_noise_k, _LEAST_NOISE_K) ** 2
     passed = loop_past.flow_between(state.past, delay_s + max(span_s, 1e-3), delay_s)
     if passed is not None:
-        by = {FLOW: 1.0, METER: 1.0}
-        noise = wander.flow_noise / passed[1]
-        odd = _take(belief, by, passed[0], noise=noise, opens=(FLOW,))
-        flow = _learnt(flow, odd, wander.flow_s * span_s)
+        by = {STREAM: 1.0, METER: 1.0}
+        noise = wander.stream_noise / passed[1]
+        odd = _take(belief, by, passed[0], noise=noise, opens=(STREAM,))
+        stream = _learnt(stream, odd, wander.stream_per_s * span_s)
     keep, share = _sensor(span_s, model.sensor_lag_s)
     if now.cold_c is not None:
         by = {COLD: 1.0 - share, COLD_SHOWN: share, PAIR: -0.5}
@@ -150,7 +150,7 @@ def compare(
         mean[shown] = mean[source] + (mean[shown] - mean[source]) * keep
         loop_matrix.carry(belief, {shown: {source: 1.0 - keep, shown: keep}})
     belief.mean[DELAY] = min(_LONGEST_DELAY_S, max(0.0, belief.mean[DELAY]))
-    return flow, cold, warmth
+    return stream, cold, warmth
 
 
 def stretch_of(belief: Belief, state: State, model: LoopModel) -> float:
