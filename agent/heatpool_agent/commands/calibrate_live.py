@@ -14,6 +14,7 @@ from heatpool_agent.config import Config, mistakes
 from heatpool_agent.core import calibrate
 from heatpool_agent.core.calibrate import Learner
 from heatpool_agent.core.coefficients import LEAST_COUNT, Coefficients
+from heatpool_agent.core.contradictions import HOSTS
 from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.supervise import Driven, Supervisor
@@ -145,13 +146,16 @@ def _reasons(board: Board, learning: Learning, reference: str) -> list[str]:
             "10 % is needed; look for longer, or make it work and rest"
         )
     if not learning.learners:
-        taken = {view.power.level for view in board.loops if view.power is not None}
+        powers = [view.power for view in board.loops if view.power is not None]
+        taken = {power.level for power in powers if power.level != HOSTS}
+        taken |= {host.cover.level for power in powers for host in power.hosts}
         what = f"{reference} is no meter" if reference else "there is no meter"
         found.append(
             f"{what} that a host's power is taken from, beside counters or load of that host; "
             f"it is taken from: {', '.join(sorted(taken)) or 'nothing'}"
         )
-    return found or ["fewer than 4 lessons of 10 s; look for longer"]
+    late = "fewer than 4 lessons: look for longer, and let each load stand for a minute or more"
+    return found or [late]
 
 
 def _key(learner: Learner) -> tuple[str, str, tuple[str, ...]]:

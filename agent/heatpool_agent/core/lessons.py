@@ -23,6 +23,13 @@ ROOM_C = 24.0
 LESSON_S = 10.0
 # Ticks lie on a grid: the tenth one may be some microseconds early.
 _SLACK_S = 0.05
+# A meter that is read so often shows each step in time.
+PROMPT_S = 2.0
+# Between two spans the load stood if it moved by less; else so many delays make one lesson.
+STOOD_FRAC = 0.05
+# One late reading is forgotten after a thousand looks.
+_FORGETS = 0.999
+MANY = 20.0
 _WALL = frozenset({*(node.value for node in attribution.INPUTS), Node.PSU_OUT.value})
 
 
@@ -125,9 +132,9 @@ def gathered(before: Gathered | None, sight: Sight, span_s: float) -> Gathered:
     )
 
 
-def lesson(sums: Gathered, event_ns: int) -> Lesson | None:
-    """The mean of what was gathered, once that is ten seconds; it ends at `event_ns`."""
-    if sums.span_s < LESSON_S - _SLACK_S or sums.measured_ws <= 0:
+def lesson(sums: Gathered, event_ns: int, *, least_s: float = LESSON_S) -> Lesson | None:
+    """The mean of what was gathered, once that is `least_s`; it ends at `event_ns`."""
+    if sums.span_s < least_s - _SLACK_S or sums.measured_ws <= 0:
         return None
     return Lesson(
         event_ns=event_ns,
@@ -138,6 +145,63 @@ def lesson(sums: Gathered, event_ns: int) -> Lesson | None:
         reference=_reference(sums.sight),
         quality=int(sums.sight.measured.quality),
         prior_w=sums.prior_ws / sums.span_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How late a meter shows what happens, and what was gathered while the load was on its way.
+
+    `late_s` is the age of its readings; `before_w` what the last span would have been told as.
+    """
+
+    late_s: float = 0.0
+    before_w: float | None = None
+    moving: Lesson | None = None
+
+    @property
+    def least_s(self) -> float:
+        """The shortest span that teaches."""
+        return max(LESSON_S, self.late_s)
+
+
+def aged(pace: Pace, age_s: float) -> Pace:
+    """The pace with one more look at the meter's readings, of that age."""
+    return replace(pace, late_s=max(age_s, _FORGETS * pace.late_s))
+
+
+def settled(pace: Pace, told: Lesson) -> tuple[Lesson | None, Pace]:
+    """What may be learnt of a span: itself while the load stood, else the mean of many.
+
+    A meter that is read every half minute shows a step late: spans beside a step would teach that
+    the counters are wrong. Over many of them that passes.
+    """
+    before_w, now_w = pace.before_w, told.prior_w
+    pace = replace(pace, before_w=now_w)
+    if pace.late_s <= PROMPT_S:
+        return told, pace
+    if before_w is not None and abs(now_w - before_w) <= STOOD_FRAC * before_w:
+        return told, pace
+    moving = told if pace.moving is None else _joined(pace.moving, told)
+    if moving.span_s < MANY * pace.late_s:
+        return None, replace(pace, moving=moving)
+    return moving, replace(pace, moving=None)
+
+
+def _joined(one: Lesson, other: Lesson) -> Lesson:
+    """The mean of two lessons, by their spans."""
+    share = other.span_s / (one.span_s + other.span_s)
+
+    def mean(first: float, second: float) -> float:
+        return first + share * (second - first)
+
+    return replace(
+        other,
+        span_s=one.span_s + other.span_s,
+        inputs=tuple(map(mean, one.inputs, other.inputs)),
+        measured_w=mean(one.measured_w, other.measured_w),
+        measured_u_frac=mean(one.measured_u_frac, other.measured_u_frac),
+        prior_w=mean(one.prior_w, other.prior_w),
     )
 
 

@@ -15,7 +15,7 @@ from heatpool_agent.board import LoopView
 from heatpool_agent.core import calibrate, lessons, levels
 from heatpool_agent.core.calibrate import Calibration, Learner
 from heatpool_agent.core.coefficients import LOOP, Coefficients, Learned, chosen
-from heatpool_agent.core.lessons import Gathered, Key, Sight
+from heatpool_agent.core.lessons import Gathered, Key, Pace, Sight
 from heatpool_agent.core.tree import Tree
 from heatpool_agent.loops.loop_pass import LoopSettings, Pass
 from heatpool_agent.ports import Clock, Shelf
@@ -32,6 +32,7 @@ _GAP_S = 90.0
 # Heat is compared with power only while the loop is settled.
 _SETTLED_FRAC = 0.10
 MOST_LEARNERS = 256
+_POWER = frozenset({"power_w", "energy_j", "energy_wh"})
 
 
 class Learning:
@@ -58,6 +59,7 @@ class Learning:
         self._reference = reference
         self._learners: dict[Key, Learner] = {_key(one): one for one in own}
         self._gathered: dict[Key, Gathered] = {}
+        self._paces: dict[Key, Pace] = {}
         self._lagged_w: dict[str, float] = {}
         self._before_ns: int | None = None
         self._known: Mapping[str, Learned] = {}
@@ -105,7 +107,7 @@ class Learning:
                     computed=view.computed,
                     priors=loop.priors,
                 )
-            self._take(self._of_reference(sights, tick), span_s, tick.event_ns)
+            self._take(self._of_reference(sights, tick), span_s, tick)
 
     def _of_reference(self, sights: list[Sight], tick: Pass) -> list[Sight]:
         if not self._reference:
@@ -118,14 +120,24 @@ class Learning:
             or (sight.key[0] == LOOP and sight.key[1] in loops)
         ]
 
-    def _take(self, sights: Iterable[Sight], span_s: float, event_ns: int) -> None:
+    def _take(self, sights: Iterable[Sight], span_s: float, tick: Pass) -> None:
+        event_ns = tick.event_ns
+
+        def ages_s(sensors: frozenset[str]) -> float:
+            read = (r for r in tick.usable if r.sensor in sensors and r.quantity in _POWER)
+            return max(((tick.boot_ns - r.boot_ns) / NS_PER_S for r in read), default=0.0)
+
         for sight in sights:
             sums = lessons.gathered(self._gathered.get(sight.key), sight, span_s)
-            told = lessons.lesson(sums, event_ns)
+            pace = lessons.aged(self._paces.get(sight.key, Pace()), ages_s(sight.sensors))
+            told = lessons.lesson(sums, event_ns, least_s=pace.least_s)
             if told is None:
-                self._gathered[sight.key] = sums
+                self._gathered[sight.key], self._paces[sight.key] = sums, pace
                 continue
             self._gathered.pop(sight.key, None)
+            told, self._paces[sight.key] = lessons.settled(pace, told)
+            if told is None:
+                continue
             learner = self._learners.get(sight.key)
             if learner is None and len(self._learners) >= MOST_LEARNERS:
                 continue
@@ -140,6 +152,7 @@ class Learning:
             return span_s
         # What was gathered before a gap is no part of what comes after it.
         self._gathered.clear()
+        self._paces.clear()
         self._lagged_w.clear()
         return 0.0
 

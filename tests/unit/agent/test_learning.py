@@ -17,7 +17,7 @@ from heatpool_agent.board import Board
 from heatpool_agent.calibrations import CALIBRATION, LEARNED, Shelf
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core.calibrate import Calibration
-from heatpool_agent.core.coefficients import COMPONENTS, LOAD, LOOP
+from heatpool_agent.core.coefficients import COMPONENTS, LOAD, LOOP, predicted
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.loops.learning import SAVE_S, Learning
 from heatpool_agent.loops.loop_pass import LoopSettings
@@ -194,6 +194,21 @@ async def test_levels_that_contradict_each_other_teach_nothing() -> None:
         await site.say("bmc", Node.CHASSIS, power_w=0.5 * (100 + 160 * busy))
         site.sense.tick(site.clock.event_ns(), site.clock.boot_ns())
     assert site.kinds() == {}
+
+
+async def test_a_meter_that_is_late_does_not_teach_that_counters_are_wrong() -> None:
+    site, r = Site(), random.Random(6)
+    busy, later_w = 0.5, 200.0
+    for second in range(6000):
+        busy = r.random() if second % 37 == 0 else busy
+        if second % 30 == 0:
+            await site.say("bmc", Node.CHASSIS, power_w=later_w)
+        later_w = await site.second(busy, meters=())
+    found = {one.kind: one for one in site.learning.coefficients}[COMPONENTS]
+    assert found.values[:2] == pytest.approx((95, 1.15), rel=0.15)
+    assert found.residual_u_frac < 0.08
+    told = predicted(found, (150.0, 0.0, 0.0))
+    assert told.value_w == pytest.approx(95 + 1.15 * 150, rel=0.03)
 
 
 async def test_a_gap_does_not_run_into_a_lesson() -> None:
