@@ -170,7 +170,7 @@ def line_of(row: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--runs", default=12, help="Runs of each fault, and of each clean profile.")
+@click.option("--runs", default=6, help="Runs of each fault, and of each clean profile.")
 @click.option("--days", default=7.0, help="Length of a run; the fault begins on the fourth day.")
 @click.option("--seed", default=1, help="Another seed draws other sites.")
 @click.option("--only", default="", help="One fault, or `clean`.")
