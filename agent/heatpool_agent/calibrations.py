@@ -137,7 +137,8 @@ def told(path: Path) -> Calibration:
     try:
         return parsed(path.read_bytes())
     except OSError as error:
-        raise ConfigError([f"cannot be read: {error.strerror}"], file=str(path)) from error
+        why = f"cannot be read: {error.strerror}; look as the agent's user"
+        raise ConfigError([why], file=str(path)) from error
     except ValueError as error:
         fix = "expected is what `heatpool-agent calibrate show --json` prints"
         raise ConfigError([*str(error).split("\n"), fix], file=str(path)) from error

@@ -59,9 +59,13 @@ def command() -> None:
 @_json
 def show(*, path: Path | None, as_json: bool) -> None:
     """Show all coefficients: date, lessons, doubt, range, expiry, error before and after."""
-    shelf = _shelf(path, is_guest=True)
-    told = [(CALIBRATION, one) for one in shelf.calibration().coefficients]
-    told += [(LEARNED, one) for one in shelf.learned().coefficients]
+    folder = state_dir(load(path, os.environ), os.environ)
+    told = [
+        (name, one)
+        for name in (CALIBRATION, LEARNED)
+        if (folder / name).exists()
+        for one in calibrations.told(folder / name).coefficients
+    ]
     _print(document(told, SystemClock().event_ns()), as_json=as_json)
 
 

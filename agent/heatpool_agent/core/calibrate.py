@@ -40,6 +40,8 @@ EXPONENTS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.2, 1.45, 1.75)
 EXPONENT, EXPONENT_U = 0.85, 0.5
 # Loss to the room at 20 K above it, relative to the power.
 LOSS_FRAC, LOSS_FRAC_U, LOSS_AT_K = 0.02, 0.02, 20.0
+# Less than any host draws, and more than any site.
+LEAST_W, MOST_W = 0.1, 1e9
 # Lessons of which the error with and without what was learnt is remembered.
 JUDGED_COUNT = 5_000.0
 _NS = 1_000_000_000
@@ -226,7 +228,8 @@ def _anew(learner: Learner) -> Learner:
 
 def _is_lesson(learner: Learner, lesson: Lesson) -> bool:
     told = (*lesson.inputs, lesson.measured_w, lesson.measured_u_frac, lesson.prior_w)
-    is_whole = all(isfinite(one) for one in told) and lesson.measured_w > 0 < lesson.span_s
+    is_whole = all(isfinite(one) and abs(one) <= MOST_W for one in told)
+    is_whole = is_whole and lesson.measured_w >= LEAST_W and lesson.span_s > 0
     return is_whole and (not learner.quality or lesson.quality <= learner.quality)
 
 

@@ -34,6 +34,8 @@ _DELIMITERS = (",", ";", "\t")
 _NS = 1_000_000_000
 # Seconds below that many are counted from the log's begin, not from 1970.
 _RELATIVE_S = 1e8
+# No host draws more, W, and no log is of a later second.
+_MOST = 4e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,10 @@ def read(lines: Iterable[str]) -> Log:
     if not told:
         raise ValueError("the file holds no line")
     delimiter = max(_DELIMITERS, key=told[0].count)
-    headers, *body = csv.reader(told, delimiter=delimiter)
+    try:
+        headers, *body = csv.reader(told, delimiter=delimiter)
+    except csv.Error as error:
+        raise ValueError(f"is no CSV: {error}") from error
     names = [header.strip().lower().lstrip("\ufeff") for header in headers]
     columns = tuple(name for name in (POWER, *INPUTS) if name in names)
     if POWER not in columns or not {"cpu_w", "gpu_w", "busy_frac"} & set(columns):
@@ -81,12 +86,18 @@ def read(lines: Iterable[str]) -> Log:
     at = names.index(TIME) if TIME in names else None
     rows, times_s = [], []
     for number, cells in enumerate(body):
+        if delimiter != ",":
+            cells = [cell.replace(",", ".") for cell in cells]
         row = tuple(_number(cells[place]) if place < len(cells) else None for place in places)
         time_s = number * STEP_S if at is None else _time_s(cells[at] if at < len(cells) else "")
         if time_s is None or None in row:
             continue
         rows.append(tuple(one for one in row if one is not None))
         times_s.append(time_s)
+    if "busy_frac" in columns:
+        most = max((row[columns.index("busy_frac")] for row in rows), default=0.0)
+        if most > 1.0:
+            raise ValueError(f"busy_frac: is up to {most:g}, must be 0 to 1; divide it by 100")
     return Log(
         columns=columns, rows=tuple(rows), times_s=tuple(times_s), left_out=len(body) - len(rows)
     )
@@ -182,18 +193,20 @@ def _number(cell: str) -> float | None:
         number = float(cell.strip())
     except ValueError:
         return None
-    return number if isfinite(number) and number >= 0 else None
+    return number if isfinite(number) and 0 <= number <= _MOST else None
 
 
 def _time_s(cell: str) -> float | None:
     """Seconds since 1970, or since the log's begin; a stamp without zone is UTC."""
-    if (number := _number(cell)) is not None:
-        return number
+    try:
+        return _number(str(float(cell)))
+    except ValueError:
+        pass
     try:
         told = datetime.fromisoformat(cell.strip())
-    except ValueError:
+        return max(0.0, (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
         return None
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
 
 def moved_frac(values: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ Source: agent.md 6 B, D; physics.md 5.4.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import hypot
+from math import hypot, inf
 
 from heatpool.sample import Estimate, QualityClass
 from heatpool_agent.core import attribution
@@ -64,7 +64,7 @@ def _better(
     dc_w = sum(part.power_w for part in measured)
     u_w = max(told.value_w_u, LEARNED_U_FRAC * told.value_w, attribution.LEAST_U_W)
     # Less at the wall than behind the supply cannot be.
-    if told.value_w <= dc_w or u_w / told.value_w >= cover.whole.u / cover.whole.value:
+    if not dc_w < told.value_w < inf or not u_w / told.value_w < cover.whole.u / cover.whole.value:
         return cover
     flags = [flag for flag in cover.whole.flags if not flag.startswith("remainder:")]
     flags.append(f"learned:{known.reference}")

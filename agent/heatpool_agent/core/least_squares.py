@@ -160,7 +160,11 @@ def solved(sums: Sums, prior: Prior) -> Fit:
     square = RESIDUAL_U_FRAC**2
     values, inverse = prior.means, _diagonal([u * u for u in prior.means_u])
     for _ in range(_ROUNDS if sums.count > 0 else 0):
-        values, inverse = _bounded(sums, prior, share / square)
+        try:
+            values, inverse = _bounded(sums, prior, share / square)
+        except ValueError:
+            # Sums that no lessons of a real host can leave: what was assumed stands.
+            break
         start = RESIDUAL_COUNT * RESIDUAL_U_FRAC**2
         before = square
         square = max((start + share * misfit(sums, values)) / spare, LEAST_RESIDUAL_U_FRAC**2)

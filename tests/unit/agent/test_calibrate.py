@@ -206,6 +206,12 @@ def test_a_matrix_without_an_inverse_is_told() -> None:
         least_squares.inverted([[1.0, 1.0], [1.0, 1.0]])
 
 
+def test_sums_that_no_host_can_leave_end_nothing_and_say_what_was_assumed() -> None:
+    prior = fresh().prior
+    odd = replace(least_squares.blank(4), count=9.0, row=(nan,) * 4, products=((nan,) * 4,) * 4)
+    assert least_squares.solved(odd, prior).values == prior.means
+
+
 @pytest.mark.parametrize("count", [12, 240])
 def test_hidden_hosts_are_foretold_within_the_doubt_that_is_claimed(count: int) -> None:
     errors, before, after = Errors(), [], []
