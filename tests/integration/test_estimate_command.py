@@ -10,10 +10,10 @@ import pytest
 from integration.bench_site import Done, ran
 from integration.trace_site import HEAD, START, Cells, site
 
-from heatpool_agent.config import loop_priors
+from heatpool_agent.commands.estimate import asked_of
 from heatpool_agent.core import trace as traces
 from heatpool_agent.core.trace_estimate import TraceEstimate
-from heatpool_agent.core.trace_inputs import Asked, inputs
+from heatpool_agent.core.trace_inputs import inputs
 
 START_NS = round(START.timestamp()) * 10**9
 HOUR_NS = 3600 * 10**9
@@ -68,9 +68,8 @@ def total_z(seed: int, *, is_fused: bool) -> float:
     columns = HEAD if is_fused else HEAD[:2]
     places = [HEAD.index(name) for name in columns]
     rows = [",".join(cells[place] for place in places) + "\n" for cells in seen.rows]
-    priors, _ = loop_priors("dlc")
     trace = traces.read([",".join(columns) + "\n", *rows])
-    found = inputs(trace, Asked(priors=priors, cooling="dlc", sensor_side="cold"))
+    found = inputs(trace, asked_of(fluid="water", cooling="dlc", sensor_side="cold"))
     done = TraceEstimate(trace, found, period_s=3600)
     assert sum(row.heat is not None for row in done.rows()) == len(rows)
     assert done.total.heat_wh is not None

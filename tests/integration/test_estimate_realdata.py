@@ -6,20 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from heatpool_agent.config import loop_priors
+from heatpool_agent.commands.estimate import asked_of
 from heatpool_agent.core import trace as traces
 from heatpool_agent.core.attribution import FULL_PER_CPU_W, IDLE_PER_CPU_W
 from heatpool_agent.core.trace_columns import mapped
 from heatpool_agent.core.trace_estimate import Row, TraceEstimate
-from heatpool_agent.core.trace_inputs import Asked, inputs
+from heatpool_agent.core.trace_inputs import inputs
 
 pytestmark = pytest.mark.realdata
 
 
 def estimated(lines: list[str], *columns: str) -> tuple[TraceEstimate, list[Row], traces.Trace]:
     trace = traces.read(lines, [mapped(column) for column in columns])
-    priors, _ = loop_priors("air")
-    found = inputs(trace, Asked(priors=priors))
+    found = inputs(trace, asked_of(fluid="water", cooling=None, sensor_side="unknown"))
     assert found.reason is None
     done = TraceEstimate(trace, found, period_s=3600)
     return done, list(done.rows()), trace

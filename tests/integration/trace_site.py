@@ -50,8 +50,8 @@ def site(seed: int, *, hours: float = 3.0, capture_frac_u: float = 0.05) -> Site
     """One loop with direct cooling, its constants drawn within what is assumed of such loops."""
     chance = Random(seed)
     capture_frac = chance.gauss(0.75, capture_frac_u)
-    meter, flow_gain = chance.gauss(1.0, 0.03), chance.gauss(1.0, 0.015)
-    pair_k = chance.gauss(0.0, 0.07)
+    meter, flow_gain = chance.gauss(1.0, 0.03), chance.gauss(1.0, 0.012)
+    pair_k = chance.gauss(0.0, 0.05)
     conductance_w_k = 75e3 / 8.0 * chance.uniform(0.8, 1.25)
     mass_j_k = conductance_w_k * 90.0 * chance.uniform(0.8, 1.25)
     loss_w_k = chance.uniform(50.0, 200.0)

@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Literal, TextIO, get_args
 
 import click
 
 from heatpool.errors import ConfigError
 from heatpool.water import FLUIDS
 from heatpool_agent.commands import estimate_plot, estimate_text
-from heatpool_agent.config import loop_priors
+from heatpool_agent.config import Loop, loop_model, loop_priors
 from heatpool_agent.core import trace as traces
 from heatpool_agent.core import trace_document as document
 from heatpool_agent.core import trace_time
@@ -28,7 +28,8 @@ from heatpool_agent.core.trace_estimate import Row, TraceEstimate
 from heatpool_agent.core.trace_inputs import Asked, Inputs, inputs
 
 EXIT_NOTHING = 4
-COOLINGS = ("dlc", "dlc_full", "immersion", "air_coil", "air")
+Cooling = Literal["dlc", "dlc_full", "immersion", "air_coil", "air"]
+Side = Literal["hot", "cold", "unknown"]
 # Enough to tell the encoding: a longer line is cut and cannot be read.
 _LOOK_BYTES = 65_536
 _LINE_CHARACTERS = 65_536
@@ -116,12 +117,12 @@ class Job:
 @click.option("--fluid", type=click.Choice(list(FLUIDS)), default="water", show_default=True)
 @click.option(
     "--cooling",
-    type=click.Choice(COOLINGS),
+    type=click.Choice(get_args(Cooling)),
     help="The share in this coolant; without it, all heat that leaves the IT.",
 )
 @click.option(
     "--sensor-side",
-    type=click.Choice(("hot", "cold", "unknown")),
+    type=click.Choice(get_args(Side)),
     default="unknown",
     show_default=True,
     help="The pipe with the flow sensor.",
@@ -149,8 +150,8 @@ def command(
     as_json: bool,
     period_s: int,
     fluid: str,
-    cooling: str | None,
-    sensor_side: str,
+    cooling: Cooling | None,
+    sensor_side: Side,
     mapping: tuple[Mapped, ...],
     fit_until_ns: int | None,
     plot: Path | None,
@@ -167,8 +168,7 @@ def command(
     names = [one.name for one in mapping]
     if twice := {name for name in names if names.count(name) > 1}:
         raise click.UsageError(f"--column: {', '.join(sorted(twice))} is named twice")
-    priors, _ = loop_priors(cooling or "air")
-    asked = Asked(priors=priors, cooling=cooling, fluid=fluid, sensor_side=sensor_side)
+    asked = asked_of(fluid=fluid, cooling=cooling, sensor_side=sensor_side)
     job = Job(
         name=getattr(file, "name", "-"),
         asked=asked,
@@ -183,10 +183,17 @@ def command(
         sys.exit(EXIT_NOTHING)
 
 
+def asked_of(*, fluid: str, cooling: Cooling | None, sensor_side: Side) -> Asked:
+    """What is assumed of such a loop, as an agent would that has it in its settings."""
+    loop = Loop(id="trace", fluid=fluid, cooling=cooling or "air", sensor_side=sensor_side)
+    priors, _ = loop_priors(loop.cooling)
+    return Asked(priors=priors, model=loop_model(loop), cooling=cooling)
+
+
 def _read(file: BinaryIO, job: Job) -> Trace:
     """The trace; a column that is not there is a mistake on the command line."""
     try:
-        return traces.read(_lines(file), job.mapping, fluid=job.asked.fluid)
+        return traces.read(_lines(file), job.mapping, fluid=job.asked.model.fluid)
     except ValueError as error:
         raise ConfigError([f"{job.name}: {error}"]) from error
 

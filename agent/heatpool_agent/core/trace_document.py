@@ -111,8 +111,8 @@ def _role(name: str, used: Sequence[str]) -> str:
 def _assumed(found: Inputs | None, asked: Asked) -> dict[str, Any]:
     told: dict[str, Any] = {
         "cooling": asked.cooling,
-        "fluid": asked.fluid,
-        "sensor_side": asked.sensor_side,
+        "fluid": asked.model.fluid,
+        "sensor_side": asked.model.sensor_side,
     }
     if found is None:
         return told
@@ -122,8 +122,8 @@ def _assumed(found: Inputs | None, asked: Asked) -> dict[str, Any]:
         "capture_frac_u": found.priors.capture_frac_u,
         "power_u_frac": power.u_frac if power else None,
         "power_quality_class": power.quality.name if power else None,
-        "flow_u_frac": found.priors.flow_u_frac,
-        "delta_k_u": found.priors.delta_k_u,
+        "flow_u_frac": found.model.flow_u_frac,
+        "delta_k_u": found.model.delta_k_u,
         "lag_s": found.priors.lag_s,
         "computed_over_electric": found.ratio,
     }

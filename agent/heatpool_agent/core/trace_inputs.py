@@ -44,6 +44,8 @@ GAP_PERIODS = 3.0
 _APART_U = 2.0
 _SLIP_FRAC = 0.10
 _ABOVE_FRAC = 1.05
+# Nothing is known better, and a filter needs some doubt of all.
+_LEAST_U_FRAC = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +53,8 @@ class Asked:
     """What the user said of the loop; `cooling` None: all heat that leaves the IT is asked for."""
 
     priors: LoopPriors
+    model: LoopModel
     cooling: str | None = None
-    fluid: str = "water"
-    sensor_side: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,16 +210,9 @@ def _facility_flags(trace: Trace, power: Power | None) -> tuple[str, ...]:
 def _model(asked: Asked, power: Power | None) -> LoopModel:
     priors = asked.priors
     u_frac = hypot(priors.capture_frac_u / priors.capture_frac, power.u_frac if power else 0.0)
-    model = LoopModel(
-        fluid=asked.fluid,
-        sensor_side=asked.sensor_side,
-        capture_frac=priors.capture_frac,
-        gain_u_frac=max(u_frac, 1e-3),
-        flow_u_frac=priors.flow_u_frac,
-        delta_k_u=priors.delta_k_u,
-    )
+    model = replace(asked.model, gain_u_frac=max(u_frac, _LEAST_U_FRAC))
     # What is lost to the room has left the IT, too.
-    return model if asked.cooling else replace(model, loss_frac=0.0, loss_frac_u=1e-3)
+    return model if asked.cooling else replace(model, loss_frac=0.0, loss_frac_u=_LEAST_U_FRAC)
 
 
 def _settled(found: Inputs, asked: Asked) -> Inputs:

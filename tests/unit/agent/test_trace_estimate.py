@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from heatpool.sample import QualityClass
 from heatpool_agent.core.estimate import LoopPriors
+from heatpool_agent.core.loop_sample import LoopModel
 from heatpool_agent.core.trace import read
 from heatpool_agent.core.trace_columns import mapped
 from heatpool_agent.core.trace_curve import Curve
@@ -26,6 +27,7 @@ PRIORS = LoopPriors(
     delta_k_u=0.07,
     unknown_side_u_frac=0.003,
 )
+MODEL = LoopModel(sensor_side="unknown", loss_frac=0.0)
 CELLS = st.sampled_from(["", "N/A", "0", "1", "243", "-5", "1e4", "40", "30", "10", "1e8", "65535"])
 SPANS_S = st.sampled_from([0, 1, 10, 10, 10, 10, 60, 300, 4000, 200_000, -15])
 
@@ -33,7 +35,7 @@ SPANS_S = st.sampled_from([0, 1, 10, 10, 10, 10, 60, 300, 4000, 200_000, -15])
 def run(
     lines: list[str], *, asked: Asked | None = None, length_s: int = 3600
 ) -> tuple[TraceEstimate, list[Row], Inputs]:
-    found = inputs(read(lines), asked or Asked(priors=PRIORS, cooling="dlc"))
+    found = inputs(read(lines), asked or Asked(priors=PRIORS, model=MODEL, cooling="dlc"))
     done = TraceEstimate(read(lines), found, period_s=length_s)
     return done, list(done.rows()), found
 
@@ -52,7 +54,7 @@ def test_whatever_a_log_holds_figures_are_whole_or_absent(
         time_s += span_s
         lines.append(f"{time_s},{','.join(cells)}\n")
     trace = read(lines)
-    found = inputs(trace, Asked(priors=PRIORS, cooling="dlc"))
+    found = inputs(trace, Asked(priors=PRIORS, model=MODEL, cooling="dlc"))
     done = TraceEstimate(trace, found, period_s=3600)
     rows = list(done.rows()) if found.reason is None else []
     for row in rows:
@@ -102,7 +104,9 @@ def test_a_clock_that_once_was_wrong_lists_no_million_periods() -> None:
 def test_more_heat_than_power_drops_the_power_that_misses_some() -> None:
     lines = steady("50000,8.15,40,32,25", [10.0 * index for index in range(200)])
     everything = replace(PRIORS, capture_frac=1.0, capture_frac_u=0.0)
-    done, _, found = run(lines, asked=Asked(priors=everything))
+    done, _, found = run(
+        lines, asked=Asked(priors=everything, model=replace(MODEL, capture_frac=1.0))
+    )
     assert found.power is None
     assert "electric_partial" in found.flags
     assert done.method == "computed"
@@ -120,7 +124,7 @@ def test_electric_heat_follows_power_after_the_loops_mass() -> None:
 
 def test_a_facility_below_its_it_is_told() -> None:
     lines = ["time,it_w,facility_w\n", *(f"{10 * i},1000,800\n" for i in range(5))]
-    found = inputs(read(lines), Asked(priors=PRIORS))
+    found = inputs(read(lines), Asked(priors=PRIORS, model=MODEL))
     assert found.flags == ("it_above_facility:5",)
 
 
