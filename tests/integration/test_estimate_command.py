@@ -59,6 +59,8 @@ async def test_both_inputs_give_one_document(tmp_path: Path) -> None:
     assert total["heat_wh_u"] > 1.2 * hypot(*(period["heat_wh_u"] for period in periods))
     assert found["faults"] == []
     assert found["check"] is None
+    share = sum(seen.heat_rate_w) / sum(float(cells[1]) for cells in seen.rows)
+    assert found["capture"]["frac"] == pytest.approx(share, abs=3 * found["capture"]["frac_u"])
     assert found["inputs"]["columns"]["hot_c"]["is_used"]
 
 

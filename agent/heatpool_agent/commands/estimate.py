@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, get_args
@@ -233,6 +233,7 @@ def _print_nothing(job: Job, trace: Trace, told: dict[str, Any]) -> None:
         "schema": document.SCHEMA,
         "inputs": told,
         "method": None,
+        "capture": None,
         "rows": [],
         "total": None,
         "periods": [],
@@ -266,6 +267,7 @@ def _run(job: Job, trace: Trace, found: Inputs, fit: Fit | None) -> bool:
                 bar.update(_TOLD_EVERY_COUNT)
     rest = {
         "method": done.method,
+        "capture": None if done.capture is None else asdict(done.capture),
         "total": document.span_told(done.total),
         "periods": [document.span_told(span) for span in done.periods],
         "flags": document.flags_told(trace, found, done.total),

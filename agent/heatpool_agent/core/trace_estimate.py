@@ -14,6 +14,7 @@ from heatpool_agent.core.estimate import LoopHeat, LoopInputs, computed_heat, lo
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.loop_estimator import Beside, LoopEstimator
 from heatpool_agent.core.loop_sample import LoopSample
+from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.median import median
 from heatpool_agent.core.plausible import NO_FLOW_FROZEN, SWAPPED_SENSORS
 from heatpool_agent.core.trace import Trace
@@ -102,6 +103,11 @@ class TraceEstimate:
     def faults(self) -> tuple[Fault, ...]:
         """Faults in the order of their begin, one of a cause at a time."""
         return self._faults.told()
+
+    @property
+    def capture(self) -> Capture | None:
+        """Share of the power that the coolant took at the end, as learnt; None: nothing was."""
+        return self._estimator.capture if self._inputs.is_fused else None
 
     @property
     def method(self) -> str:
