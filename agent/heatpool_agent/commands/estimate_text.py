@@ -52,7 +52,7 @@ def _head(inputs: Mapping[str, Any], rest: Mapping[str, Any]) -> Iterable[str]:
     yield f"  method    {rest['method']}, {_assumed(inputs['assumed'])}"
     if learnt := rest["capture"]:
         share, half = 100 * learnt["frac"], 196 * learnt["frac_u"]
-        yield f"  learnt    {share:.1f} ± {half:.1f} % of the power shown went into the coolant (95 %)"
+        yield f"  learnt    {share:.1f} ± {half:.1f} % of the power shown is in the coolant (95 %)"
     total = rest["total"]
     yield f"  heat      {_energy(total)}, class {total['quality_class'] or '-'}"
     yield f"  covered   {100 * total['coverage_frac']:.1f} % of the time"
