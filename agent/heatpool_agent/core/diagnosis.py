@@ -9,7 +9,8 @@ Source: physics.md 9.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
-from statistics import median
+
+from heatpool_agent.core.median import median
 
 # Air makes the variance of flow three to ten times the usual one (logarithms of 5 and 12), and one
 # window tells no more of it than a dozen samples would.

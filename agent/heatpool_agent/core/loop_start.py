@@ -19,6 +19,7 @@ from heatpool_agent.core.loop_physics import (
     MASS,
     MEAN,
     METER,
+    SHARE,
     STATES,
     STREAM,
     WARMTH,
@@ -141,7 +142,9 @@ def started(state: State, now: Seen, model: LoopModel) -> State:
 
 def _place(state: State, now: Seen, model: LoopModel) -> _Place:
     old = None if state.belief is None else state.belief.mean
-    gain_ln, meter_ln = (log(model.capture_frac), 0.0) if old is None else (old[GAIN], old[METER])
+    gain_ln, meter_ln = (
+        (log(model.capture_frac), 0.0) if old is None else (old[GAIN] + old[SHARE], old[METER])
+    )
     warmth_w = None if now.power_w is None else exp(gain_ln) * now.power_w
     if now.has_water:
         assert now.stream_ln is not None and now.hot_c is not None and now.cold_c is not None
