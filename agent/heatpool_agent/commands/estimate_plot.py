@@ -91,7 +91,7 @@ def _lines(axes: Any, curve: Curve, method: str) -> None:
     )  # fmt: skip
     is_dotted = len(at) < 40
     axes.plot(
-        at, scaled(points.heat_w), color=_HEAT, linewidth=1.6, marker="o" if is_dotted else None,
+        at, scaled(points.heat_w), color=_HEAT, linewidth=1.3, marker="o" if is_dotted else None,
         markersize=3, label=f"heat ({method})", zorder=3,
     )  # fmt: skip
     axes.set_ylabel(f"heat rate, {unit}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from heatpool_agent.core.trace_document import band
 from heatpool_agent.core.trace_estimate import GAP_BEFORE, Row
 
-# Twice as many as a screen has columns.
-POINTS_COUNT = 3000
+# As many as a picture has columns.
+POINTS_COUNT = 1200
 _COLUMNS = ("heat_w", "low_w", "high_w", "electric_w", "computed_w")
 
 
