@@ -7,7 +7,7 @@ the caller knows. Source: physics.md 8; agent.md 6 D.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, isfinite, log, sqrt
+from math import exp, hypot, isfinite, log, sqrt
 
 from heatpool_agent.core import least_squares as squares
 from heatpool_agent.core.coefficients import (
@@ -37,7 +37,9 @@ FANS_FULL_W, FANS_FULL_W_U = 20.0, 40.0
 # Load alone: what a machine of that many CPUs draws differs from make to make by its own size.
 IDLE_LEAST_W_U, SPAN_LEAST_W_U = 100.0, 200.0
 EXPONENTS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.2, 1.45, 1.75)
-EXPONENT, EXPONENT_U = 0.85, 0.5
+EXPONENT, EXPONENT_U = 0.85, 1.0
+# The true one lies between two of them.
+EXPONENT_STEP_U = 0.045
 # Loss to the room at 20 K above it, relative to the power.
 LOSS_FRAC, LOSS_FRAC_U, LOSS_AT_K = 0.02, 0.02, 20.0
 # Less than any host draws, and more than any site.
@@ -77,8 +79,9 @@ class Judged:
 class Learner:
     """One host or loop in the course of being learnt; a new one by `of_components` and its like.
 
-    One pair of sums per exponent; only the load has more than one. `still` is the mean lesson of a
-    time in which nothing moved: it counts once, when something does.
+    One pair of sums per exponent; only the load has more than one. `centre` and `scatter_square`
+    are of the first input. `still` is the mean lesson of a time in which nothing moved: it counts
+    once, when something does.
     """
 
     kind: str
@@ -96,6 +99,8 @@ class Learner:
     quality: int = 0
     lows: Vector = ()
     highs: Vector = ()
+    centre: float = 0.0
+    scatter_square: float = 0.0
     window_ns: int = 0
     low_w: float = 0.0
     high_w: float = 0.0
@@ -196,7 +201,9 @@ def coefficients(learner: Learner) -> Coefficients | None:
         highs=learner.highs,
         basis=learner.basis,
         exponent=learner.exponents[best],
-        exponent_u=sqrt(spread),
+        exponent_u=hypot(sqrt(spread), EXPONENT_STEP_U) if len(fits) > 1 else 0.0,
+        centre=learner.centre,
+        scatter=sqrt(learner.scatter_square),
         before_mape_frac=judged.before / judged.count if is_judged else None,
         after_mape_frac=judged.after / judged.count if is_judged else None,
     )
@@ -288,6 +295,8 @@ def _learnt(learner: Learner, lesson: Lesson) -> Learner:
         )
 
     lows, highs = learner.lows or lesson.inputs, learner.highs or lesson.inputs
+    share = 1.0 / (learner.count + 1)
+    off = lesson.inputs[0] - learner.centre
     learner = replace(
         learner,
         slow=taught(learner.slow, SLOW_S),
@@ -296,6 +305,8 @@ def _learnt(learner: Learner, lesson: Lesson) -> Learner:
         learned_ns=lesson.event_ns,
         lows=tuple(map(min, lows, lesson.inputs)),
         highs=tuple(map(max, highs, lesson.inputs)),
+        centre=learner.centre + share * off,
+        scatter_square=(1.0 - share) * (learner.scatter_square + share * off * off),
     )
     return _unless_changed(learner, fits)
 
@@ -337,9 +348,10 @@ def _weights(learner: Learner, fits: Sequence[Fit]) -> list[float]:
     """How likely each exponent is; they add up to 1."""
     if len(fits) == 1:
         return [1.0]
+    # One count for all: a bad fit's residuals follow each other, and it must not gain by that.
+    count = min(fits, key=lambda fit: fit.residual_u_frac).count + squares.RESIDUAL_COUNT
     scores = [
-        -0.5 * ((exponent - EXPONENT) / EXPONENT_U) ** 2
-        - (fit.count + squares.RESIDUAL_COUNT) * log(fit.residual_u_frac)
+        -0.5 * ((exponent - EXPONENT) / EXPONENT_U) ** 2 - count * log(fit.residual_u_frac)
         for exponent, fit in zip(learner.exponents, fits, strict=True)
     ]
     top = max(scores)

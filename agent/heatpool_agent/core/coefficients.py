@@ -31,6 +31,9 @@ EXPIRES_S = 90 * 86_400.0
 LEAST_COUNT = 4
 # Of what lies beyond the range that was seen, so much is doubted.
 BEYOND_U_FRAC = 0.3
+# A load's curve misses by so much of its residual one scatter off the centre, growing as a square.
+BEND_U = 0.2
+LEAST_SCATTER = 0.05
 _NS = 1_000_000_000
 
 
@@ -41,7 +44,7 @@ class Coefficients:
     `quality` is the class of the meter that taught them, 1 (A) to 5 (E). `lows` and `highs` are
     the inputs' range. `before_mape_frac` and `after_mape_frac` are the mean absolute errors
     without and with what was learnt, each lesson predicted before it was learnt. The cube of the
-    fans' speed is relative to `fan_full_rpm`.
+    fans' speed is relative to `fan_full_rpm`. `centre` and `scatter` are of the first input.
     """
 
     kind: str
@@ -62,6 +65,8 @@ class Coefficients:
     before_mape_frac: float | None = None
     after_mape_frac: float | None = None
     fan_full_rpm: float | None = None
+    centre: float = 0.0
+    scatter: float = 0.0
 
     @property
     def expires_ns(self) -> int:
@@ -109,20 +114,28 @@ def predicted(known: Coefficients, inputs: Sequence[float]) -> Prediction:
     value_w = _times(row, known.values)
     near = [min(max(x, lo), hi) for x, lo, hi in zip(inputs, known.lows, known.highs, strict=True)]
     beyond_w = value_w - _times(row_of(known.kind, near, known.exponent), known.values)
-    bend_w = 0.0
-    if known.exponent_u > 0 and 0 < inputs[0] < 1:
-        bend_w = known.values[1] * row[1] * log(inputs[0]) * known.exponent_u
     value_w_u = hypot(
         hypot(known.residual_u_frac, known.reference_u_frac) * value_w,
         sqrt(quadratic(known.covariance, row)),
         BEYOND_U_FRAC * beyond_w,
-        bend_w,
+        _bend_w(known, inputs[0], row, value_w) if known.kind == LOAD else 0.0,
     )
     is_inside = all(
         lo - 1e-9 <= x <= hi + 1e-9
         for x, lo, hi in zip(inputs, known.lows, known.highs, strict=True)
     )
     return Prediction(value_w, value_w_u, is_inside)
+
+
+def _bend_w(known: Coefficients, busy_frac: float, row: Vector, value_w: float) -> float:
+    """Doubt of a load's curve, W: of its exponent, and far from where most lessons were.
+
+    No host follows such a curve; it fits best where it was seen most.
+    """
+    off = (busy_frac - known.centre) / max(known.scatter, LEAST_SCATTER)
+    far_w = min(BEND_U * known.residual_u_frac * off * off, BEYOND_U_FRAC) * value_w
+    slope_w = known.values[1] * row[1] * log(busy_frac) if 0 < busy_frac < 1 else 0.0
+    return hypot(slope_w * known.exponent_u, far_w)
 
 
 def _times(row: Sequence[float], values: Sequence[float]) -> float:
