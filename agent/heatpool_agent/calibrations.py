@@ -6,6 +6,7 @@ by `heatpool-agent calibrate`; `learned.json` is the daemon's own. What cannot b
 
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import msgspec
 from heatpool.errors import ConfigError, StoreError
 from heatpool.process.journal import facts
 from heatpool_agent.core.calibrate import Calibration, Learner
-from heatpool_agent.core.coefficients import INPUTS, NAMES, Coefficients, mistakes
+from heatpool_agent.core.coefficients import INPUTS, MOST, NAMES, Coefficients, mistakes
+from heatpool_agent.core.least_squares import Prior, Sums
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Shelf:
         """What the daemon has learnt; the same."""
         path = self._folder / LEARNED
         found = self._read(path)
-        self._is_kept = path.exists()
+        self._is_kept = os.path.lexists(path)
         return found
 
     def is_changed(self) -> bool:
@@ -64,8 +66,16 @@ class Shelf:
         return _mark(self._folder / CALIBRATION) != self._seen
 
     def is_forgotten(self) -> bool:
-        """Whether `learned.json` was there, and a person has taken it away."""
-        return self._is_kept and not (self._folder / LEARNED).exists()
+        """Whether `learned.json` was there, and a person has taken it away; told once."""
+        try:
+            (self._folder / LEARNED).lstat()
+        except FileNotFoundError:
+            was_kept, self._is_kept = self._is_kept, False
+            return was_kept
+        except OSError:
+            # A folder that cannot be looked into says nothing.
+            return False
+        return False
 
     def keep_calibration(self, told: Calibration, *, saved_ns: int) -> None:
         """Replaces what a person has had learnt.
@@ -103,7 +113,7 @@ class Shelf:
 def read(path: Path) -> Calibration:
     """What the file holds; one that is damaged is set aside and told in the log."""
     try:
-        return parsed(path.read_bytes())
+        return parsed(_content(path))
     except FileNotFoundError:
         return Calibration()
     except OSError as error:
@@ -118,9 +128,21 @@ def read(path: Path) -> Calibration:
     return Calibration()
 
 
+def _content(path: Path) -> bytes:
+    """What a file of the state folder holds, no more than a byte beyond `MOST_BYTES`.
+
+    A pipe or a device under its name would hold the start for ever: it counts as damage.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("is no file")
+        return file.read(MOST_BYTES + 1)
+
+
 def _read_as_guest(path: Path) -> Calibration:
     try:
-        return parsed(path.read_bytes())
+        return parsed(_content(path))
     except FileNotFoundError:
         return Calibration()
     except (OSError, ValueError) as error:
@@ -135,7 +157,8 @@ def told(path: Path) -> Calibration:
         ConfigError: it cannot be read, or is none of ours: with every mistake.
     """
     try:
-        return parsed(path.read_bytes())
+        with path.open("rb") as file:
+            return parsed(file.read(MOST_BYTES + 1))
     except OSError as error:
         why = f"cannot be read: {error.strerror}; look as the agent's user"
         raise ConfigError([why], file=str(path)) from error
@@ -153,7 +176,10 @@ def parsed(data: bytes) -> Calibration:
     if len(data) > MOST_BYTES:
         raise ValueError(f"is larger than {MOST_BYTES} bytes")
     # A ValidationError and a DecodeError are ValueErrors.
-    document = msgspec.json.decode(data, type=Document)
+    try:
+        document = msgspec.json.decode(data, type=Document)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
     if document.schema != SCHEMA:
         raise ValueError(f"schema: is {document.schema!r}, must be {SCHEMA!r}")
     found = [
@@ -231,4 +257,24 @@ def _odd(learner: Learner) -> list[str]:
     is_ranged = ranges <= {inputs} or (not learner.count and ranges <= {0, inputs})
     if sizes != {size} or not is_paired or not is_ranged or min(learner.prior.means_u) <= 0:
         return ["its sums do not fit together"]
+    is_counted = learner.count >= 0 and learner.still_count >= 0 and learner.judged.count >= 0
+    is_placed = abs(learner.centre) <= MOST and 0 <= learner.scatter_square <= MOST * MOST
+    is_told = is_counted and is_placed and all(_is_possible(one) for one in sums)
+    if not is_told or not _is_prior(learner.prior):
+        return ["holds figures that no lesson leaves"]
+    if not all(0 < one <= 4 for one in learner.exponents):
+        return ["exponents: must be above 0 and at most 4"]
     return []
+
+
+def _is_possible(sums: Sums) -> bool:
+    products = (one for line in sums.products for one in line)
+    told = (*sums.row, *products, sums.pairs, sums.last)
+    is_small = all(abs(one) <= MOST for one in told)
+    is_counted = 0 <= sums.count <= MOST and 0 <= sums.squares <= MOST
+    return is_small and is_counted and (sums.count > 0 or sums.squares == 0)
+
+
+def _is_prior(prior: Prior) -> bool:
+    is_known = all(1 / MOST <= one <= MOST for one in prior.means_u)
+    return is_known and all(abs(one) <= MOST for one in (*prior.means, prior.low))

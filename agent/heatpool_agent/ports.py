@@ -359,7 +359,7 @@ class Shelf(Protocol):
         ...
 
     def is_forgotten(self) -> bool:
-        """Whether what the daemon has learnt was there, and a person has taken it away."""
+        """Whether a person has taken away what the daemon has learnt; told once."""
         ...
 
     def keep_learned(self, told: Calibration, *, saved_ns: int) -> None:

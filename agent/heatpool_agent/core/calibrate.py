@@ -12,6 +12,7 @@ from math import exp, hypot, isfinite, log, sqrt
 from heatpool_agent.core import least_squares as squares
 from heatpool_agent.core.coefficients import (
     COMPONENTS,
+    EARLY_S,
     EXPIRES_S,
     LEAST_COUNT,
     LOAD,
@@ -243,7 +244,7 @@ def _is_lesson(learner: Learner, lesson: Lesson) -> bool:
 def _is_over(learner: Learner, lesson: Lesson) -> bool:
     """Whether what was learnt is worth less than the lesson: from a worse meter, or out of date."""
     age_s = (lesson.event_ns - learner.learned_ns) / _NS
-    is_old = learner.count > 0 and age_s > EXPIRES_S
+    is_old = learner.count > 0 and not -EARLY_S <= age_s <= EXPIRES_S
     return bool(learner.quality) and (lesson.quality < learner.quality or is_old)
 
 

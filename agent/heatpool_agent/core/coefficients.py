@@ -7,7 +7,7 @@ Source: physics.md 8; agent.md 6 D.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import hypot, log, sqrt
+from math import hypot, inf, log, sqrt
 
 from heatpool_agent.core.least_squares import Matrix, Vector, quadratic
 
@@ -34,6 +34,12 @@ BEYOND_U_FRAC = 0.3
 # A load's curve misses by so much of its residual one scatter off the centre, growing as a square.
 BEND_U = 0.2
 LEAST_SCATTER = 0.05
+# More than any site, its square, and what is 0 for all that these multiply.
+MOST = 1e12
+# Regulators, fans and supply make no watt into two, and no coolant takes more than all.
+MOST_FRAC = 2.0
+# A clock that has not been set yet is off by more; what was learnt after now is no knowledge.
+EARLY_S = 86_400.0
 _NS = 1_000_000_000
 
 
@@ -74,8 +80,9 @@ class Coefficients:
         return self.learned_ns + round(EXPIRES_S * _NS)
 
     def is_valid(self, at_ns: int) -> bool:
-        """Whether they may be used now: neither anecdote nor out of date."""
-        return self.count >= LEAST_COUNT and at_ns < self.expires_ns
+        """Whether they may be used now: neither anecdote nor out of date, nor from the future."""
+        begin_ns = self.learned_ns - round(EARLY_S * _NS)
+        return self.count >= LEAST_COUNT and begin_ns <= at_ns < self.expires_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +186,40 @@ def mistakes(known: Coefficients) -> list[str]:
         found.append(f"covariance: must have {size} lines of {size}")
     if not len(known.lows) == len(known.highs) == inputs:
         found.append(f"lows, highs: must be {inputs} each: {INPUTS[known.kind]}")
-    told = {
-        "residual_u_frac": known.residual_u_frac,
-        "reference_u_frac": known.reference_u_frac,
-        "exponent_u": known.exponent_u,
-    }
-    found += [
-        f"{name}: is {one}, must be 0 to 1" for name, one in told.items() if not 0 <= one <= 1
-    ]
+    found += _odd_figures(known)
     if not 1 <= known.quality <= 5:
         found.append(f"quality: is {known.quality}, must be 1 (A) to 5 (E)")
     if not 0 < known.exponent <= 4:
         found.append(f"exponent: is {known.exponent}, must be above 0 and at most 4")
+    return found
+
+
+def _odd_figures(known: Coefficients) -> list[str]:
+    """Figures that no lessons leave: not finite, out of all proportion, or below 0."""
+    # However badly a fit went, its doubt is a figure.
+    doubts = {
+        "residual_u_frac": known.residual_u_frac,
+        "reference_u_frac": known.reference_u_frac,
+        "exponent_u": known.exponent_u,
+        "scatter": known.scatter,
+    }
+    found = [
+        f"{name}: is {one}, must be 0 or more" for name, one in doubts.items() if not 0 <= one < inf
+    ]
+    for name, one in zip(NAMES[known.kind], known.values, strict=False):
+        most = MOST_FRAC if name.endswith("_frac") else MOST
+        if not 0 <= one <= most:
+            found.append(f"{name}: is {one}, must be 0 to {most:g}")
+    spread = {
+        "covariance": [abs(one) for line in known.covariance for one in line],
+        "lows, highs": [abs(one) for one in (*known.lows, *known.highs)],
+        "centre": [abs(known.centre)],
+    }
+    found += [
+        f"{name}: must be at most {MOST:g}"
+        for name, ones in spread.items()
+        if not all(one <= MOST for one in ones)
+    ]
+    if any(line[at] < 0 for at, line in enumerate(known.covariance) if at < len(line)):
+        found.append("covariance: has a square below 0")
     return found

@@ -182,17 +182,25 @@ class Learning:
             self._told = (await asyncio.to_thread(self._shelf.calibration)).coefficients
             self._renewed_ns = None
             logger.info("calibration.read", extra=facts(count=len(self._told)))
-        if await asyncio.to_thread(self._shelf.is_forgotten):
-            self._learners.clear()
-            self._renewed_ns = None
-            logger.info("calibration.forgotten")
+        await self._forget(self._shelf)
         self._saved_s += span_s
         if self._saved_s >= SAVE_S:
             await self.keep()
 
+    async def _forget(self, shelf: Shelf) -> None:
+        """Forgets what a person has taken away."""
+        if await asyncio.to_thread(shelf.is_forgotten):
+            self._learners.clear()
+            self._renewed_ns, self._is_new = None, False
+            logger.info("calibration.forgotten")
+
     async def keep(self) -> None:
         """Writes what was learnt; a disk that refuses is told in the log, and tried again."""
-        if self._shelf is None or not self._is_new:
+        if self._shelf is None:
+            return
+        # A stop soon after a reset must not bring it back.
+        await self._forget(self._shelf)
+        if not self._is_new:
             return
         self._saved_s, self._is_new = 0.0, False
         own = (calibrate.coefficients(one) for one in self._learners.values())

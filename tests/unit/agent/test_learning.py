@@ -5,7 +5,7 @@ import os
 import random
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -265,6 +265,29 @@ async def test_a_reset_is_noticed(tmp_path: Path) -> None:
     assert site.learning.coefficients == ()
 
 
+async def test_after_a_reset_learning_goes_on(tmp_path: Path) -> None:
+    site = Site(shelf=Shelf(tmp_path))
+    await site.work(100)
+    await site.learning.keep()
+    Shelf(tmp_path).forget()
+    await site.learning.tend(30.0)
+    await site.work(300)
+    await site.learning.tend(30.0)
+    assert site.learning.coefficients
+    await site.learning.keep()
+    assert (tmp_path / LEARNED).exists()
+
+
+async def test_a_stop_soon_after_a_reset_does_not_bring_it_back(tmp_path: Path) -> None:
+    site = Site(shelf=Shelf(tmp_path))
+    await site.work(100)
+    await site.learning.keep()
+    await site.work(100)
+    Shelf(tmp_path).forget()
+    await site.learning.keep()
+    assert not (tmp_path / LEARNED).exists()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -274,6 +297,8 @@ async def test_a_reset_is_noticed(tmp_path: Path) -> None:
         b'{"schema": "heatpool.calibration/2", "saved_ns": 1}',
         b'{"schema": "heatpool.calibration/1"}',
         b'{"schema": "heatpool.calibration/1", "saved_ns": 1, "coefficients": [{"kind": "load"}]}',
+        b'{"schema": "heatpool.calibration/1", "saved_ns": 1, "x": ' + b"[" * 100_000,
+        b" " * (calibrations.MOST_BYTES + 1),
     ],
 )
 def test_a_damaged_file_is_set_aside_and_nothing_is_known(tmp_path: Path, damage: bytes) -> None:
@@ -282,6 +307,63 @@ def test_a_damaged_file_is_set_aside_and_nothing_is_known(tmp_path: Path, damage
     assert Shelf(tmp_path).learned() == Calibration()
     assert not path.exists()
     assert (tmp_path / "learned.damaged").read_bytes() == damage
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "dangling"])
+def test_what_is_no_file_neither_holds_the_start_nor_teaches(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / LEARNED
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "endless" else tmp_path / "nowhere")
+    assert Shelf(tmp_path).learned() == Calibration()
+
+
+async def test_figures_that_no_lesson_leaves_are_refused(tmp_path: Path) -> None:
+    site = Site(shelf=Shelf(tmp_path))
+    await site.work(300)
+    await site.learning.keep()
+    whole = (tmp_path / LEARNED).read_bytes()
+    calibrations.parsed(whole)
+    changes: list[tuple[str, tuple[str | int, ...], float]] = [
+        ("learners", ("prior", "means_u", 0), 1e-200),
+        ("learners", ("slow", 0, "squares"), 1e200),
+        ("learners", ("slow", 0, "count"), 0.0),
+        ("learners", ("scatter_square",), -1.0),
+        ("learners", ("count",), -1),
+        ("coefficients", ("values", 1), 1e300),
+        ("coefficients", ("values", 0), -5.0),
+        ("coefficients", ("covariance", 0, 0), -1.0),
+        ("coefficients", ("covariance", 0, 1), 1e300),
+    ]
+    for part, place, value in changes:
+        told = json.loads(whole)
+        inner = told[part][0]
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+        with pytest.raises(ValueError, match=rf"{part}\[0\]"):
+            calibrations.parsed(json.dumps(told).encode())
+
+
+async def test_a_fit_that_went_badly_is_read_back(tmp_path: Path) -> None:
+    site = Site()
+    await site.work(300)
+    bad = replace(site.learning.coefficients[0], residual_u_frac=2.2, reference_u_frac=1.5)
+    shelf = Shelf(tmp_path)
+    shelf.keep_learned(Calibration(coefficients=(bad,)), saved_ns=1)
+    assert shelf.learned().coefficients == (bad,)
+
+
+async def test_what_was_learnt_after_now_is_no_knowledge() -> None:
+    site = Site()
+    await site.work(300)
+    known = site.learning.coefficients[0]
+    assert known.is_valid(known.learned_ns)
+    assert known.is_valid(known.learned_ns - 3600 * S)
+    assert not known.is_valid(known.learned_ns - 30 * 86_400 * S)
 
 
 def test_a_guest_leaves_a_damaged_file_where_it_is(tmp_path: Path) -> None:
