@@ -70,7 +70,8 @@ def _better(
     flags.append(f"learned:{known.reference}")
     if not told.is_inside:
         flags.append(f"beyond:{known.kind}")
-    is_c = u_w <= WORST_C_U_FRAC * told.value_w
+    # Nothing is learnt better than its teacher: load beside counters and priors stays class D.
+    is_c = u_w <= WORST_C_U_FRAC * told.value_w and known.quality <= QualityClass.C
     whole = replace(
         cover.whole,
         value=told.value_w,

@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +137,13 @@ def test_a_learnt_load_is_class_c_with_its_residual_and_at_least_8() -> None:
     assert whole.quality is QualityClass.C
     assert whole.value == pytest.approx(60 + 150 * 0.5**0.75, rel=0.02)
     assert whole.u == pytest.approx(0.08 * whole.value)
+    assert "learned:pdu" in whole.flags
+
+
+def test_a_load_learnt_beside_class_d_is_no_better_than_its_teacher() -> None:
+    found = replace(known(of_load(bent(0.75))), quality=int(QualityClass.D))
+    whole = host_model(Learned(load=found))
+    assert whole.quality is QualityClass.D
     assert "learned:pdu" in whole.flags
 
 
