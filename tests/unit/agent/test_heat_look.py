@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from integration.estimator_site import settings
@@ -12,6 +13,7 @@ from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.core.clock_steps import Instant
 from heatpool_agent.core.estimate import LoopHeat, LoopInputs
 from heatpool_agent.core.heat_tree import Circuit
+from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.loops.heat_look import HeatLook
 from heatpool_agent.loops.loop_pass import Pass
 
@@ -133,3 +135,24 @@ def test_what_watches_is_saved_once_in_five_minutes_and_with_every_fault() -> No
     loop.tick(RIGHT, leak=True)
     told = [one.part for one in loop.heat.saved(at, is_whole=False)]
     assert told == ["fusion", "watch"]
+
+
+def test_a_saved_state_of_which_one_letter_changed_is_not_gone_on_with() -> None:
+    loop = Loop()
+    loop.run(RIGHT, 100)
+    at = Instant(boot_id="a", boot_ns=S, event_ns=S)
+    saved = {one.part: one for one in loop.heat.saved(at, is_whole=True)}
+    assert HeatLook(settings(), saved=saved).estimator.is_restored
+    state = saved["fusion"].state
+    place = max(index for index, letter in enumerate(state) if letter == "3")
+    for other in (f"{state[:place]}9{state[place + 1 :]}", state[:-1], "", state[8:]):
+        damaged = {**saved, "fusion": replace(saved["fusion"], state=other)}
+        assert not HeatLook(settings(), saved=damaged).estimator.is_restored
+
+
+@pytest.mark.parametrize("state", [None, 7, b"\x00"])
+def test_a_saved_state_that_is_no_text_is_not_gone_on_with(state: Any) -> None:
+    saved = SavedEstimator(
+        loop_id="rack", part="fusion", at=Instant(boot_id="", boot_ns=0, event_ns=0), state=state
+    )
+    assert not HeatLook(settings(), saved={"fusion": saved}).estimator.is_restored
