@@ -268,6 +268,7 @@ async def test_a_file_of_no_use_is_told_and_ends_with_4(
         (("--sensor-side", "left"), "left"),
         (("--plot", "picture.gif"), "picture.gif"),
         (("--plot", "nowhere/picture.png"), "nowhere"),
+        (("--rows", "nowhere/rows.csv"), "nowhere"),
         (("--fit-until", "soon"), "soon"),
         (("--fit-until", "100"), "heat_rate_w"),
     ],

@@ -165,6 +165,8 @@ def command(
     """
     if plot is not None:
         estimate_plot.check(plot)
+    if rows_file is not None and not rows_file.parent.is_dir():
+        raise ConfigError([f"--rows: {rows_file.parent} is no folder"])
     names = [one.name for one in mapping]
     if twice := {name for name in names if names.count(name) > 1}:
         raise click.UsageError(f"--column: {', '.join(sorted(twice))} is named twice")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heatpool_agent.core.fault import FAULTS
+from heatpool_agent.core.trace_check import LEAST_COUNT
 
 _NS = 1_000_000_000
 # As many rows as stand on a screen beside the summary.
@@ -21,6 +22,8 @@ WORDS: Mapping[str, str] = {
     "facility_as_it": "only the whole site's power is there: the IT's share of it is assumed",
     "components": "power is made of components, with what they leave out assumed",
     "cpu_absent": "processors are not in it: their share is assumed",
+    "gpu_absent": "accelerators are not in it: a site that has some draws far more",
+    "coolant_only": "what leaves with the air is in no column: this is not all heat of the IT",
     "electric_partial": "the coolant carries more than the power shown: there is more in the loop",
     "coolant_part": "the coolant carries this share of the power; --cooling asks for that share",
     "heat_above_electricity": "the coolant carries this much more heat than power is shown",
@@ -49,7 +52,7 @@ def _head(inputs: Mapping[str, Any], rest: Mapping[str, Any]) -> Iterable[str]:
     yield f"{inputs['file']}: {inputs['rows_count']} rows, {_pace(inputs['sampling_period_s'])}"
     yield f"  from      {_at(inputs['start_ns'])} to {_at(inputs['end_ns'])}"
     yield f"  made of   {', '.join(used)}" + (f"; not of {', '.join(unused)}" if unused else "")
-    yield f"  method    {rest['method']}, {_assumed(inputs['assumed'])}"
+    yield f"  method    {rest['method']}, {_assumed(inputs['assumed'], rest['method'])}"
     if learnt := rest["capture"]:
         share, half = 100 * learnt["frac"], 196 * learnt["frac_u"]
         yield f"  learnt    {share:.1f} ± {half:.1f} % of the power shown is in the coolant (95 %)"
@@ -62,7 +65,9 @@ def _pace(period_s: float | None) -> str:
     return "one row" if not period_s else f"one every {period_s:g} s"
 
 
-def _assumed(assumed: Mapping[str, Any]) -> str:
+def _assumed(assumed: Mapping[str, Any], method: str | None) -> str:
+    if method == "computed":
+        return "the heat in this coolant"
     if not assumed["cooling"]:
         return "all heat that leaves the IT"
     share = 100 * assumed["capture_frac"]
@@ -132,19 +137,25 @@ def _check(check: Mapping[str, Any] | None) -> Iterable[str]:
     if check is None:
         return
     yield ""
+    fit = check["fit"]
     if not check["rows_count"]:
-        yield "check: no row has both an estimate and heat_rate_w"
+        after = f" from {_at(fit['until_ns'])} on, where --fit-until ends" if fit else ""
+        yield f"check: no row{after} has both an estimate and heat_rate_w"
         return
     yield (
         f"check against heat_rate_w, {check['rows_count']} rows: bias {_share(check['bias_frac'])},"
         f" error {_share(check['rmse_frac'])} (rms); {100 * check['band_coverage_frac']:.0f} %"
         " of rows inside the 95 % band"
     )
-    fit = check["fit"] or {}
-    for name in ("electric", "computed"):
-        if gain := fit.get(name):
-            doubt = 100 * gain["value_u"]
-            yield f"  learnt before: {name} heat x {gain['value']:.4f} (u {doubt:.1f} %)"
+    gains = {name: fit[name] for name in ("electric", "computed") if fit and fit[name]}
+    if fit and not gains:
+        yield (
+            f"  nothing learnt before {_at(fit['until_ns'])}: that takes {LEAST_COUNT} rows with"
+            " heat_rate_w and a heat of their own; see --fit-until"
+        )
+    for name, gain in gains.items():
+        doubt = 100 * gain["value_u"]
+        yield f"  learnt before: {name} heat x {gain['value']:.4f} (u {doubt:.1f} %)"
 
 
 def _share(frac: float | None) -> str:

@@ -22,6 +22,7 @@ _LOOK_COUNT = 200
 _TITLE_COUNT = 50
 # Half a gigabyte of columns: ten years of 10 s.
 MOST_ROWS = 32_000_000
+_SHOWN_LETTERS = 40
 _DELIMITERS = (";", "\t", ",", "|")
 
 UNSORTED = "unsorted_rows"
@@ -211,7 +212,9 @@ def _fill(trace: Trace, rows: Iterator[list[str]], fluid: str) -> None:
 
 
 def _unread_time(trace: Trace, stamps: Sequence[str]) -> str:
-    sample = next((stamp for stamp in stamps if stamp.strip()), "")
+    sample = next((stamp for stamp in stamps if stamp.strip()), "")[:_SHOWN_LETTERS]
+    if not stamps:
+        return "no row follows its header"
     told = f"column {trace.columns[TIME].header!r} shows {sample!r}"
     if trace_time.is_ambiguous(stamps):
         return f"{told}: day and month cannot be told apart; write 2026-01-31T23:59:00Z"
@@ -262,7 +265,7 @@ def _take_row(trace: Trace, row: list[str], readers: Sequence[_Reader]) -> tuple
         if isinstance(value, str):
             trace.absent[reader.name][value] += 1
             if value != trace_cell.EMPTY:
-                trace.examples.setdefault((reader.name, value), told.strip()[:40])
+                trace.examples.setdefault((reader.name, value), told.strip()[:_SHOWN_LETTERS])
             reasons.append(f"{value}:{reader.name}")
             value = nan
         reader.append(value)

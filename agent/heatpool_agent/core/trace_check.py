@@ -19,7 +19,7 @@ from heatpool_agent.core.trace_inputs import Inputs, present, water_at
 REFERENCE_U_FRAC = 0.02
 # Hours whose ratios tell how well a gain holds.
 _BLOCKS_COUNT = 24
-_LEAST_COUNT = 30
+LEAST_COUNT = 30
 # 95 of 100 truths of a normal doubt.
 BAND_U = 1.96
 
@@ -120,7 +120,7 @@ def _computed_w(found: Inputs, index: int) -> float | None:
 
 def _gain(pairs: list[tuple[float, float]]) -> Gain | None:
     """The ratio of sums; how much blocks differ tells how well it holds."""
-    if len(pairs) < _LEAST_COUNT or sum(value_w for _, value_w in pairs) <= 0.0:
+    if len(pairs) < LEAST_COUNT or sum(value_w for _, value_w in pairs) <= 0.0:
         return None
     size = -(-len(pairs) // _BLOCKS_COUNT)
     blocks = [pairs[start : start + size] for start in range(0, len(pairs), size)]

@@ -30,10 +30,10 @@ GPU_SHARE_FRAC = 0.62
 PACKAGE_W = 200.0
 
 FACILITY_AS_IT = "facility_as_it"
-CPU_ABSENT = "cpu_absent"
+CPU_ABSENT, GPU_ABSENT = "cpu_absent", "gpu_absent"
 COMPONENTS = "components"
 IT_ABOVE_FACILITY = "it_above_facility"
-COOLANT_PART = "coolant_part"
+COOLANT_PART, COOLANT_ONLY = "coolant_part", "coolant_only"
 HEAT_ABOVE_ELECTRICITY = "heat_above_electricity"
 ELECTRIC_PARTIAL = "electric_partial"
 UNIT_ERROR = "unit_error"
@@ -44,6 +44,8 @@ GAP_PERIODS = 3.0
 _APART_U = 2.0
 _SLIP_FRAC = 0.10
 _ABOVE_FRAC = 1.05
+# The coolant's share may hide a factor between units; so little of its power no site shows.
+_LEAST_SHARE_FRAC, _LEAST_HIDDEN_SLIP = 0.5, 10.0
 # Nothing is known better, and a filter needs some doubt of all.
 _LEAST_U_FRAC = 1e-3
 
@@ -107,7 +109,7 @@ def inputs(trace: Trace, asked: Asked) -> Inputs:
         priors=asked.priors,
         model=_model(asked, power),
         reason=_lacking(trace, power, water),
-        flags=_facility_flags(trace, power),
+        flags=_facility_flags(trace, power) if power or not water else (COOLANT_ONLY,),
     )
     return _settled(found, asked) if found.is_fused else found
 
@@ -168,7 +170,7 @@ def _components(trace: Trace) -> Power | None:
         values_w=array("d", ((served * w + more_w) / attribution.PSU_EFFICIENCY for w in both_w)),
         u_frac=attribution.COMPONENTS_U_FRAC,
         quality=QualityClass.D,
-        flags=(COMPONENTS,),
+        flags=(COMPONENTS,) if is_pair else (COMPONENTS, GPU_ABSENT),
     )
 
 
@@ -222,7 +224,10 @@ def _settled(found: Inputs, asked: Asked) -> Inputs:
         return found
     found = replace(found, ratio=ratio)
     told = ratio / found.priors.capture_frac
-    if slip := _slip(told, u_frac):
+    slip = _slip(told, u_frac)
+    if slip is None and not asked.cooling:
+        slip = _hidden_slip(told)
+    if slip:
         return replace(found, is_fused=False, flags=(*found.flags, f"{UNIT_ERROR}:{slip:g}"))
     if asked.cooling or abs(told - 1.0) <= _APART_U * u_frac:
         return found
@@ -241,22 +246,30 @@ def _slip(told: float, u_frac: float) -> float | None:
     return (near[0] if told > 1.0 else 1.0 / near[0]) if near else None
 
 
+def _hidden_slip(told: float) -> float | None:
+    """The factor between two units behind the coolant's share, where that is not known."""
+    slips = (slip for slip in SLIPS if slip >= _LEAST_HIDDEN_SLIP)
+    return next((slip for slip in slips if _LEAST_SHARE_FRAC <= told / slip < 1.0), None)
+
+
 def _compared(found: Inputs) -> tuple[float | None, float]:
-    """Computed over electric power where the water runs the right way, and the ratio's u."""
+    """Computed over electric power where the water runs the right way, and the ratio's u.
+
+    The median row's: a few cells of another world must not tell of all others.
+    """
     assert found.power is not None
     count = len(found.power.values_w)
-    electric_w = computed_w = computed_w_u = 0.0
+    ratios, us_frac = [], []
     for index in range(0, count, max(1, count // _LOOKED_COUNT)):
         power_w = found.power.values_w[index]
         heat = computed_heat(water_at(found, index), found.priors)
-        if isnan(power_w) or heat is None or heat.value <= 0.0:
+        if isnan(power_w) or power_w <= 0.0 or heat is None or heat.value <= 0.0:
             continue
-        electric_w += power_w
-        computed_w += heat.value
-        computed_w_u += heat.u
-    if electric_w <= 0.0 or computed_w <= 0.0:
+        ratios.append(heat.value / power_w)
+        us_frac.append(heat.u / heat.value)
+    if not ratios:
         return None, nan
-    return computed_w / electric_w, hypot(found.model.gain_u_frac, computed_w_u / computed_w)
+    return median(ratios), hypot(found.model.gain_u_frac, median(us_frac))
 
 
 def water_at(found: Inputs, index: int) -> LoopInputs:

@@ -98,7 +98,8 @@ def test_a_zone_that_is_not_named_is_said_to_be_assumed() -> None:
         ("time,kW\n0,1\n", "--column"),
         ("time,power_w\nsoon,1\nlater,2\n", "'soon'"),
         ("time,power_w\n03/04/2026,1\n03/05/2026,1\n", "day and month"),
-        ("time,power_w\n", "no time"),
+        ("time,power_w\n", "no row follows its header"),
+        ("time,power_w\n" + "9" * 60_000 + ",1\n", "999': no time"),
         ("\x00\x01\x02\xff" * 50, "no column"),
     ],
 )

@@ -112,6 +112,35 @@ def test_more_heat_than_power_drops_the_power_that_misses_some() -> None:
     assert done.method == "computed"
 
 
+ALL = Asked(
+    priors=replace(PRIORS, capture_frac=1.0, capture_frac_u=0.0),
+    model=replace(MODEL, capture_frac=1.0),
+)
+
+
+def test_a_unit_error_hides_behind_no_share_of_the_coolant() -> None:
+    # Litres a minute, said to be m3/h, of which the coolant carries 0.78: 13 times the power.
+    lines = steady("50000,56,40,30,25", [10.0 * index for index in range(200)])
+    done, _, found = run(lines, asked=ALL)
+    assert found.ratio == pytest.approx(13, rel=0.02)
+    assert "unit_error:16.6667" in found.flags
+    assert done.method == "electric"
+    assert [fault.fault for fault in done.faults] == ["unit_error"]
+
+
+def test_a_few_cells_of_another_world_do_not_choose_the_method() -> None:
+    cells = [("50000,4.3,40,30,25", "50000,900,40,30,25")[index % 9 == 0] for index in range(200)]
+    lines = [HEAD, *(f"{10 * index},{told}\n" for index, told in enumerate(cells))]
+    _, _, found = run(lines, asked=ALL)
+    assert found.ratio == pytest.approx(1.0, rel=0.02)
+    assert found.is_fused
+
+
+def test_water_alone_is_never_said_to_be_all_heat() -> None:
+    _, _, found = run(steady(",4.3,40,30,25", [10.0 * index for index in range(20)]), asked=ALL)
+    assert found.flags == ("coolant_only",)
+
+
 def test_electric_heat_follows_power_after_the_loops_mass() -> None:
     lines = [HEAD] + [f"{10 * i},{100000 if i < 30 else 0},,,,\n" for i in range(100)]
     _, rows, _ = run(lines)

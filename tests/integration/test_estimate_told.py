@@ -1,0 +1,27 @@
+"""What the summary of `heatpool-agent estimate` says to people of what it could not know."""
+
+from pathlib import Path
+
+import pytest
+from integration.bench_site import ran
+from integration.test_estimate_command import steady
+
+
+@pytest.mark.parametrize(
+    ("until", "word"),
+    [("5", "nothing learnt before 1970-01-01 00:00:05Z"), ("9000", "no row from 1970-01-01 02:30")],
+)
+async def test_a_time_that_teaches_or_checks_nothing_is_told(
+    tmp_path: Path, until: str, word: str
+) -> None:
+    path = steady(tmp_path / "t.csv", "power_w,heat_rate_w", "1000,800", rows=100)
+    done = await ran("estimate", str(path), "--fit-until", until, folder=tmp_path)
+    assert done.code == 0
+    assert word in done.out
+
+
+async def test_water_alone_is_told_to_people_as_heat_in_the_coolant(tmp_path: Path) -> None:
+    path = steady(tmp_path / "t.csv", "volume_flow_m3_h,hot_c,cold_c", "10,40,30")
+    done = await ran("estimate", str(path), folder=tmp_path)
+    assert "computed, the heat in this coolant" in done.out
+    assert "this is not all heat of the IT" in done.out
