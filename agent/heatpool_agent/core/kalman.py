@@ -239,7 +239,12 @@ def _stepped(state: State, now: Seen, model: LoopModel) -> State:
         loop_update.move(belief, state.around, span_s)
     # A gauge of convenience shows nothing that could be compared.
     if not state.is_gauge:
-        state = replace(state, restless=loop_update.compare(state, now, wander, model))
+        is_both = now.has_water and now.power_w is not None
+        state = replace(
+            state,
+            restless=loop_update.compare(state, now, wander, model),
+            learnt_s=state.learnt_s + (span_s if is_both else 0.0),
+        )
     loop_matrix.mend(belief)
     shown = loop_forecast.shown_rate(belief.mean)
     loop_matrix.integrate(belief, shown.partials, rate=shown.value_w, span_s=span_s)
@@ -304,7 +309,7 @@ def energy(state: State, name: str) -> EnergyFigure | None:
 
 
 def capture(state: State) -> Figure | None:
-    """Share of the measured electric power that leaves with the coolant; None if never seen."""
+    """Share of the measured electric power that leaves with the coolant; None if not known."""
     if state.belief is None or state.without_power_s >= NEVER_S:
         return None
     mean = state.belief.mean
@@ -313,6 +318,9 @@ def capture(state: State) -> Figure | None:
     # At a load that hardly warms the loop the share of the loss says nothing.
     lost = above_w / mean[WARMTH] if mean[WARMTH] > 0.01 * abs(above_w) else 0.0
     value = gain * (1.0 - mean[LOSS] * lost)
+    if value <= 0.0:
+        # What the loop loses is not known at all then.
+        return None
     u2 = loop_matrix.variance(state.belief, {GAIN: value, SHARE: value, LOSS: -gain * lost})
     return Figure(value=value, value_u=state.stretch * sqrt(u2))
 

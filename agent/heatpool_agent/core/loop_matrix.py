@@ -6,6 +6,9 @@ Linear algebra of a Kalman filter for a handful of states; no physics here.
 from dataclasses import dataclass, field, replace
 
 Row = list[float]
+# What is counted is set right by later figures; where states are held, only for so long: of hours
+# ago they tell nothing but what the model errs.
+_FINAL_S = 3600.0
 # Partial derivatives by the index of a state; absent is 0.
 Partials = dict[int, float]
 
@@ -22,6 +25,7 @@ class Total:
     row: Row
     lag_s: float
     wait_s: float
+    age_s: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,8 +63,20 @@ def covariance(total: Total, partials: Partials) -> float:
     return _dot(partials, total.row)
 
 
-def observe(belief: Belief, partials: Partials, *, miss: float, noise: float) -> None:
-    """Take in one measured figure that was off by `miss`, with `noise` its own variance."""
+def observe(
+    belief: Belief,
+    partials: Partials,
+    *,
+    miss: float,
+    noise: float,
+    held: tuple[int, ...] = (),
+) -> None:
+    """Take in one measured figure that was off by `miss`, with `noise` its own variance.
+
+    States that are `held` keep their mean and variance, and their doubt stays in all others.
+    Source: S. F. Schmidt, Advances in Control Systems 3, 293 (1966).
+    """
+    kept = [(index, belief.mean[index], belief.cov[index]) for index in held]
     lean = _blend(partials, belief.cov)
     spread = noise + _dot(partials, lean)
     if not spread > 0.0:
@@ -72,14 +88,24 @@ def observe(belief: Belief, partials: Partials, *, miss: float, noise: float) ->
         [value - (part * other) * weight for value, other in zip(row, lean, strict=True)]
         for row, part in zip(belief.cov, lean, strict=True)
     ]
+    for index, mean, row in kept:
+        belief.mean[index] = mean
+        for other in held:
+            belief.cov[index][other] = row[other]
     for name, total in belief.totals.items():
         tie = _dot(partials, total.row)
         share = tie * weight
+        row = [value - share * other for value, other in zip(total.row, lean, strict=True)]
+        if held and total.age_s > _FINAL_S:
+            for index in held:
+                row[index] = total.row[index]
+            belief.totals[name] = replace(total, row=row)
+            continue
         belief.totals[name] = replace(
             total,
             value=total.value + tie * pull,
             variance=total.variance - share * tie,
-            row=[value - share * other for value, other in zip(total.row, lean, strict=True)],
+            row=row,
         )
 
 
@@ -133,6 +159,7 @@ def integrate(belief: Belief, partials: Partials, *, rate: float, span_s: float)
             row=[old + counted_s * new for old, new in zip(total.row, lean, strict=True)],
             lag_s=total.lag_s,
             wait_s=max(0.0, total.wait_s - span_s),
+            age_s=total.age_s + span_s,
         )
 
 

@@ -34,6 +34,8 @@ class State:
     coefficient_wh_m3_k: float = 1150.0
     period_s: float = 0.0
     age_s: float = 0.0
+    # For so long power and water were seen together.
+    learnt_s: float = 0.0
     without_power_s: float = NEVER_S
     without_water_s: float = NEVER_S
     still_s: float = 0.0
@@ -53,7 +55,14 @@ def saved(state: State) -> dict[str, Any]:
         "totals": {}
         if belief is None
         else {
-            name: [total.value, total.variance, total.lag_s, total.wait_s, *total.row]
+            name: [
+                total.value,
+                total.variance,
+                total.lag_s,
+                total.wait_s,
+                total.age_s,
+                *total.row,
+            ]
             for name, total in belief.totals.items()
         },
         "prior_u2": list(state.prior_u2),
@@ -69,6 +78,7 @@ def saved(state: State) -> dict[str, Any]:
             state.without_water_s,
             state.still_s,
             state.stretch,
+            state.learnt_s,
         ],
         "is_gauge": state.is_gauge,
         "is_meter_dead": state.is_meter_dead,
@@ -99,8 +109,8 @@ def _floats(values: Any, count: int) -> list[float]:
 
 
 def _read(document: dict[str, Any]) -> State:
-    coefficient, period_s, age_s, no_power_s, no_water_s, still_s, stretch = _floats(
-        document["clocks"], 7
+    coefficient, period_s, age_s, no_power_s, no_water_s, still_s, stretch, learnt_s = _floats(
+        document["clocks"], 8
     )
     stream, cold, warmth = _floats(document["restless"], 3)
     room_c, loss_w_k = _floats(document["around"], 2)
@@ -120,6 +130,7 @@ def _read(document: dict[str, Any]) -> State:
         without_water_s=no_water_s,
         still_s=still_s,
         stretch=stretch,
+        learnt_s=learnt_s,
         is_gauge=bool(document["is_gauge"]),
         is_meter_dead=bool(document["is_meter_dead"]),
         waiting=tuple(str(name) for name in document["waiting"]),
@@ -134,9 +145,9 @@ def _read_belief(document: dict[str, Any]) -> Belief | None:
         raise ValueError("damaged")
     totals = {}
     for name, values in document["totals"].items():
-        value, variance, lag_s, wait_s, *row = _floats(values, 4 + STATES)
+        value, variance, lag_s, wait_s, age_s, *row = _floats(values, 5 + STATES)
         totals[str(name)] = Total(
-            value=value, variance=variance, lag_s=lag_s, wait_s=wait_s, row=row
+            value=value, variance=variance, lag_s=lag_s, wait_s=wait_s, age_s=age_s, row=row
         )
     return Belief(mean=_floats(document["mean"], STATES), cov=cov, totals=totals)
 

@@ -14,6 +14,7 @@ from heatpool_agent.core.loop_physics import (
     GAIN,
     HOT,
     HOT_SHOWN,
+    LOSS,
     MASS,
     MEAN,
     METER,
@@ -41,6 +42,10 @@ _WARMTH_WANDER_S = 0.015**2 / 10.0
 _MOST_COLD_K2, _MOST_FLOW, _MOST_WARMTH = 100.0, 0.25, 1.0
 # No sensor is free of noise, and no covariance survives one that is.
 _LEAST_NOISE_FRAC, _LEAST_NOISE_K = 1e-4, 1e-3
+# What level and doubt of power tell of the sensors' offsets is learnt within an hour. From then on
+# only the shape of quick moves would move them, which no real loop has quite as modelled: held.
+_LEARNT_S = 4 * 3600.0
+_OFFSETS = (METER, PAIR, LOSS)
 # Per sample: what restlessness learns from one misfit, and what it forgets of the heat's.
 _FORGET = 0.002
 # The captured share itself wanders by 1 % (physics.md 9), and never by more than it is unknown.
@@ -129,20 +134,21 @@ def compare(
     assert belief is not None
     stream, cold, warmth = state.restless
     delay_s, noise_k2 = belief.mean[DELAY], max(model.temp_noise_k, _LEAST_NOISE_K) ** 2
+    held = _OFFSETS if state.learnt_s >= _LEARNT_S else ()
     passed = loop_past.flow_between(state.past, delay_s + max(span_s, 1e-3), delay_s)
     if passed is not None:
         by = {STREAM: 1.0, METER: 1.0}
         noise = wander.stream_noise / passed[1]
-        odd = _take(belief, by, passed[0], noise=noise, opens=(STREAM,))
+        odd = _take(belief, by, passed[0], noise=noise, opens=(STREAM,), held=held)
         stream = _learnt(stream, odd, wander.stream_per_s * span_s)
     keep, share = _sensor(span_s, model.sensor_lag_s)
     if now.cold_c is not None:
         by = {COLD: 1.0 - share, COLD_SHOWN: share, PAIR: -0.5}
-        odd = _take(belief, by, now.cold_c, noise=noise_k2, opens=(COLD, COLD_SHOWN))
+        odd = _take(belief, by, now.cold_c, noise=noise_k2, opens=(COLD, COLD_SHOWN), held=held)
         cold = _learnt(cold, odd, (1.0 - share) ** 2 * wander.cold_k2_s * span_s)
     if now.hot_c is not None:
         by = {MEAN: 1.0 - share, HOT_SHOWN: share, PAIR: 0.5}
-        odd = _take(belief, by, now.hot_c, noise=noise_k2, opens=(HOT, MEAN, HOT_SHOWN))
+        odd = _take(belief, by, now.hot_c, noise=noise_k2, opens=(HOT, MEAN, HOT_SHOWN), held=held)
         # Where noise of power hardly shows in the water, it cannot be learnt from it.
         warmth = _learnt(warmth, odd, 0.0) / warmth**_FORGET
     for shown, source in ((HOT_SHOWN, MEAN), (COLD_SHOWN, COLD)):
@@ -179,7 +185,13 @@ def _sensor(span_s: float, lag_s: float) -> tuple[float, float]:
 
 
 def _take(
-    belief: Belief, by: Partials, value: float, *, noise: float, opens: Sequence[int]
+    belief: Belief,
+    by: Partials,
+    value: float,
+    *,
+    noise: float,
+    opens: Sequence[int],
+    held: tuple[int, ...],
 ) -> tuple[float, float]:
     """Take in a measured figure; returns its squared misfit and the variance expected of it."""
     miss = value - sum([weight * belief.mean[index] for index, weight in by.items()])
@@ -188,7 +200,7 @@ def _take(
         for one in opens:
             for other in opens:
                 belief.cov[one][other] += miss * miss
-    loop_matrix.observe(belief, by, miss=miss, noise=noise)
+    loop_matrix.observe(belief, by, miss=miss, noise=noise, held=held)
     return miss * miss, spread
 
 
