@@ -34,7 +34,7 @@ BEYOND_U_FRAC = 0.3
 # A load's curve misses by so much of its residual one scatter off the centre, growing as a square.
 BEND_U = 0.2
 LEAST_SCATTER = 0.05
-# More than any site, its square, and what is 0 for all that these multiply.
+# More W than any site: no lesson leaves such a figure.
 MOST = 1e12
 # Regulators, fans and supply make no watt into two, and no coolant takes more than all.
 MOST_FRAC = 2.0
@@ -211,14 +211,14 @@ def _odd_figures(known: Coefficients) -> list[str]:
         if not 0 <= one <= most:
             found.append(f"{name}: is {one}, must be 0 to {most:g}")
     spread = {
-        "covariance": [abs(one) for line in known.covariance for one in line],
-        "lows, highs": [abs(one) for one in (*known.lows, *known.highs)],
-        "centre": [abs(known.centre)],
+        "covariance": (MOST * MOST, [one for line in known.covariance for one in line]),
+        "lows, highs": (MOST, [*known.lows, *known.highs]),
+        "centre": (MOST, [known.centre]),
     }
     found += [
-        f"{name}: must be at most {MOST:g}"
-        for name, ones in spread.items()
-        if not all(one <= MOST for one in ones)
+        f"{name}: must be at most {most:g}"
+        for name, (most, ones) in spread.items()
+        if not all(abs(one) <= most for one in ones)
     ]
     if any(line[at] < 0 for at, line in enumerate(known.covariance) if at < len(line)):
         found.append("covariance: has a square below 0")
