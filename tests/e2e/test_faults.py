@@ -143,3 +143,14 @@ def test_servers_that_store_heat_and_pumps_that_follow_teach_no_offset(tmp_path:
         true_wh = float(list(csv.DictReader(file))[-1]["energy_wh"])
     # Its flow sensor and its probes err by less than one sigma; what the power teaches must not.
     assert abs(told["total"]["heat_wh"] - true_wh) <= 1.8 * told["total"]["heat_wh_u"]
+
+
+def test_doubt_does_not_grow_with_the_length_of_a_log(tmp_path: Path) -> None:
+    told = estimated(tmp_path, "--seed", "3", "--hours", "72", "--period", "10s")
+    doubts_w = [row["heat_rate_w_u"] / row["heat_rate_w"] for row in told["rows"]]
+    first, last = doubts_w[2000:8000], doubts_w[-6000:]
+    assert sum(last) / len(last) < 1.1 * sum(first) / len(first)
+    with (tmp_path / "truth.csv").open(newline="", encoding="utf-8") as file:
+        true_wh = float(list(csv.DictReader(file))[-1]["energy_wh"])
+    assert abs(told["total"]["heat_wh"] - true_wh) <= 2.6 * told["total"]["heat_wh_u"]
+    assert told["total"]["heat_wh_u"] < 0.02 * true_wh

@@ -1,6 +1,7 @@
 """The filter's algebra and physics against closed forms, dense matrices and finite differences."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,32 @@ def test_derivatives_of_the_heat_of_now_are_those_of_its_value() -> None:
             sides.append(foretold(mean, past)[0])
         wanted = (sides[1] - sides[0]) / (2 * size)
         assert slope == pytest.approx(wanted, rel=2e-3, abs=1.0), loop_physics.Of(index).name
+
+
+def test_held_states_are_considered_and_never_moved() -> None:
+    numbers = np.random.default_rng(5)
+    belief = belief_of(numbers, 5)
+    mean, cov = np.array(belief.mean), np.array(belief.cov)
+    by = np.array([1.0, 0.0, -0.5, 2.0, 0.3])
+    lean = cov @ by
+    spread = 0.7 + by @ lean
+    gain = lean / spread
+    gain[[1, 3]] = 0.0
+    loop_matrix.observe(
+        belief, dict(enumerate(by.tolist())), miss=0.4, noise=0.7, held=(1, 3)
+    )  # fmt: skip
+    # Joseph's form holds for any gain, and so for one that is 0 for some.
+    rest = np.eye(5) - np.outer(gain, by)
+    assert np.allclose(belief.cov, rest @ cov @ rest.T + 0.7 * np.outer(gain, gain))
+    assert np.allclose(belief.mean, mean + 0.4 * gain)
+
+
+def test_an_old_account_keeps_its_figure_where_states_are_held() -> None:
+    numbers = np.random.default_rng(6)
+    belief = with_total(belief_of(numbers, 5), numbers)
+    before = belief.totals["all"]
+    belief.totals["all"] = replace(before, age_s=7200.0)
+    loop_matrix.observe(belief, {0: 1.0, 2: 0.5}, miss=3.0, noise=0.5, held=(3,))
+    after = belief.totals["all"]
+    assert (after.value, after.variance) == (before.value, before.variance)
+    assert after.row[3] == before.row[3] and after.row[0] != before.row[0]
