@@ -19,7 +19,7 @@ FUZZ_STAMP := $(FUZZ_VENV)/.stamp
 SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos docs bench oracles redfish-conformance fuzz clean
+.PHONY: help demo test lint protos docs bench bench-estimator bench-faults oracles redfish-conformance fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
@@ -46,7 +46,13 @@ docs: $(TEST_STAMP) ## rewrites the generated tables of the manual
 	@$(BIN)/python docs/tables.py
 
 bench: $(TEST_STAMP) ## budgets: memory, processor, batches per second
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-estimator: $(TEST_STAMP) ## loop estimators beside the Bayesian limit, 300 runs (ARGS="--case base")
+	@$(BIN)/python bench/estimator.py --runs 300 $(ARGS)
+
+bench-faults: $(TEST_STAMP) ## delays, catch rates and false alarms of fault finding (ARGS="--runs 20 --days 7")
+	@$(BIN)/python bench/faults.py $(ARGS)
 
 oracles: $(ORACLE_STAMP) ## rewrites the fixtures that other people's tools make
 	$(ORACLE_VENV)/bin/python tests/data/make_fluids.py
