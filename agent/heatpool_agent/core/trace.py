@@ -23,6 +23,9 @@ _TITLE_COUNT = 50
 # Half a gigabyte of columns: ten years of 10 s.
 MOST_ROWS = 32_000_000
 _SHOWN_LETTERS = 40
+FLOW = "volume_flow_m3_h"
+# Above 95 of 100 rows in which water flows; a pump's whole range is 1 to 10. Our choice.
+SPIKE, SPIKE_TIMES, _SPIKE_LEAST_COUNT = "spike", 5.0, 20
 _DELIMITERS = (";", "\t", ",", "|")
 
 UNSORTED = "unsorted_rows"
@@ -125,6 +128,7 @@ def read(lines: Iterable[str], mapping: Sequence[Mapped] = (), *, fluid: str = "
         _fill(trace, rows, fluid)
         _sort(trace)
         _refuse_pairs(trace)
+        _refuse_spikes(trace)
     return trace
 
 
@@ -311,9 +315,28 @@ def _refuse_pairs(trace: Trace) -> None:
         return
     for index, (hot_c, cold_c) in enumerate(zip(hot, cold, strict=True)):
         if hot_c == 0.0 == cold_c:
-            hot[index] = cold[index] = nan
-            trace.absent["hot_c"][trace_cell.SENTINEL] += 1
-            trace.absent["cold_c"][trace_cell.SENTINEL] += 1
-            reasons = trace.reasons[trace.marks[index]]
-            pair = (f"{trace_cell.SENTINEL}:hot_c", f"{trace_cell.SENTINEL}:cold_c")
-            trace.marks[index] = trace.mark_of((*reasons, *pair))
+            _refuse(trace, index, "hot_c", trace_cell.SENTINEL)
+            _refuse(trace, index, "cold_c", trace_cell.SENTINEL)
+
+
+def _refuse_spikes(trace: Trace) -> None:
+    """Flow far above all but a few rows': one such cell would outweigh the heat of a day."""
+    flows_m3_h = trace.values.get(FLOW)
+    running = sorted(value for value in flows_m3_h or () if value > 0.0)
+    if flows_m3_h is None or len(running) < _SPIKE_LEAST_COUNT:
+        return
+    most_m3_h = SPIKE_TIMES * running[len(running) * 95 // 100]
+    if running[-1] <= most_m3_h:
+        return
+    for index, value in enumerate(flows_m3_h):
+        if value > most_m3_h:
+            trace.examples.setdefault((FLOW, SPIKE), f"{value:g} m3/h")
+            _refuse(trace, index, FLOW, SPIKE)
+
+
+def _refuse(trace: Trace, index: int, name: str, reason: str) -> None:
+    """Takes one cell that was read back out, with its reason."""
+    trace.values[name][index] = nan
+    trace.absent[name][reason] += 1
+    reasons = trace.reasons[trace.marks[index]]
+    trace.marks[index] = trace.mark_of((*reasons, f"{reason}:{name}"))

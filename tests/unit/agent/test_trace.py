@@ -74,6 +74,23 @@ def test_both_pipes_at_exactly_0_are_a_meter_without_sensors() -> None:
     assert trace.absent["hot_c"] == {"sentinel": 1}
 
 
+def test_a_flow_far_above_all_others_is_absent_and_told() -> None:
+    flows = ["0.4" if index % 3 else "2.1" for index in range(60)]
+    flows[30] = "243"
+    cells = "".join(f"{index},{told},40,30\n" for index, told in enumerate(flows))
+    trace = trace_of(f"time,volume_flow_m3_h,hot_c,cold_c\n{cells}")
+    assert trace.absent["volume_flow_m3_h"] == {"spike": 1}
+    assert isnan(trace.values["volume_flow_m3_h"][30])
+    assert trace.reasons[trace.marks[30]] == ("spike:volume_flow_m3_h",)
+    assert trace.values["hot_c"][30] == 40.0
+
+
+def test_a_pump_that_rarely_runs_fast_is_believed() -> None:
+    cells = "".join(f"{index},{2 if index % 20 else 9}\n" for index in range(100))
+    trace = trace_of(f"time,volume_flow_m3_h\n{cells}")
+    assert not trace.absent["volume_flow_m3_h"]
+
+
 def test_rows_come_in_the_order_of_time_and_once() -> None:
     trace = trace_of("time,power_w,hot_c\n20,3,\n0,1,\n10,2,40\n10,,41\n20,4,50\n")
     assert list(trace.event_ns) == [0, 10 * SECOND_NS, 20 * SECOND_NS]

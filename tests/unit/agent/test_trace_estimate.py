@@ -136,6 +136,14 @@ def test_a_few_cells_of_another_world_do_not_choose_the_method() -> None:
     assert found.is_fused
 
 
+def test_one_wild_cell_of_flow_moves_no_total() -> None:
+    lines = steady("50000,3.2,40,30,25", [300.0 * index for index in range(288)])
+    wild = [*lines[:100], lines[100].replace(",3.2,", ",243,"), *lines[101:]]
+    plain_wh, wild_wh = (run(told)[0].total.heat_wh for told in (lines, wild))
+    assert plain_wh is not None
+    assert wild_wh == pytest.approx(plain_wh, rel=1e-3)
+
+
 def test_water_alone_is_never_said_to_be_all_heat() -> None:
     _, _, found = run(steady(",4.3,40,30,25", [10.0 * index for index in range(20)]), asked=ALL)
     assert found.flags == ("coolant_only",)
