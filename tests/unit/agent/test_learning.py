@@ -348,6 +348,14 @@ async def test_figures_that_no_lesson_leaves_are_refused(tmp_path: Path) -> None
             calibrations.parsed(json.dumps(told).encode())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another user")
+def test_what_root_learns_belongs_to_the_folder_s_owner(tmp_path: Path) -> None:
+    os.chown(tmp_path, 4321, 4322)
+    Shelf(tmp_path).keep_calibration(Calibration(), saved_ns=1)
+    told = (tmp_path / CALIBRATION).stat()
+    assert (told.st_uid, told.st_gid) == (4321, 4322)
+
+
 async def test_a_fit_that_went_badly_is_read_back(tmp_path: Path) -> None:
     site = Site()
     await site.work(300)
