@@ -225,6 +225,23 @@ async def test_what_is_no_calibration_is_not_taken_over(tmp_path: Path, content:
     assert "no.json" in done.err and "show --json" in done.err and "Traceback" not in done.err
 
 
+async def test_a_meter_and_a_log_at_once_are_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("power_w,cpu_w\n1,2\n", encoding="utf-8")
+    done = await calibrate(tmp_path, "fit", "--trace", "log.csv", "--reference", "clamp")
+    assert done.code == 2
+    assert "give one of them" in done.err
+
+
+async def test_a_damaged_file_of_ones_own_says_how_to_go_on(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(lambda: without_fans(trace(tmp_path)))
+    await calibrate(tmp_path, "fit", "--trace", path)
+    own = await asyncio.to_thread(lambda: next(tmp_path.rglob("calibration.json")))
+    await asyncio.to_thread(own.write_text, "{", "utf-8")
+    done = await calibrate(tmp_path, "show")
+    assert done.code == 2
+    assert "calibration.json" in done.err and "calibrate reset" in done.err
+
+
 async def test_without_a_yes_nothing_is_forgotten(tmp_path: Path) -> None:
     path = await asyncio.to_thread(lambda: without_fans(trace(tmp_path)))
     await calibrate(tmp_path, "fit", "--trace", path)

@@ -64,7 +64,7 @@ def show(*, path: Path | None, as_json: bool) -> None:
         (name, one)
         for name in (CALIBRATION, LEARNED)
         if (folder / name).exists()
-        for one in calibrations.told(folder / name).coefficients
+        for one in _own(folder / name).coefficients
     ]
     _print(document(told, SystemClock().event_ns()), as_json=as_json)
 
@@ -112,6 +112,8 @@ def fit(
     agent takes over the result within a minute. Exit 4 if nothing could be learnt.
     """
     if trace is not None:
+        if reference:
+            raise click.UsageError("--reference reads sensors, --trace a log: give one of them")
         meter = Meter(host=host, logical_cpu_count=cpus, u_frac=meter_u)
         found, learners, reasons = _from_trace(trace, meter)
     else:
@@ -155,6 +157,17 @@ def reset(*, path: Path | None, as_json: bool, yes: bool) -> None:
         _print({"schema": calibrations.SCHEMA, "removed": gone}, as_json=True)
     else:
         click.echo("\n".join(f"removed {one}" for one in gone) or "nothing was learnt")
+
+
+def _own(path: Path) -> Calibration:
+    """What a file of this site's own holds."""
+    try:
+        return calibrations.told(path)
+    except ConfigError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        fix = "an agent sets it aside when it starts; `heatpool-agent calibrate reset` removes it"
+        raise ConfigError([*error.mistakes[:-1], fix], file=error.file) from error
 
 
 def _shelf(path: Path | None, *, is_guest: bool = False) -> Shelf:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import isfinite
 
-from heatpool_agent.core import attribution
+from heatpool_agent.core import attribution, trace_columns
 from heatpool_agent.core.attribution import PSU_EFFICIENCY
 from heatpool_agent.core.calibrate import (
     SERVED_FRAC,
@@ -79,9 +79,8 @@ def read(lines: Iterable[str]) -> Log:
     names = [header.strip().lower().lstrip("\ufeff") for header in headers]
     columns = tuple(name for name in (POWER, *INPUTS) if name in names)
     if POWER not in columns or not {"cpu_w", "gpu_w", "busy_frac"} & set(columns):
-        raise ValueError(
-            f"columns are {', '.join(names)}; needed are {POWER}, and cpu_w, gpu_w or busy_frac"
-        )
+        shown = trace_columns.shown(names) or "nameless"
+        raise ValueError(f"columns are {shown}; needed are {POWER}, and cpu_w, gpu_w or busy_frac")
     places = [names.index(name) for name in columns]
     at = names.index(TIME) if TIME in names else None
     rows, times_s = [], []

@@ -61,6 +61,7 @@ def test_rows_with_a_cell_that_is_no_number_are_left_out_and_counted() -> None:
     [
         ([], "no line"),
         (["cpu_w,busy_frac", "1,2"], "needed are power_w"),
+        (["\x00\x1b[2J" * 9000, "1"], r"columns are '\\x00\\x1b.{,200}; needed are power_w"),
         (["power_w", "1"], "cpu_w, gpu_w or busy_frac"),
         (["power_w,busy_frac", "100,50"], "divide it by 100"),
     ],
