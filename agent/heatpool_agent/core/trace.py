@@ -23,7 +23,7 @@ _TITLE_COUNT = 50
 # Half a gigabyte of columns: ten years of 10 s.
 MOST_ROWS = 32_000_000
 _SHOWN_LETTERS = 40
-FLOW = "volume_flow_m3_h"
+VOLUME_FLOW = "volume_flow_m3_h"
 # Above 95 of 100 rows in which water flows; a pump's whole range is 1 to 10. Our choice.
 SPIKE, SPIKE_TIMES, _SPIKE_LEAST_COUNT = "spike", 5.0, 20
 _DELIMITERS = (";", "\t", ",", "|")
@@ -321,7 +321,7 @@ def _refuse_pairs(trace: Trace) -> None:
 
 def _refuse_spikes(trace: Trace) -> None:
     """Flow far above all but a few rows': one such cell would outweigh the heat of a day."""
-    flows_m3_h = trace.values.get(FLOW)
+    flows_m3_h = trace.values.get(VOLUME_FLOW)
     running = sorted(value for value in flows_m3_h or () if value > 0.0)
     if flows_m3_h is None or len(running) < _SPIKE_LEAST_COUNT:
         return
@@ -330,8 +330,8 @@ def _refuse_spikes(trace: Trace) -> None:
         return
     for index, value in enumerate(flows_m3_h):
         if value > most_m3_h:
-            trace.examples.setdefault((FLOW, SPIKE), f"{value:g} m3/h")
-            _refuse(trace, index, FLOW, SPIKE)
+            trace.examples.setdefault((VOLUME_FLOW, SPIKE), f"{value:g} m3/h")
+            _refuse(trace, index, VOLUME_FLOW, SPIKE)
 
 
 def _refuse(trace: Trace, index: int, name: str, reason: str) -> None:
