@@ -94,7 +94,7 @@ def _why(record: Mapping[str, Any]) -> str:
         return (
             "shown only" if record["kind"] not in (COMPONENTS, LOAD) else "a better one is in use"
         )
-    return "not used: out of date, or fewer than 4 lessons"
+    return "not used: out of date, learnt after now, or fewer than 4 lessons"
 
 
 def _law(record: Mapping[str, Any]) -> str:

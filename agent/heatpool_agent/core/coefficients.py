@@ -40,6 +40,8 @@ MOST = 1e12
 MOST_FRAC = 2.0
 # A clock that has not been set yet is off by more; what was learnt after now is no knowledge.
 EARLY_S = 86_400.0
+# What 64 bits of ns since 1970 hold, in the year 2262.
+LAST_NS = 2**63
 _NS = 1_000_000_000
 
 
@@ -220,6 +222,8 @@ def _odd_figures(known: Coefficients) -> list[str]:
         for name, (most, ones) in spread.items()
         if not all(abs(one) <= most for one in ones)
     ]
+    if known.count < 0 or not 0 <= known.learned_ns < LAST_NS:
+        found.append("count, learned_ns: must be 0 or more, and of a time that clocks show")
     if any(line[at] < 0 for at, line in enumerate(known.covariance) if at < len(line)):
         found.append("covariance: has a square below 0")
     return found

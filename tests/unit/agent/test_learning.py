@@ -336,6 +336,8 @@ async def test_figures_that_no_lesson_leaves_are_refused(tmp_path: Path) -> None
         ("coefficients", ("values", 1), 1e300),
         ("coefficients", ("values", 0), -5.0),
         ("coefficients", ("covariance", 0, 0), -1.0),
+        ("coefficients", ("learned_ns",), 10**25),
+        ("coefficients", ("count",), -4),
         ("coefficients", ("covariance", 0, 1), 1e300),
     ]
     for part, place, value in changes:
