@@ -379,6 +379,18 @@ async def test_a_picture_is_drawn(tmp_path: Path, name: str, begin: bytes) -> No
     assert len(content) > 10_000
 
 
+async def test_a_fault_that_lasts_is_drawn_to_the_end(tmp_path: Path) -> None:
+    path = await asyncio.to_thread(site(6, hours=1.0).write, tmp_path / "t.csv")
+    text = await asyncio.to_thread(path.read_text)
+    swapped = text.replace("hot_c", "x", 1).replace("cold_c", "hot_c", 1).replace("x", "cold_c", 1)
+    await asyncio.to_thread(path.write_text, swapped)
+    done = await estimated(path, "--cooling", "dlc", "--plot", "p.png")
+    assert done.code == 0
+    assert [(one["fault"], one["end_ns"]) for one in done.document["faults"]] == [
+        ("swapped_sensors", None)
+    ]
+
+
 async def test_without_matplotlib_the_line_that_installs_it_is_told_at_once(
     tmp_path: Path,
 ) -> None:

@@ -105,7 +105,9 @@ def _is_number(value: float | None) -> bool:
 
 
 def _faults(axes: Any, faults: Sequence[Mapping[str, Any]]) -> None:
-    last = axes.get_xlim()[1]
+    from matplotlib.dates import num2date
+
+    last = num2date(axes.get_xlim()[1], tz=UTC)  # type: ignore[no-untyped-call]
     label: str | None = "fault"
     for number, fault in enumerate(faults):
         start = _moment(fault["start_ns"])
