@@ -38,6 +38,9 @@ class Beside:
 
 
 _NOTHING = Beside()
+_WATER = ("volume_flow_m3_h", "hot_c", "cold_c")
+# Faults that leave nothing of a loop's calorimetry, by name; others shift it, and the doubt tells.
+_VOID = dict.fromkeys(("swapped_sensors", "stuck_sensor", "dead_meter", "unit_error"), _WATER)
 
 
 def priors_of(model: LoopModel) -> LoopPriors:
@@ -103,6 +106,7 @@ class LoopEstimator:
         if model is not self._model:
             self._priors = priors or priors_of(model)
             self._model = model
+            residual.assume(self._watch, model)
 
     def observe(
         self,
@@ -214,11 +218,24 @@ class LoopEstimator:
     def _update(self, event_ns: int, beside: Beside) -> None:
         """The fused heat over the ticks gathered, which end at `event_ns`."""
         raw, power = self._gather.taken()
+        beside = self._with_faults(beside, raw)
         sample, power = _trusted(raw, power, beside)
         heat, assumed = self.heats(sample, power), (self._model, self._priors)
         self._fusion.update(sample, heat, self._inputs(sample, power), assumed)
         self.fused_s = sample.span_s
         self._look(raw, heat, beside, event_ns)
+
+    def _with_faults(self, beside: Beside, raw: LoopSample) -> Beside:
+        """What stands beside, and the values that a fault which lasts has discredited.
+
+        Where nothing else shows the heat they are all that there is, and the fault is told.
+        """
+        if raw.power_w is None:
+            return beside
+        found = {
+            name for one in self.faults if one.end_ns is None for name in _VOID.get(one.fault, ())
+        }
+        return replace(beside, untrusted=tuple({*beside.untrusted, *found})) if found else beside
 
     def _look(self, raw: LoopSample, heat: LoopHeat, beside: Beside, event_ns: int) -> None:
         """Watches for faults, also in what is shown and not believed; a part of the power is none.

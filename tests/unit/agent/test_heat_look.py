@@ -156,3 +156,13 @@ def test_a_saved_state_that_is_no_text_is_not_gone_on_with(state: Any) -> None:
         loop_id="rack", part="fusion", at=Instant(boot_id="", boot_ns=0, event_ns=0), state=state
     )
     assert not HeatLook(settings(), saved={"fusion": saved}).estimator.is_restored
+
+
+def test_what_watches_for_faults_knows_the_side_that_a_device_s_map_tells() -> None:
+    loop = Loop()
+    told = settings()
+    model = replace(told.model, sensor_side="unknown")
+    loop.heat = HeatLook(replace(told, sensor_side="unknown", model=model))
+    assert loop.heat.estimator._watch.model.sensor_side == "unknown"
+    loop.tick(RIGHT)
+    assert loop.heat.estimator._watch.model.sensor_side == "cold"
