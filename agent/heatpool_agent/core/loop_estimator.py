@@ -7,6 +7,7 @@ by the filter of record, or, while that says nothing or cannot be trusted, by th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from heatpool.sample import Estimate, Provenance, QualityClass
@@ -77,6 +78,7 @@ class LoopEstimator:
         self._gather = Gather(model.fluid)
         self._fusion = Fusion()
         self._watch = residual.begin(model)
+        self._is_void = False
         self.fused_s: float | None = None
         self.is_restored = self._restore(saved)
 
@@ -228,14 +230,18 @@ class LoopEstimator:
     def _with_faults(self, beside: Beside, raw: LoopSample) -> Beside:
         """What stands beside, and the values that a fault which lasts has discredited.
 
-        Where nothing else shows the heat they are all that there is, and the fault is told.
+        What was learnt until it was found goes with them. Where nothing else shows the heat they
+        are all that there is, and the fault is told.
         """
-        if raw.power_w is None:
+        lasting = (one.fault for one in self.faults if one.end_ns is None)
+        void = set(chain.from_iterable(_VOID.get(name, ()) for name in lasting))
+        if raw.power_w is None or not void:
+            self._is_void = False
             return beside
-        found = {
-            name for one in self.faults if one.end_ns is None for name in _VOID.get(one.fault, ())
-        }
-        return replace(beside, untrusted=tuple({*beside.untrusted, *found})) if found else beside
+        if not self._is_void and not void.issubset(beside.untrusted):
+            self._fusion.begin_anew(self._model)
+        self._is_void = True
+        return replace(beside, untrusted=tuple({*beside.untrusted, *void}))
 
     def _look(self, raw: LoopSample, heat: LoopHeat, beside: Beside, event_ns: int) -> None:
         """Watches for faults, also in what is shown and not believed; a part of the power is none.
