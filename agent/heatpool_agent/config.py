@@ -284,6 +284,9 @@ def loop_model(loop: Loop) -> LoopModel:
         # The makers' shares are of what the coolant brings away: the loss is off already.
         loss_frac=0.0,
     )
+    if not capture["u"]:
+        # All of it leaves the IT by conservation: what is lost to the room has left it, too.
+        model = replace(model, loss_frac_u=_LEAST_U_FRAC)
     if loop.tau_s is not None:
         model = replace(model, tau_s=loop.tau_s, tau_ln_u=_TOLD_LN_U)
     if loop.delay_s is not None:

@@ -72,6 +72,9 @@ def test_a_loop_s_model_is_the_priors_of_its_cooling(cooling: str) -> None:
         max(1e-3, priors.capture_frac_u / priors.capture_frac)
     )
     assert model.tau_s == LoopModel().tau_s
+    # Heat that is lost to the room is no less heat that left the IT with the air.
+    assert model.loss_frac == 0.0
+    assert (model.loss_frac_u <= 1e-3) == (cooling == "air")
 
 
 def test_what_a_site_knows_of_its_loop_is_known_better() -> None:
