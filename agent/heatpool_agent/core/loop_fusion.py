@@ -36,7 +36,9 @@ class Fusion:
     @property
     def capture(self) -> Figure | None:
         """Share of the wall power in the coolant; None: nothing is known of it."""
-        return self._filter.capture if self._filter is not None else None
+        found = self._filter.capture if self._filter is not None else None
+        stretch = loop_quarrel.stretch(self._quarrel)
+        return None if found is None else replace(found, value_u=stretch * found.value_u)
 
     @property
     def phase(self) -> str:
@@ -77,8 +79,13 @@ class Fusion:
         else:
             static, _ = estimate.loop_heat(inputs, assumed[1], LoopState(), boot_ns=0)
             self.fused = static.fused
-        if self._filter is None and self.fused is not None:
-            self._count(self.fused, sample.span_s)
+        if self.fused is None:
+            return
+        if self._filter is None:
+            self._count(self.fused.value, self.fused.u, sample.span_s)
+        elif figure is not None:
+            # The filter knows of no quarrel: what that adds is the account's, too.
+            self._count(0.0, self.fused.u - figure.value_u, sample.span_s)
 
     def skip(self, span_s: float, model: LoopModel) -> None:
         """Lets a time pass in which nothing was seen."""
@@ -110,10 +117,16 @@ class Fusion:
         clearest = min(seen, key=lambda one: one.u)
         return Estimate(
             value=value_w,
-            u=loop_quarrel.stretch(self._quarrel) * value_w_u,
+            u=self._doubt_w(heat, value_w, value_w_u),
             quality=clearest.quality,
             provenance=Provenance.FUSED if len(seen) > 1 else clearest.provenance,
             flags=tuple(dict.fromkeys(flag for one in seen for flag in one.flags)),
+        )
+
+    def _doubt_w(self, heat: LoopHeat, value_w: float, value_w_u: float) -> float:
+        lagged_w = self._plain.lagged_w
+        return loop_quarrel.doubt_w(
+            self._quarrel, value_w, value_w_u, lagged_w, heat.electric, heat.computed
         )
 
     def start_energy(self, name: str) -> None:
@@ -143,11 +156,11 @@ class Fusion:
         if self._filter is not None:
             self._filter.drop_energy(name)
 
-    def _count(self, fused: Estimate, span_s: float) -> None:
+    def _count(self, value_w: float, value_w_u: float, span_s: float) -> None:
         hours = span_s / _S_PER_H
         self._energies = {
             name: EnergyFigure(
-                heat_wh=one.heat_wh + hours * fused.value, heat_wh_u=one.heat_wh_u + hours * fused.u
+                heat_wh=one.heat_wh + hours * value_w, heat_wh_u=one.heat_wh_u + hours * value_w_u
             )
             for name, one in self._energies.items()
         }

@@ -300,3 +300,41 @@ def test_what_cannot_be_leaves_the_mean_of_the_other_ticks(name: str, value: flo
         found.append(gather.taken())
     assert found[0] == found[1]
     assert getattr(found[0][0], name) == pytest.approx(getattr(RIGHT, name))
+
+
+# Heats that no bias explains
+
+
+SWAPPED = replace(RIGHT, hot_c=RIGHT.cold_c, cold_c=RIGHT.hot_c)
+LITRES = replace(RIGHT, volume_flow_m3_h=8.0 * 60.0 / 1000.0)
+TRUE_W = 75e3
+
+
+@pytest.mark.parametrize("wrong", [SWAPPED, LITRES])
+@pytest.mark.parametrize("ticks", [1, 30, 300, 3600])
+def test_a_fused_heat_of_heats_far_apart_is_as_unsure_as_they_are(
+    wrong: LoopSample, ticks: int
+) -> None:
+    fused = run(LoopEstimator(MODEL), wrong, ticks).fused
+    assert fused is not None
+    assert abs(fused.value - TRUE_W) < 2.0 * fused.u < 300e3
+
+
+def test_a_slip_of_units_under_way_spoils_no_doubt() -> None:
+    estimator = LoopEstimator(MODEL)
+    run(estimator, RIGHT, 7200)
+    estimator.start_energy("hour")
+    for tick, heat in enumerate(fed(estimator, LITRES, 3600, since=7200)):
+        if tick > 60:
+            assert heat.fused and abs(heat.fused.value - TRUE_W) < 2.0 * heat.fused.u
+    hour = estimator.energy("hour")
+    assert abs(hour.heat_wh - TRUE_W) < 2.0 * hour.heat_wh_u < 300e3
+    # What the slip taught went with the trust in it: the prior stands again.
+    assert estimator.capture and estimator.capture.frac == pytest.approx(0.75, abs=0.05)
+
+
+def test_one_account_of_a_quarrel_begins_at_no_doubt() -> None:
+    estimator = LoopEstimator(MODEL)
+    run(estimator, LITRES, 600)
+    estimator.start_energy("new")
+    assert estimator.energy("new").heat_wh_u == 0.0
