@@ -153,6 +153,7 @@ def test_what_a_file_plans_is_played_and_what_devices_say_is_not(tmp_path: Path)
         (["--fault", "busy@1h"], "speech"),
         (["--fault", "air_in_loop@1h::0.9"], "outside"),
         (["--start", "soon"], "--start"),
+        (["--start", "9999-12-31T23:00:00Z"], "1970 to 2200"),
         (["--site", "s99"], "s99"),
     ],
 )
@@ -164,6 +165,15 @@ def test_what_cannot_be_played_is_refused_before_a_file_is_written(
     with pytest.raises(ConfigError, match=said):
         CliRunner().invoke(command, asked, catch_exceptions=False)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "0", "1e9"])
+def test_no_log_is_endless(tmp_path: Path, hours: str) -> None:
+    out = str(tmp_path / "trace.csv")
+    asked = ["--fleet", "demo", "--site", "s02", "--hours", hours, "--out", out]
+    ended = CliRunner().invoke(command, asked)
+    assert ended.exit_code == 2
+    assert "--hours" in ended.stderr
 
 
 def test_the_truth_may_not_lie_over_the_log(tmp_path: Path) -> None:

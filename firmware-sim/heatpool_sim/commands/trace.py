@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,6 +38,9 @@ _PLACES = {
     "cold_c": 3,
     "ambient_c": 2,
 }
+# Ten years: a week of the machine that makes them.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2200
+MOST_HOURS = 87_660.0
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -51,6 +55,12 @@ class Job:
     count: int
 
 
+def _finite(_: click.Context, __: click.Parameter, hours: float) -> float:
+    if isnan(hours):
+        raise click.BadParameter(f"nan is no span; give 0 to {MOST_HOURS:g} hours")
+    return hours
+
+
 @click.command("trace")
 @click.option(
     "--fleet",
@@ -60,7 +70,11 @@ class Job:
 )
 @click.option("--site", "site_id", metavar="ID", help="The site; needless where there is but one.")
 @click.option(
-    "--hours", type=click.FloatRange(min=0.0, min_open=True), default=24.0, show_default=True
+    "--hours",
+    type=click.FloatRange(0.0, MOST_HOURS, min_open=True),
+    callback=_finite,
+    default=24.0,
+    show_default=True,
 )
 @click.option("--period", "period_s", type=Span(), default="10s", show_default=True)
 @click.option("--start", default="2026-01-01T00:00:00Z", show_default=True, help="ISO time.")
@@ -137,6 +151,9 @@ def _start_ns(text: str) -> int:
         raise ConfigError([f"--start: {error}; write it as 2026-01-01T00:00:00Z"]) from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        span = f"{_FIRST_YEAR} to {_LAST_YEAR}"
+        raise ConfigError([f"--start: is {text}, must be of the years {span}"])
     return round(moment.timestamp()) * _NS
 
 
