@@ -216,12 +216,17 @@ def _fill(trace: Trace, rows: Iterator[list[str]], fluid: str) -> None:
 
 
 def _unread_time(trace: Trace, stamps: Sequence[str]) -> str:
+    assert trace.dialect is not None
     sample = next((stamp for stamp in stamps if stamp.strip()), "")[:_SHOWN_LETTERS]
     if not stamps:
         return "no row follows its header"
     told = f"column {trace.columns[TIME].header!r} shows {sample!r}"
     if trace_time.is_ambiguous(stamps):
         return f"{told}: day and month cannot be told apart; write 2026-01-31T23:59:00Z"
+    if trace_time.is_in_days(stamps, decimal=trace.dialect.decimal):
+        return f"{told}: days of a spreadsheet; show them as 2026-01-31 23:59:00 before the export"
+    if trace_time.is_time_of_day(stamps):
+        return f"{told}: a time of day alone; join date and time in one column"
     return f"{told}: no time; write it as 2026-01-31T23:59:00Z, or as seconds"
 
 

@@ -27,6 +27,9 @@ _SCALES: tuple[tuple[float, str, int], ...] = (
     (1e17, "epoch_us", 1_000),
     (float("inf"), "epoch_ns", 1),
 )
+# The years 2000 to 2100, in days of a spreadsheet.
+_DAYS = (36_526.0, 73_051.0)
+_TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?")
 _CIVIL = re.compile(
     r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})"
     r"(?:[ T,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6})\d*)?)?(?:\s*([AaPp])\.?[Mm]\.?)?)?"
@@ -48,6 +51,8 @@ def time_kind(stamps: Sequence[str], *, decimal: str = ".") -> TimeKind | None:
     """The kind that these stamps are written in; None: in none that can be told for certain."""
     told = [stamp.strip() for stamp in stamps if stamp.strip()]
     numbers = [number for stamp in told if (number := _number(stamp, decimal)) is not None]
+    if _are_days(numbers):
+        return None
     if numbers and 2 * len(numbers) >= len(told):
         return _scale(median(abs(number) for number in numbers))
     if any(_iso_ns(stamp) is not None for stamp in told):
@@ -55,9 +60,28 @@ def time_kind(stamps: Sequence[str], *, decimal: str = ".") -> TimeKind | None:
     return _civil_kind(told)
 
 
+def is_in_days(stamps: Sequence[str], *, decimal: str = ".") -> bool:
+    """Whether these are a spreadsheet's days since 1900, of which seconds would make nothing."""
+    told = (_number(stamp.strip(), decimal) for stamp in stamps)
+    return _are_days([number for number in told if number is not None])
+
+
+def _are_days(numbers: Sequence[float]) -> bool:
+    if len(numbers) < 2 or all(number == number // 1 for number in numbers):
+        return False
+    least, most = min(numbers), max(numbers)
+    return _DAYS[0] <= least and most <= _DAYS[1] and most - least < 0.5 * len(numbers)
+
+
 def is_ambiguous(stamps: Sequence[str]) -> bool:
     """Whether these are dates of which nothing tells the day from the month."""
     return _civil_kind(stamps) is None and any(_CIVIL.fullmatch(stamp.strip()) for stamp in stamps)
+
+
+def is_time_of_day(stamps: Sequence[str]) -> bool:
+    """Whether these are hours and minutes whose date stands elsewhere."""
+    told = [stamp.strip() for stamp in stamps if stamp.strip()]
+    return bool(told) and all(_TIME_OF_DAY.fullmatch(stamp) for stamp in told)
 
 
 def event_ns(stamp: str, kind: TimeKind, *, decimal: str = ".") -> tuple[int, bool] | None:

@@ -55,6 +55,13 @@ def test_a_date_whose_day_and_month_could_change_places_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("stamps", [["40000", "40010"], ["40000.5", "40010.5"], ["46023.25"]])
+def test_seconds_of_that_size_stay_seconds(stamps: list[str]) -> None:
+    kind = time_kind(stamps)
+    assert kind is not None
+    assert kind.name == "seconds_from_0"
+
+
 def test_seconds_from_0_say_so() -> None:
     found = time_kind(["0", "10", "20"])
     assert found is not None
