@@ -350,15 +350,6 @@ async def test_one_row_has_a_heat_rate_and_no_energy(tmp_path: Path) -> None:
     assert found["total"]["heat_wh"] is None
 
 
-async def test_a_summary_is_for_people(tmp_path: Path) -> None:
-    path = steady(tmp_path / "t.csv", "power_w", "1000", rows=30, step_s=3600)
-    done = await ran("estimate", str(path), folder=tmp_path)
-    assert done.code == 0
-    assert "29 ± 1.7 kWh (95 %" in done.out
-    assert "... and 5 more" in done.out
-    assert "faults: none found" in done.out
-
-
 async def test_rows_go_to_a_file_of_their_own(tmp_path: Path) -> None:
     path = steady(tmp_path / "t.csv", "power_w", "1000", rows=5)
     done = await ran("estimate", str(path), "--rows", "rows.csv", folder=tmp_path)

@@ -25,3 +25,12 @@ async def test_water_alone_is_told_to_people_as_heat_in_the_coolant(tmp_path: Pa
     done = await ran("estimate", str(path), folder=tmp_path)
     assert "computed, the heat in this coolant" in done.out
     assert "this is not all heat of the IT" in done.out
+
+
+async def test_a_summary_is_for_people(tmp_path: Path) -> None:
+    path = steady(tmp_path / "t.csv", "power_w", "1000", rows=30, step_s=3600)
+    done = await ran("estimate", str(path), folder=tmp_path)
+    assert done.code == 0
+    assert "29 ± 1.7 kWh (95 %" in done.out
+    assert "... and 5 more" in done.out
+    assert "faults: none found" in done.out
