@@ -34,3 +34,13 @@ async def test_a_summary_is_for_people(tmp_path: Path) -> None:
     assert "29 ± 1.7 kWh (95 %" in done.out
     assert "... and 5 more" in done.out
     assert "faults: none found" in done.out
+
+
+@pytest.mark.parametrize(("power_w", "told"), [("1", "1 Wh"), ("2e4", "20 kWh"), ("3e7", "30 MWh")])
+async def test_periods_are_told_in_a_unit_that_fits(
+    tmp_path: Path, power_w: str, told: str
+) -> None:
+    path = steady(tmp_path / "t.csv", "power_w", power_w, rows=3, step_s=3600)
+    done = await ran("estimate", str(path), folder=tmp_path)
+    line = next(line for line in done.out.splitlines() if line.startswith("1970-01-01 01"))
+    assert line.split("  ", 1)[1].strip().startswith(told)

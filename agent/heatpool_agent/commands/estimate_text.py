@@ -102,7 +102,9 @@ def _flags(flags: Sequence[str]) -> Iterable[str]:
 
 def _periods(periods: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     head = ("period from", "heat", "95 % from", "to", "class", "covered")
-    rows = [_period(one) for one in periods[:MOST_PERIODS]]
+    shown = periods[:MOST_PERIODS]
+    scale = _scale(max((one["heat_wh"] or 0.0 for one in shown), key=abs, default=0.0))
+    rows = [_period(one, scale) for one in shown]
     widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
     for row in (head, *rows):
         cells = [row[0].ljust(widths[0])]
@@ -113,11 +115,12 @@ def _periods(periods: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         yield f"... and {left} more; --json gives all, --period 1d fewer"
 
 
-def _period(span: Mapping[str, Any]) -> tuple[str, ...]:
+def _period(span: Mapping[str, Any], scale: tuple[float, str]) -> tuple[str, ...]:
+    size, unit = scale
     cells = [_at(span["start_ns"])]
     for name in ("heat_wh", "lo95_wh", "hi95_wh"):
         value = span[name]
-        cells.append("-" if value is None else f"{value / 1000:.4g} kWh")
+        cells.append("-" if value is None else f"{value / size:.4g} {unit}Wh")
     cells += [span["quality_class"] or "-", f"{100 * span['coverage_frac']:.0f} %"]
     return tuple(cells)
 
