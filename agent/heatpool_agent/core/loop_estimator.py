@@ -7,7 +7,6 @@ by the filter of record, or, while that says nothing or cannot be trusted, by th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 from heatpool.sample import Estimate, Provenance, QualityClass
@@ -40,8 +39,9 @@ class Beside:
 
 _NOTHING = Beside()
 _WATER = ("volume_flow_m3_h", "hot_c", "cold_c")
-# Faults that leave nothing of a loop's calorimetry, by name; others shift it, and the doubt tells.
-_VOID = dict.fromkeys(("swapped_sensors", "stuck_sensor", "dead_meter", "unit_error"), _WATER)
+# Faults that leave nothing of a loop's calorimetry; swapped pipes are seen sooner (`heat_checks`),
+# others shift it, and the doubt tells.
+_VOIDING = frozenset({"stuck_sensor", "dead_meter", "unit_error"})
 
 
 def priors_of(model: LoopModel) -> LoopPriors:
@@ -233,15 +233,14 @@ class LoopEstimator:
         What was learnt until it was found goes with them. Where nothing else shows the heat they
         are all that there is, and the fault is told.
         """
-        lasting = (one.fault for one in self.faults if one.end_ns is None)
-        void = set(chain.from_iterable(_VOID.get(name, ()) for name in lasting))
-        if raw.power_w is None or not void:
+        lasting = {one.fault for one in self.faults if one.end_ns is None}
+        if raw.power_w is None or _VOIDING.isdisjoint(lasting):
             self._is_void = False
             return beside
-        if not self._is_void and not void.issubset(beside.untrusted):
+        if not self._is_void and not beside.untrusted:
             self._fusion.begin_anew(self._model)
         self._is_void = True
-        return replace(beside, untrusted=tuple({*beside.untrusted, *void}))
+        return replace(beside, untrusted=tuple({*beside.untrusted, *_WATER}))
 
     def _look(self, raw: LoopSample, heat: LoopHeat, beside: Beside, event_ns: int) -> None:
         """Watches for faults, also in what is shown and not believed; a part of the power is none.
