@@ -4,7 +4,7 @@ from math import log
 
 from heatpool_agent.core.loop_window import Means
 from heatpool_agent.core.residual_baseline import Residual
-from heatpool_agent.core.watch import Watch, quiet, tell
+from heatpool_agent.core.watch import Watch, quiet, tell_gross
 
 # Swapped: the difference is negative by more than the pair's doubt.
 SWAPPED_U = 3.0
@@ -52,8 +52,7 @@ def tell_reversed(watch: Watch, means: Means, fault: str) -> None:
         f"cold pipe {means.cold_c:.1f} degC is warmer than hot pipe {means.hot_c:.1f} degC while "
         "heat flows: swap both sensors, or see which way the pump turns"
     )
-    watch.lasting.pop("heat", None)
-    tell(watch, "heat", fault, start_ns=start_ns, text=text)
+    tell_gross(watch, fault, start_ns=start_ns, text=text)
 
 
 def slips(watch: Watch, means: Means, found: Residual) -> bool:
@@ -77,9 +76,8 @@ def slips(watch: Watch, means: Means, found: Residual) -> bool:
     watch.slip_count += 1
     if watch.slip_count >= SLIP_COUNT:
         start_ns = means.end_ns - watch.slip_count * round(means.span_s * _NS)
-        watch.lasting.pop("heat", None)
         text = _slip_text(watch, means, ratio, slip)
-        tell(watch, "heat", "unit_error", start_ns=start_ns, text=text)
+        tell_gross(watch, "unit_error", start_ns=start_ns, text=text)
     return True
 
 

@@ -16,7 +16,7 @@ from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 from heatpool_agent.core.loop_window import WINDOW_S, Means
 from heatpool_agent.core.meter_registers import Registers as Registers
 from heatpool_agent.core.residual_baseline import Residual
-from heatpool_agent.core.watch import SETTLE_S, end, quiet, tell
+from heatpool_agent.core.watch import SAME_S, SETTLE_S, end, forget, quiet, tell
 from heatpool_agent.core.watch import Watch as Watch
 from heatpool_agent.core.watch import begin as begin
 from heatpool_agent.core.watch import faults as faults
@@ -147,7 +147,7 @@ def _look(watch: Watch, means: Means) -> None:
     is_swapped = "sensor" not in watch.lasting and is_reversed(watch, means)
     tell_reversed(watch, means, "swapped_sensors" if is_swapped else "")
     watch.settle_s = max(0.0, watch.settle_s - means.span_s)
-    if is_swapped or "sensor" in watch.lasting or watch.settle_s > 0:
+    if _set_aside(watch) or watch.settle_s > 0:
         return
     found = watch.baseline.judged(means, watch.model)
     if found is None:
@@ -157,6 +157,16 @@ def _look(watch: Watch, means: Means) -> None:
     _keep(watch, means, found)
     _count(watch, means, found)
     _level(watch, means)
+
+
+def _set_aside(watch: Watch) -> bool:
+    """Whether the heats are not to be heard beside what is broken; the loop settles after it."""
+    beside = [watch.lasting[kind] for kind in ("sensor", "leak") if kind in watch.lasting]
+    if beside:
+        forget(watch, min(fault.start_ns for fault in beside))
+        watch.settle_s = SETTLE_S
+    heat = watch.lasting.get("heat")
+    return bool(beside) or (heat is not None and heat.fault == "swapped_sensors")
 
 
 def _sensors(watch: Watch, means: Means) -> None:
@@ -170,7 +180,7 @@ def _sensors(watch: Watch, means: Means) -> None:
         heat = watch.lasting.get("heat")
         if heat and kind == "register" and heat.fault == "swapped_sensors":
             continue
-        if heat and kind == "sensor" and heat.start_ns >= start_ns - 7200 * _NS:
+        if heat and kind == "sensor" and heat.start_ns >= start_ns - SAME_S * _NS:
             del watch.lasting["heat"]
         tell(watch, kind, fault, start_ns=start_ns or means.end_ns, text=text)
 
@@ -205,7 +215,7 @@ def _count(watch: Watch, means: Means, found: Residual) -> None:
     z /= UNTRAINED - (UNTRAINED - 1.0) * watch.baseline.share
     watch.smooth_z = z + _KEEP * (watch.smooth_z - z)
     if "heat" in watch.lasting:
-        _reconsider(watch, means)
+        _reconsider(watch, means, z)
         return
     start_ns = means.end_ns - round(means.span_s * _NS)
     weight = sqrt(min(means.span_s / WINDOW_S, MOST_WEIGHT))
@@ -238,12 +248,15 @@ def _traces(watch: Watch, onset_ns: int) -> Traces:
     )
 
 
-def _reconsider(watch: Watch, means: Means) -> None:
+def _reconsider(watch: Watch, means: Means, z: float) -> None:
     """While a shift lasts: whether it is over, and once an hour what it is after all."""
     quiet(watch, means, is_quiet=abs(watch.smooth_z) < QUIET_Z)
     heat = watch.lasting.get("heat")
     watch.told_count += 1
     is_due = watch.told_count in SOON or watch.told_count % BLOCK_WINDOWS == 0
+    # The windows since it was mended tell nothing of what it was.
+    is_back = abs(z) < QUIET_Z and abs(watch.smooth_z) > 2.0 * QUIET_Z
+    is_due = is_due and not is_back and not watch.quiet_count
     if heat is None or not is_due or watch.told_count > MOST_TOLD:
         return
     # A step of power is seen in the newest windows alone: who lost sight of it knows no better.

@@ -51,6 +51,9 @@ class Run:
     seen_s: float = 0.0
     moved_count: int = 0
     is_stuck: bool = False
+    # What was told of it while it stood still: the samples by which it mends tell nothing.
+    told_ns: int = 0
+    told: str = ""
 
     def add(self, value: float, span_s: float, power_w: float | None, event_ns: int) -> None:
         """Counts one sample."""
@@ -110,6 +113,7 @@ class Still:
     runs: dict[str, Run] = field(default_factory=lambda: {name: Run() for name in WORDS})
     dry_s: float = 0.0
     dry_ns: int = 0
+    dead: str = ""
 
     def add(self, sample: LoopSample, *, event_ns: int) -> None:
         """Counts one sample."""
@@ -135,12 +139,15 @@ class Still:
             return [("dead_meter", self.dry_ns, self._dry_text())]
         for name, run in self.runs.items():
             run.is_stuck = run.is_stuck or run.stands(follows_load=name == "hot_c")
+            if run.is_stuck and not run.moved_count:
+                run.told, run.told_ns = _text(name, run), run.start_ns
         stuck = {name: run for name, run in self.runs.items() if run.is_stuck}
         if len(stuck) == len(self.runs):
-            start_ns = min(run.start_ns for run in stuck.values())
-            return [("dead_meter", start_ns, _all_text(stuck["hot_c"]))]
-        starts = [run.start_ns for run in stuck.values()]
-        text = "; ".join(_text(name, run) for name, run in stuck.items())
+            if not any(run.moved_count for run in stuck.values()):
+                self.dead = _all_text(stuck["hot_c"])
+            return [("dead_meter", min(run.told_ns for run in stuck.values()), self.dead)]
+        starts = [run.told_ns for run in stuck.values()]
+        text = "; ".join(run.told for run in stuck.values())
         return [("stuck_sensor", min(starts), text)] if stuck else []
 
     def _dry_text(self) -> str:
@@ -159,7 +166,8 @@ class Still:
 def restored(saved: dict[str, Any]) -> Still:
     """What was saved. Raises: KeyError, TypeError if it is damaged."""
     runs = {name: Run(**saved["runs"][name]) for name in WORDS}
-    return Still(runs=runs, dry_s=float(saved["dry_s"]), dry_ns=int(saved["dry_ns"]))
+    dry_s, dry_ns = float(saved["dry_s"]), int(saved["dry_ns"])
+    return Still(runs=runs, dry_s=dry_s, dry_ns=dry_ns, dead=str(saved.get("dead", "")))
 
 
 def _text(name: str, run: Run) -> str:
@@ -167,13 +175,17 @@ def _text(name: str, run: Run) -> str:
     where = "flow sensor" if name == "volume_flow_m3_h" else f"{WORDS[name]} sensor"
     value = "nothing" if run.value is None else f"{run.value:.6g} {_UNITS[name]}"
     return (
-        f"{where} shows {value} for {run.count} samples ({run.lasts_s / 60:.0f} min){moved}, "
+        f"{where} shows {value} for {_samples(run.count)} ({run.lasts_s / 60:.0f} min){moved}, "
         f"never more than {run.longest} before: check its wiring, or exchange it"
     )
 
 
+def _samples(count: int) -> str:
+    return f"{count} sample{'' if count == 1 else 's'}"
+
+
 def _all_text(run: Run) -> str:
     return (
-        f"flow and both temperatures show the same for {run.count} samples "
+        f"flow and both temperatures show the same for {_samples(run.count)} "
         f"({run.lasts_s / 60:.0f} min): the meter or its line no longer answers anew; restart it"
     )

@@ -22,6 +22,8 @@ SETTLE_S = 900.0
 QUIET_COUNT = 12.0
 # So many of the newest windows outlive a restart: as long as most faults take to be told.
 SAVED_POINTS = 48
+# A fault of the heats that began so shortly before a gross one was found is the gross one.
+SAME_S = 7200.0
 _NS = 1_000_000_000
 
 
@@ -95,6 +97,27 @@ def end(watch: Watch, kind: str, end_ns: int) -> None:
     fault = watch.lasting.pop(kind, None)
     if fault is not None:
         watch.ended.append(replace(fault, end_ns=max(end_ns, fault.start_ns)))
+
+
+def tell_gross(watch: Watch, fault: str, *, start_ns: int, text: str) -> None:
+    """Tells a gross fault of the heats; another name of the same shift gives way to it."""
+    heat = watch.lasting.get("heat")
+    if heat and heat.start_ns >= start_ns - SAME_S * _NS:
+        start_ns = min(start_ns, heat.start_ns)
+        del watch.lasting["heat"]
+    end(watch, "heat", start_ns)
+    forget(watch, start_ns)
+    tell(watch, "heat", fault, start_ns=start_ns, text=text)
+
+
+def forget(watch: Watch, since_ns: int) -> None:
+    """Forgets what the heats have said since a gross fault began."""
+    watch.sums = [Sum() for _ in range(SUM_COUNT)]
+    watch.points = [one for one in watch.points if one.end_ns <= since_ns]
+    watch.blocks = [one for one in watch.blocks if one.end_ns <= since_ns]
+    watch.hour = [one for one in watch.hour if one.end_ns <= since_ns]
+    watch.smooth_z = 0.0
+    watch.quiet_count = 0
 
 
 def quiet(watch: Watch, means: Means, *, is_quiet: bool) -> None:
