@@ -192,6 +192,8 @@ class TraceEstimate:
             self._accounts.begin(at_ns)
         else:
             self._flush()
+            # What ended before a long gap is forgotten after it.
+            self._faults.collect(self._estimator.faults)
             self._accounts.pause()
             self._estimator.skip((at_ns - self._last_ns) / NS_PER_S, event_ns=at_ns)
             self._accounts.resume(at_ns)

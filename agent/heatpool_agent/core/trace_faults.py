@@ -29,8 +29,13 @@ class Faults:
             self._found[key] = fault
 
     def collect(self, faults: Iterable[Fault]) -> None:
-        """The faults that the estimator tells now."""
-        for fault in faults:
+        """The faults that the estimator tells now; what it takes back, or renames, is none."""
+        told = tuple(faults)
+        for key, known in tuple(self._found.items()):
+            is_lasting = known.end_ns is None and known.fault not in self._open
+            if is_lasting and not any(_is_same(known, one) for one in told):
+                del self._found[key]
+        for fault in told:
             self.add(fault)
 
     def marked(self, marks: tuple[str, ...], at_ns: int, *, since_ns: int, evidence: str) -> None:
@@ -52,6 +57,10 @@ class Faults:
     def told(self) -> tuple[Fault, ...]:
         """All of them in the order of their begin."""
         return tuple(sorted(self._found.values(), key=lambda one: (one.start_ns, one.fault)))
+
+
+def _is_same(one: Fault, other: Fault) -> bool:
+    return one.fault == other.fault and one.start_ns == other.start_ns
 
 
 def _overlaps(one: Fault, other: Fault) -> bool:
