@@ -118,6 +118,15 @@ ALL = Asked(
 )
 
 
+def test_a_small_loop_s_share_is_not_all_heat_of_its_servers() -> None:
+    # At 0.09 m3/h the floor of any flow meter is 22 %, and would excuse the quarter that lacks.
+    lines = steady("1400,0.0905,41.58,31.58,22", [60.0 * index for index in range(300)])
+    everything = replace(PRIORS, capture_frac=1.0, capture_frac_u=0.0)
+    done, _, _ = run(lines, asked=Asked(priors=everything, model=replace(MODEL, capture_frac=1.0)))
+    assert done.method == "electric"
+    assert done.total.heat_wh == pytest.approx(1400 * 299 / 60, rel=1e-3)
+
+
 def test_a_unit_error_hides_behind_no_share_of_the_coolant() -> None:
     # Litres a minute, said to be m3/h, of which the coolant carries 0.78: 13 times the power.
     lines = steady("50000,56,40,30,25", [10.0 * index for index in range(200)])
