@@ -26,8 +26,8 @@ from heatpool_sim.devices.redfish_tree import (
 from heatpool_sim.loops import RunningSite
 from heatpool_sim.plant import site as plants
 from heatpool_sim.plant.control import Control, Mode
-from heatpool_sim.plant.loop_gauges import GaugeErrors
 from heatpool_sim.plant.load import Trace
+from heatpool_sim.plant.loop_gauges import GaugeErrors
 from heatpool_sim.plant.meter import MeterState
 from heatpool_sim.ports import Device
 
