@@ -280,6 +280,7 @@ def loop_model(loop: Loop) -> LoopModel:
         fluid=loop.fluid,
         sensor_side=loop.sensor_side,
         capture_frac=capture["value"],
+        flow_u_m3_h=data["volume_flow_floor"]["value"],
         gain_u_frac=max(capture["u"] / capture["value"], _LEAST_U_FRAC),
         # The makers' shares are of what the coolant brings away: the loss is off already.
         loss_frac=0.0,

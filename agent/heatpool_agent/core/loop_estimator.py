@@ -51,7 +51,7 @@ def priors_of(model: LoopModel) -> LoopPriors:
         capture_frac_u=model.gain_u_frac * model.capture_frac,
         lag_s=model.tau_s,
         flow_u_frac=model.flow_u_frac,
-        flow_u_m3_h=0.0,
+        flow_u_m3_h=model.flow_u_m3_h,
         delta_k_u=model.delta_k_u,
         unknown_side_u_frac=0.003,
     )

@@ -35,6 +35,8 @@ class LoopModel:
     gain_u_frac: float = 0.025
     power_noise_frac: float = 0.01
     flow_u_frac: float = 0.012
+    # The same of a small flow, whatever its size: added to the relative one.
+    flow_u_m3_h: float = 0.0
     flow_noise_frac: float = 0.015
     delta_k_u: float = 0.05
     temp_noise_k: float = 0.02

@@ -179,9 +179,10 @@ def _with_priors(
     above_k = max(abs(place.hot_c - room_c), 5.0)
     loss_scale = max(abs(place.hot_c - place.cold_c), 0.1) / above_k
     side_u = _SIDE_U_FRAC if model.sensor_side == "unknown" else 0.0
+    floor_u = model.flow_u_m3_h * state.coefficient_wh_m3_k / exp(place.stream_ln)
     prior_u2 = (
         model.gain_u_frac**2,
-        model.flow_u_frac**2 + side_u**2,
+        model.flow_u_frac**2 + min(floor_u, 1.0) ** 2 + side_u**2,
         model.delta_k_u**2,
         model.tau_ln_u**2,
         (model.loss_frac_u * loss_scale) ** 2,

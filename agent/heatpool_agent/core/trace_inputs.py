@@ -229,24 +229,13 @@ def _settled(found: Inputs, asked: Asked) -> Inputs:
         slip = _hidden_slip(told)
     if slip:
         return replace(found, is_fused=False, flags=(*found.flags, f"{UNIT_ERROR}:{slip:g}"))
-    if asked.cooling or abs(told - 1.0) <= _APART_U * _one_heat_u(found, told, u_frac):
+    if asked.cooling or abs(told - 1.0) <= _APART_U * u_frac:
         return found
     if told < 1.0:
         flags = (*found.flags, f"{COOLANT_PART}:{told:.2f}")
         return replace(found, is_fused=False, flags=flags)
     flags = (*found.flags, f"{HEAT_ABOVE_ELECTRICITY}:{told - 1.0:+.0%}", ELECTRIC_PARTIAL)
     return replace(found, power=None, is_fused=False, flags=flags)
-
-
-def _one_heat_u(found: Inputs, told: float, u_frac: float) -> float:
-    """The doubt within which both heats are one, relative: below the power, that of the filter.
-
-    It knows no floor of the flow, which would take a coolant's share of a small loop for all of it.
-    """
-    if told >= 1.0:
-        return u_frac
-    sure = replace(found, priors=replace(found.priors, flow_u_m3_h=0.0))
-    return _compared(sure)[1]
 
 
 def _slip(told: float, u_frac: float) -> float | None:

@@ -50,7 +50,7 @@ def told(one: Reading) -> Doubt | None:
         (reading(Node.HEAT_METER, "volume_m3", 100.0, COUNTER), 1.5, B),
         (reading(Node.CDU, "reported_heat_w", 2e4), 1e3, B),
         (reading(Node.CDU, "volume_flow_m3_h", 10.0), 0.15, B),
-        (reading(Node.CDU, "volume_flow_m3_h", 0.1), 0.02, B),
+        (reading(Node.CDU, "volume_flow_m3_h", 0.1), 0.0035, B),
         (reading(Node.CDU, "hot_c", 45.0), 0.07, B),
         (reading(Node.PDU, "power_w", 1000.0), 30.0, B),
         (reading(Node.CHASSIS, "power_w", 1000.0), 50.0, B),

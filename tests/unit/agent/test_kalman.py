@@ -314,7 +314,8 @@ def test_on_hidden_loops_the_doubt_is_honest_and_the_error_small(case: str, told
 def test_every_default_has_its_source() -> None:
     folder = Path(config.__file__).parent / "data"
     listed = tomllib.loads((folder / "loop_priors.toml").read_text(encoding="utf-8"))["filter"]
-    told = {"fluid", "sensor_side", "capture_frac"}
+    # The floor of a flow is the priors' own, of every figure of a flow.
+    told = {"fluid", "sensor_side", "capture_frac", "flow_u_m3_h"}
     assert {name: one["value"] for name, one in listed.items()} == {
         field.name: field.default for field in fields(LoopModel) if field.name not in told
     }

@@ -338,3 +338,12 @@ def test_one_account_of_a_quarrel_begins_at_no_doubt() -> None:
     run(estimator, LITRES, 600)
     estimator.start_energy("new")
     assert estimator.energy("new").heat_wh_u == 0.0
+
+
+def test_a_trickle_is_as_doubtful_to_the_filter_as_to_the_plain_fusion() -> None:
+    model = replace(MODEL, flow_u_m3_h=0.0035, gain_u_frac=0.07)
+    trickle = replace(RIGHT, volume_flow_m3_h=0.09, power_w=0.09 / 8.0 * 100e3)
+    heat = run(LoopEstimator(model), trickle, 3600)
+    assert heat.fused and heat.computed
+    u_frac = heat.fused.u / heat.fused.value
+    assert 0.03 < u_frac < 1.1 * heat.computed.u / heat.computed.value

@@ -23,7 +23,7 @@ PRIORS = LoopPriors(
     capture_frac_u=0.05,
     lag_s=60.0,
     flow_u_frac=0.015,
-    flow_u_m3_h=0.02,
+    flow_u_m3_h=0.0035,
     delta_k_u=0.07,
     unknown_side_u_frac=0.003,
 )
