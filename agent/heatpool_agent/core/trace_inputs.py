@@ -44,6 +44,8 @@ GAP_PERIODS = 3.0
 _APART_U = 2.0
 _SLIP_FRAC = 0.10
 _ABOVE_FRAC = 1.05
+# Of so many rows each ratio lies within this factor of the median where one unit holds throughout.
+_THROUGHOUT_FRAC, _SPREAD = 0.9, 1.8
 # The coolant's share may hide a factor between units; so little of its power no site shows.
 _LEAST_SHARE_FRAC, _LEAST_HIDDEN_SLIP = 0.5, 10.0
 # Nothing is known better, and a filter needs some doubt of all.
@@ -219,14 +221,18 @@ def _model(asked: Asked, power: Power | None) -> LoopModel:
 
 def _settled(found: Inputs, asked: Asked) -> Inputs:
     """Whether both heats are one: fused if so, or else the one that answers what was asked."""
-    ratio, u_frac = _compared(found)
-    if ratio is None:
+    ratios, u_frac = _compared(found)
+    if not ratios:
         return found
+    ratio = median(ratios)
     found = replace(found, ratio=ratio)
     told = ratio / found.priors.capture_frac
     slip = _slip(told, u_frac)
     if slip is None and not asked.cooling:
         slip = _hidden_slip(told)
+    if slip and not _is_throughout(ratios, ratio):
+        # A unit that changed on the way has a begin: the watch of the rows tells it.
+        return found
     if slip:
         return replace(found, is_fused=False, flags=(*found.flags, f"{UNIT_ERROR}:{slip:g}"))
     if asked.cooling or abs(told - 1.0) <= _APART_U * u_frac:
@@ -252,10 +258,16 @@ def _hidden_slip(told: float) -> float | None:
     return next((slip for slip in slips if _LEAST_SHARE_FRAC <= told / slip < 1.0), None)
 
 
-def _compared(found: Inputs) -> tuple[float | None, float]:
-    """Computed over electric power where the water runs the right way, and the ratio's u.
+def _is_throughout(ratios: Sequence[float], ratio: float) -> bool:
+    """Whether nearly all rows tell this ratio, with the room that changes of load need."""
+    near = sum(ratio / _SPREAD <= one <= ratio * _SPREAD for one in ratios)
+    return near >= _THROUGHOUT_FRAC * len(ratios)
 
-    The median row's: a few cells of another world must not tell of all others.
+
+def _compared(found: Inputs) -> tuple[list[float], float]:
+    """Computed over electric power where the water runs the right way, row by row, and its u.
+
+    Their median tells: a few cells of another world must not speak for all others.
     """
     assert found.power is not None
     count = len(found.power.values_w)
@@ -267,9 +279,7 @@ def _compared(found: Inputs) -> tuple[float | None, float]:
             continue
         ratios.append(heat.value / power_w)
         us_frac.append(heat.u / heat.value)
-    if not ratios:
-        return None, nan
-    return median(ratios), hypot(found.model.gain_u_frac, median(us_frac))
+    return ratios, hypot(found.model.gain_u_frac, median(us_frac)) if us_frac else nan
 
 
 def water_at(found: Inputs, index: int) -> LoopInputs:
