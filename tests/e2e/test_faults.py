@@ -154,3 +154,18 @@ def test_doubt_does_not_grow_with_the_length_of_a_log(tmp_path: Path) -> None:
         true_wh = float(list(csv.DictReader(file))[-1]["energy_wh"])
     assert abs(told["total"]["heat_wh"] - true_wh) <= 2.6 * told["total"]["heat_wh_u"]
     assert told["total"]["heat_wh_u"] < 0.02 * true_wh
+
+
+def test_a_unit_that_changed_is_told_without_the_coolant_s_share_too(tmp_path: Path) -> None:
+    where = ("--out", "trace.csv", "--truth", "truth.csv")
+    asked = ("--seed", "11", "--hours", "6", "--fault", "flow_unit@2h")
+    ran(tmp_path, "heatpool_sim", "trace", "--fleet", "faults", "--site", "well", *where, *asked)
+    told = json.loads(ran(tmp_path, "heatpool_agent", "estimate", "trace.csv", "--json"))
+    (fault,) = told["faults"]
+    assert fault["fault"] == "unit_error"
+    assert abs(fault["start_ns"] - START_NS - 2 * 3600 * 10**9) <= 60 * 10**9
+    with (tmp_path / "truth.csv").open(newline="", encoding="utf-8") as file:
+        electric_w = [float(row["electric_w"]) for row in csv.DictReader(file)]
+    true_wh = 6.0 * sum(electric_w) / len(electric_w)
+    assert abs(told["total"]["heat_wh"] - true_wh) <= 2.6 * told["total"]["heat_wh_u"]
+    assert told["total"]["heat_wh_u"] < 0.1 * true_wh

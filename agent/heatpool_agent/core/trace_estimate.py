@@ -319,7 +319,12 @@ class TraceEstimate:
                 "such as --column volume_flow_m3_h=Flow*0.06 for L/min"
             )
             self._faults.add(
-                Fault(fault=UNIT_FAULT, start_ns=times_ns[0], end_ns=None, evidence=evidence)
+                Fault(
+                    fault=UNIT_FAULT,
+                    start_ns=times_ns[self._inputs.slip_from],
+                    end_ns=None,
+                    evidence=evidence,
+                )
             )
 
 

@@ -77,7 +77,8 @@ class Inputs:
     """What heat is made of: power, water, or both, and what is assumed of the loop.
 
     `ratio` is computed over electric heat where both are seen. `reason` says why nothing can be
-    made of the trace, where that is so.
+    made of the trace, where that is so. `slip_from` is the first row with a flow or power in
+    another unit.
     """
 
     power: Power | None
@@ -88,6 +89,7 @@ class Inputs:
     priors: LoopPriors
     model: LoopModel
     ratio: float | None = None
+    slip_from: int = 0
     flags: tuple[str, ...] = ()
     reason: str | None = None
 
@@ -221,20 +223,23 @@ def _model(asked: Asked, power: Power | None) -> LoopModel:
 
 def _settled(found: Inputs, asked: Asked) -> Inputs:
     """Whether both heats are one: fused if so, or else the one that answers what was asked."""
-    ratios, u_frac = _compared(found)
-    if not ratios:
+    rows, u_frac = _compared(found)
+    if not rows:
         return found
-    ratio = median(ratios)
+    ratio = median(rows.values())
     found = replace(found, ratio=ratio)
     told = ratio / found.priors.capture_frac
     slip = _slip(told, u_frac)
     if slip is None and not asked.cooling:
         slip = _hidden_slip(told)
-    if slip and not _is_throughout(ratios, ratio):
+    near = [index for index, one in rows.items() if ratio / _SPREAD <= one <= ratio * _SPREAD]
+    if slip and asked.cooling and len(near) < _THROUGHOUT_FRAC * len(rows):
         # A unit that changed on the way has a begin: the watch of the rows tells it.
         return found
     if slip:
-        return replace(found, is_fused=False, flags=(*found.flags, f"{UNIT_ERROR}:{slip:g}"))
+        # Without the coolant's share the watch cannot: power alone is all heat that leaves the IT.
+        flags = (*found.flags, f"{UNIT_ERROR}:{slip:g}")
+        return replace(found, is_fused=False, slip_from=near[0], flags=flags)
     if asked.cooling or abs(told - 1.0) <= _APART_U * u_frac:
         return found
     if told < 1.0:
@@ -258,26 +263,21 @@ def _hidden_slip(told: float) -> float | None:
     return next((slip for slip in slips if _LEAST_SHARE_FRAC <= told / slip < 1.0), None)
 
 
-def _is_throughout(ratios: Sequence[float], ratio: float) -> bool:
-    """Whether nearly all rows tell this ratio, with the room that changes of load need."""
-    near = sum(ratio / _SPREAD <= one <= ratio * _SPREAD for one in ratios)
-    return near >= _THROUGHOUT_FRAC * len(ratios)
-
-
-def _compared(found: Inputs) -> tuple[list[float], float]:
-    """Computed over electric power where the water runs the right way, row by row, and its u.
+def _compared(found: Inputs) -> tuple[dict[int, float], float]:
+    """Computed over electric power where the water runs the right way, by row, and its u.
 
     Their median tells: a few cells of another world must not speak for all others.
     """
     assert found.power is not None
     count = len(found.power.values_w)
-    ratios, us_frac = [], []
+    ratios: dict[int, float] = {}
+    us_frac = []
     for index in range(0, count, max(1, count // _LOOKED_COUNT)):
         power_w = found.power.values_w[index]
         heat = computed_heat(water_at(found, index), found.priors)
         if isnan(power_w) or power_w <= 0.0 or heat is None or heat.value <= 0.0:
             continue
-        ratios.append(heat.value / power_w)
+        ratios[index] = heat.value / power_w
         us_frac.append(heat.u / heat.value)
     return ratios, hypot(found.model.gain_u_frac, median(us_frac)) if us_frac else nan
 
