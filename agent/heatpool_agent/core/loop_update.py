@@ -42,8 +42,8 @@ _WARMTH_WANDER_S = 0.015**2 / 10.0
 _MOST_COLD_K2, _MOST_FLOW, _MOST_WARMTH = 100.0, 0.25, 1.0
 # No sensor is free of noise, and no covariance survives one that is.
 _LEAST_NOISE_FRAC, _LEAST_NOISE_K = 1e-4, 1e-3
-# What level and doubt of power tell of the sensors' offsets is learnt within an hour. Half a day on,
-# only the shape of quick moves would move them, which no real loop has quite as modelled: held.
+# What level and doubt of power tell of the sensors' offsets is learnt within an hour. Half a day
+# on, only the shape of quick moves would move them, which no real loop has quite as modelled: held.
 _LEARNT_S = 12 * 3600.0
 _OFFSETS = (METER, PAIR, LOSS)
 # Per sample: what restlessness learns from one misfit, and what it forgets of the heat's.
