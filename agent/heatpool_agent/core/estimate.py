@@ -11,14 +11,6 @@ from heatpool.heat import heat_coefficient_kwh_m3_k, heat_rate_w
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.uncertainty import fuse, product_u_frac
 
-# The equations of physics.md are found here, whichever room holds them.
-from heatpool_agent.core.complementary import complementary_step as complementary_step
-from heatpool_agent.core.integral import integrate_wh as integrate_wh
-from heatpool_agent.core.loop_law import electric_heat_w as electric_heat_w
-from heatpool_agent.core.loop_law import loop_step as loop_step
-
-_NS = 1_000_000_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopPriors:
@@ -43,14 +35,6 @@ class LoopInputs:
     cold_c: float | None = None
     fluid: str = "water"
     sensor_side: str = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopState:
-    """What one tick leaves for the next: electric heat after the loop's thermal mass, W."""
-
-    lagged_w: float | None = None
-    boot_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,44 +106,21 @@ def _computed_u_w(
     return max(abs(value_w) * u_frac, floor_w)
 
 
-def loop_heat(
-    inputs: LoopInputs, priors: LoopPriors, state: LoopState, *, boot_ns: int
-) -> tuple[LoopHeat, LoopState]:
-    """The heats of one loop at one tick, W, and the state for the next tick.
+def fused_heat(electric: Estimate | None, computed: Estimate | None) -> Estimate | None:
+    """Both heats as one, W, by their inverse variances; the one that there is where one is absent.
 
-    Electric heat is fused after the loop's lag, since the coolant shows it only then. Where both
-    contradict each other the fused doubt grows by the Birge ratio, the square root of chi squared
-    per degree of freedom.
+    Where both contradict each other the doubt grows by the Birge ratio, the square root of chi
+    squared per degree of freedom.
 
     Source: physics.md 7.1; R. T. Birge, Phys. Rev. 40, 207 (1932).
     """
-    electric = electric_heat(inputs.electric, priors)
-    computed = computed_heat(inputs, priors)
-    state = _lagged(state, electric, priors.lag_s, boot_ns)
-    fused = _fused(electric, computed, state.lagged_w)
-    return LoopHeat(electric=electric, computed=computed, fused=fused), state
-
-
-def _lagged(state: LoopState, electric: Estimate | None, lag_s: float, boot_ns: int) -> LoopState:
-    if electric is None:
-        return LoopState(boot_ns=boot_ns)
-    if state.lagged_w is None:
-        return LoopState(lagged_w=electric.value, boot_ns=boot_ns)
-    dt_s = max(0.0, (boot_ns - state.boot_ns) / _NS)
-    lagged_w = loop_step(state.lagged_w, electric.value, dt_s=dt_s, tau_s=lag_s)
-    return LoopState(lagged_w=lagged_w, boot_ns=boot_ns)
-
-
-def _fused(
-    electric: Estimate | None, computed: Estimate | None, lagged_w: float | None
-) -> Estimate | None:
-    if electric is None or computed is None or lagged_w is None:
+    if electric is None or computed is None:
         return computed or electric
     # A figure of no doubt at all cannot be fused: one watt is below every meter's resolution.
     u_w = (max(electric.u, 1.0), max(computed.u, 1.0))
-    fused = fuse([lagged_w, computed.value], u_w)
+    fused = fuse([electric.value, computed.value], u_w)
     # Figures further apart than their doubts allow: one doubt is too small, and nobody knows which.
-    stretch = max(1.0, abs(lagged_w - computed.value) / hypot(*u_w))
+    stretch = max(1.0, abs(electric.value - computed.value) / hypot(*u_w))
     best = min(electric, computed, key=lambda estimate: estimate.u)
     return Estimate(
         value=float(fused.value),

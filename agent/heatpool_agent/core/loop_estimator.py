@@ -223,7 +223,7 @@ class LoopEstimator:
         beside = self._with_faults(beside, raw)
         sample, power = _trusted(raw, power, beside)
         heat, assumed = self.heats(sample, power), (self._model, self._priors)
-        self._fusion.update(sample, heat, self._inputs(sample, power), assumed)
+        self._fusion.update(sample, heat, power, assumed)
         self.fused_s = sample.span_s
         self._look(raw, heat, beside, event_ns)
 

@@ -10,9 +10,9 @@ from math import hypot
 from typing import Any
 
 from heatpool.sample import Estimate, Provenance
-from heatpool_agent.core import estimate, loop_filter, loop_quarrel
+from heatpool_agent.core import loop_filter, loop_quarrel
 from heatpool_agent.core.complementary import ComplementaryState, HeatRate, complementary_step
-from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors, LoopState
+from heatpool_agent.core.estimate import LoopHeat, LoopPriors, fused_heat
 from heatpool_agent.core.kalman import EnergyFigure, Figure
 from heatpool_agent.core.loop_filter import NO_ENERGY, LoopFilter
 from heatpool_agent.core.loop_quarrel import Quarrel
@@ -59,10 +59,10 @@ class Fusion:
             self._filter.begin_anew(model)
 
     def update(
-        self, sample: LoopSample, heat: LoopHeat, inputs: LoopInputs, assumed: "Assumed"
+        self, sample: LoopSample, heat: LoopHeat, power: Estimate | None, assumed: "Assumed"
     ) -> None:
         """Makes the fused heat over a sample's span; `heat` are its electric and computed heat."""
-        model = _with_meter(assumed, inputs.electric)
+        model = _with_meter(assumed, power)
         plain, self._plain = complementary_step(self._plain, sample, model)
         self._quarrel = loop_quarrel.quarrelled(
             self._quarrel,
@@ -77,8 +77,7 @@ class Fusion:
         elif plain is not None and _has_learnt(plain, heat):
             self.fused = self._told(heat, plain.value_w, plain.value_w_u)
         else:
-            static, _ = estimate.loop_heat(inputs, assumed[1], LoopState(), boot_ns=0)
-            self.fused = static.fused
+            self.fused = fused_heat(heat.electric, heat.computed)
         if self.fused is None:
             return
         if self._filter is None:

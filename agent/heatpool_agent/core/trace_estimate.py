@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
 from heatpool_agent.core import heat_checks
-from heatpool_agent.core.estimate import LoopHeat, LoopInputs, computed_heat, loop_step
+from heatpool_agent.core.estimate import LoopHeat, LoopInputs, computed_heat
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.loop_estimator import Beside, LoopEstimator
+from heatpool_agent.core.loop_law import loop_step
 from heatpool_agent.core.loop_sample import LoopSample
 from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.median import median

@@ -14,7 +14,7 @@ from heatpool.heat import heat_rate_w
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core import complementary, estimate, loop_law
-from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopState
+from heatpool_agent.core.estimate import LoopHeat, LoopInputs
 from heatpool_agent.core.loop_estimator import LoopEstimator
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 
@@ -56,12 +56,13 @@ def power(value: float, u: float = 1_000.0) -> Estimate:
 
 
 def by_static_fusion(samples: Sequence[LoopSample], fluid: str, side: str) -> list[Any]:
-    state, found = LoopState(), []
-    for number, sample in enumerate(samples):
+    found = []
+    for sample in samples:
         inputs = inputs_of(sample, fluid, side)
-        boot_ns = number * 10 * SECOND_NS
-        heat, state = estimate.loop_heat(inputs, PRIORS, state, boot_ns=boot_ns)
-        found.append(heat)
+        electric = estimate.electric_heat(inputs.electric, PRIORS)
+        computed = estimate.computed_heat(inputs, PRIORS)
+        fused = estimate.fused_heat(electric, computed)
+        found.append(LoopHeat(electric=electric, computed=computed, fused=fused))
     return found
 
 
@@ -69,7 +70,7 @@ def by_complementary_filter(samples: Sequence[LoopSample], fluid: str, side: str
     state, found = complementary.ComplementaryState(), []
     for sample in samples:
         model = replace(MODEL, fluid=fluid, sensor_side=side)
-        figure, state = estimate.complementary_step(state, sample, model)
+        figure, state = complementary.complementary_step(state, sample, model)
         found.append((figure, state))
     return found
 
@@ -176,10 +177,10 @@ ELECTRIC: dict[str, float] = {
     ],
 )
 def test_electric_heat_of_what_cannot_be_is_no_number(name: str, value: float) -> None:
-    assert math.isnan(estimate.electric_heat_w(**{**ELECTRIC, name: value}))
+    assert math.isnan(loop_law.electric_heat_w(**{**ELECTRIC, name: value}))
 
 
-@pytest.mark.parametrize("law", [estimate.loop_step, loop_law.first_order_mean])
+@pytest.mark.parametrize("law", [loop_law.loop_step, loop_law.first_order_mean])
 @pytest.mark.parametrize(
     "bad",
     [

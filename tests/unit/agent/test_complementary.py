@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool.heat import heat_rate_w
-from heatpool_agent.core.complementary import ComplementaryState, HeatRate
-from heatpool_agent.core.estimate import complementary_step
+from heatpool_agent.core.complementary import (
+    ComplementaryState,
+    HeatRate,
+    complementary_step,
+)
 from heatpool_agent.core.loop_law import first_order_mean, loop_step
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 

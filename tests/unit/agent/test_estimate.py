@@ -11,7 +11,7 @@ from heatpool.heat import heat_rate_w
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core import crosscheck, estimate
-from heatpool_agent.core.estimate import LoopInputs, LoopState
+from heatpool_agent.core.estimate import LoopHeat, LoopInputs
 
 PRIORS, REPORTED_U_FRAC = loop_priors("dlc")
 SECOND_NS = 1_000_000_000
@@ -38,6 +38,13 @@ def inputs(**changes: object) -> LoopInputs:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def heats(seen: LoopInputs) -> LoopHeat:
+    electric = estimate.electric_heat(seen.electric, PRIORS)
+    computed = estimate.computed_heat(seen, PRIORS)
+    fused = estimate.fused_heat(electric, computed)
+    return LoopHeat(electric=electric, computed=computed, fused=fused)
+
+
 @given(
     st.floats(1_000, 200_000),
     st.floats(0.1, 20.0),
@@ -53,7 +60,7 @@ def test_fused_heat_lies_between_its_parts_and_doubts_no_more(
         hot_c=cold_c + delta_k,
         cold_c=cold_c,
     )
-    heat, _ = estimate.loop_heat(seen, PRIORS, LoopState(), boot_ns=1)
+    heat = heats(seen)
     assert heat.electric and heat.computed and heat.fused
     low, high = sorted((heat.electric.value, heat.computed.value))
     assert low - 1e-6 <= heat.fused.value <= high + 1e-6
@@ -65,14 +72,14 @@ def test_fused_heat_lies_between_its_parts_and_doubts_no_more(
 
 @pytest.mark.parametrize("missing", ["volume_flow_m3_h", "hot_c", "cold_c"])
 def test_without_one_of_its_three_readings_there_is_no_computed_heat(missing: str) -> None:
-    heat, _ = estimate.loop_heat(inputs(**{missing: None}), PRIORS, LoopState(), boot_ns=1)
+    heat = heats(inputs(**{missing: None}))
     assert heat.computed is None
     assert heat.fused == heat.electric
 
 
 def test_heats_that_contradict_each_other_leave_the_fused_one_in_doubt() -> None:
     quarrel = inputs(electric=power(1_000.0, 0.01))
-    heat, _ = estimate.loop_heat(quarrel, PRIORS, LoopState(), boot_ns=1)
+    heat = heats(quarrel)
     assert heat.electric and heat.computed and heat.fused
     weaker, stronger = sorted((heat.electric, heat.computed), key=lambda figure: -figure.u)
     assert heat.fused.u > stronger.u
@@ -80,13 +87,13 @@ def test_heats_that_contradict_each_other_leave_the_fused_one_in_doubt() -> None
 
 
 def test_without_power_the_computed_heat_stands_alone() -> None:
-    heat, _ = estimate.loop_heat(inputs(electric=None), PRIORS, LoopState(), boot_ns=1)
+    heat = heats(inputs(electric=None))
     assert (heat.electric, heat.fused) == (None, heat.computed)
 
 
 def test_nothing_in_is_nothing_out() -> None:
     nothing = LoopInputs(electric=None)
-    heat, _ = estimate.loop_heat(nothing, PRIORS, LoopState(), boot_ns=1)
+    heat = heats(nothing)
     assert (heat.electric, heat.computed, heat.fused) == (None, None, None)
 
 
@@ -118,25 +125,8 @@ def test_at_no_difference_the_doubt_of_the_pair_is_left() -> None:
     assert level.u == pytest.approx(heat_rate_w(3.0, 40.07, 40.0, "cold"), rel=1e-3)
 
 
-@given(st.floats(0.1, 1e4), st.floats(0.1, 1e4))
-def test_two_steps_of_the_loop_are_one_long_step(first_s: float, second_s: float) -> None:
-    once = estimate.loop_step(10.0, 50.0, dt_s=first_s + second_s, tau_s=60.0)
-    half = estimate.loop_step(10.0, 50.0, dt_s=first_s, tau_s=60.0)
-    twice = estimate.loop_step(half, 50.0, dt_s=second_s, tau_s=60.0)
-    assert math.isclose(once, twice, rel_tol=1e-9)
-
-
-def test_a_jump_of_power_reaches_the_fused_heat_only_after_the_lag() -> None:
-    _, state = estimate.loop_heat(inputs(), PRIORS, LoopState(), boot_ns=0)
-    jumped = inputs(electric=power(80_000.0))
-    at_once, _ = estimate.loop_heat(jumped, PRIORS, state, boot_ns=SECOND_NS)
-    later, _ = estimate.loop_heat(jumped, PRIORS, state, boot_ns=600 * SECOND_NS)
-    assert at_once.fused and later.fused
-    assert at_once.fused.value < later.fused.value
-
-
 def compared(reported_w: float | None, seconds: int) -> tuple[Estimate | None, tuple[str, ...]]:
-    heat, _ = estimate.loop_heat(inputs(), PRIORS, LoopState(), boot_ns=0)
+    heat = heats(inputs())
     quarrels = crosscheck.Quarrels()
     for second in range(0, seconds + 1, 60):
         shown, quarrels = crosscheck.compare(

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool.heat import energy_wh, heat_coefficient_kwh_m3_k
-from heatpool_agent.core.estimate import integrate_wh
-from heatpool_agent.core.integral import EnergyTold, VolumeSample
+from heatpool_agent.core.integral import EnergyTold, VolumeSample, integrate_wh
 
 SECOND_NS = 1_000_000_000
 

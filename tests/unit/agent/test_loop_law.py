@@ -41,6 +41,14 @@ def test_a_loop_as_warm_as_its_room_keeps_all_it_captures(
     assert kept_w == share * power_w <= power_w
 
 
+@given(st.floats(0.1, 1e4), st.floats(0.1, 1e4))
+def test_two_steps_of_the_loop_are_one_long_step(first_s: float, second_s: float) -> None:
+    once = loop_step(10.0, 50.0, dt_s=first_s + second_s, tau_s=60.0)
+    half = loop_step(10.0, 50.0, dt_s=first_s, tau_s=60.0)
+    twice = loop_step(half, 50.0, dt_s=second_s, tau_s=60.0)
+    assert math.isclose(once, twice, rel_tol=1e-9)
+
+
 @given(st.floats(0, 1e5), st.floats(0, 1e5), st.floats(0.1, 1e4), st.floats(0.1, 1e4))
 def test_the_mean_is_the_integral_of_the_steps(
     value: float, target: float, dt_s: float, tau_s: float

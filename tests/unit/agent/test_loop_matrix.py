@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from heatpool_agent.core import loop_forecast, loop_matrix, loop_physics
-from heatpool_agent.core.estimate import loop_step
 from heatpool_agent.core.loop_forecast import Surroundings, Wander
+from heatpool_agent.core.loop_law import loop_step
 from heatpool_agent.core.loop_matrix import Belief, Total
 
 # A loop in which every constant differs from its prior.
