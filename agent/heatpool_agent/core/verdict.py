@@ -4,6 +4,7 @@ from enum import Enum
 
 from heatpool.units import SUFFIXES
 from heatpool_agent.core.levels import NOT_ADDED
+from heatpool_agent.core.marks import words
 from heatpool_agent.core.plausible import FLAGS, REFUSED_BY_DRIVERS, is_admitted
 from heatpool_agent.core.reading import Reading
 
@@ -20,19 +21,7 @@ class Verdict(Enum):
 
 # Says nothing that another reading says, and still too little to be added.
 _PARTIAL = "outputs_below_half"
-# Words of drivers that `FLAGS` does not explain.
-_WORDS = {
-    "above_capacity": "more than the supply can deliver",
-    "counter_contradicted": "another counter of the same thing says otherwise",
-    "metrics_contradicted": "the sensor that it is taken from says otherwise",
-    "lower_rank": "another path to the same figure",
-    "set_copy": "copy of a set: the sum of others",
-    "twin": "a second door to the same counter",
-    _PARTIAL: "not all of its level is shown",
-    "permanent_error": "its meter reports an error that stays",
-    "no_temperature": "its meter shows a temperature sensor that is broken or missing",
-}
-# Words of drivers that let a reading pass, and still ask for a look.
+# Marks of drivers that let a reading pass, and still ask for a look.
 _DOUBTFUL = FLAGS.keys() | {"no_temperature", "permanent_error"}
 # States that are 0 or 1; others, such as a device's status, are codes.
 _YES_OR_NO = frozenset({"leak", "pump_runs", "watchdog_ran_out", "remote_control"})
@@ -63,7 +52,7 @@ def verdict(reading: Reading) -> Verdict:
 def reasons(reading: Reading) -> tuple[str, ...]:
     """Why it is not simply believed, in words; nothing if it is."""
     judged = _DOUBTFUL | REFUSED_BY_DRIVERS | NOT_ADDED
-    return tuple(_words(flag) for flag in reading.flags if flag in judged)
+    return tuple(words(flag) for flag in reading.flags if flag in judged)
 
 
 def unit(quantity: str) -> str:
@@ -75,9 +64,3 @@ def unit(quantity: str) -> str:
 def is_yes_or_no(quantity: str) -> bool:
     """Whether 1 means that it is so and 0 that it is not."""
     return quantity in _YES_OR_NO or quantity.startswith(("is_", "has_"))
-
-
-def _words(flag: str) -> str:
-    if flag in FLAGS:
-        return FLAGS[flag][1]
-    return _WORDS.get(flag, flag.replace("_", " "))

@@ -54,8 +54,8 @@ def test_every_mark_has_a_reason_in_words(flag: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("lower_rank", "another path to the same figure"),
-        ("set_copy", "copy of a set: the sum of others"),
+        ("lower_rank", "another reading says the same better: kept, never added"),
+        ("set_copy", "the sum of others of this pass: kept, never added"),
         ("outputs_below_half", "not all of its level is shown"),
     ],
 )
