@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from heatpool.errors import ConfigError
 from heatpool_agent import calibrations
 from heatpool_agent.assembly import SystemClock, state_dir
 from heatpool_agent.calibrations import CALIBRATION, LEARNED, Shelf
+from heatpool_agent.commands import span
 from heatpool_agent.commands.calibrate_text import document, merged, text
 from heatpool_agent.config import load
 from heatpool_agent.core import calibration_trace
@@ -24,21 +24,8 @@ from heatpool_agent.core.calibration_trace import Meter
 from heatpool_agent.core.coefficients import LEAST_COUNT, Coefficients
 
 EXIT_NOTHING = 4
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 # A clamp meter of class 2; its certificate knows better.
 _METER_U_FRAC = 0.02
-
-
-def _span_s(_: click.Context, __: click.Parameter, told: str) -> float:
-    """A span, s: seconds, or a number with its unit as in 60s, 10m, 2h, 1d."""
-    unit_s = _UNITS_S.get(told[-1:])
-    try:
-        span_s = float(told[:-1] if unit_s else told) * (unit_s or 1.0)
-    except ValueError:
-        span_s = 0.0
-    if not 0 < span_s < math.inf:
-        raise click.BadParameter(f"{told!r} is no span; write 60s, 10m, 2h or 1d")
-    return span_s
 
 
 _config = click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
@@ -74,7 +61,7 @@ def show(*, path: Path | None, as_json: bool) -> None:
 @_json
 @click.option("--reference", metavar="SENSOR", default="", help="The meter on loan, by its id.")
 @click.option(
-    "--for", "span_s", callback=_span_s, default="1d", show_default=True, help="How long."
+    "--for", "span_s", callback=span.span_s, default="1d", show_default=True, help="How long."
 )
 @click.option(
     "--trace",

@@ -1,7 +1,6 @@
 """`heatpool-agent record`: what every sensor is asked and answers, kept to be played again."""
 
 import asyncio
-import math
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from heatpool.sample import SiteId
 from heatpool_agent import sensors
 from heatpool_agent.assembly import SystemClock, open_sensors
 from heatpool_agent.board import Board
+from heatpool_agent.commands import span
 from heatpool_agent.config import Config, load, mistakes
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.loops.supervise import Driven, Supervisor
@@ -31,26 +31,13 @@ from heatpool_agent.tapes.redaction import Redaction
 
 MOST_BYTES = 100_000_000
 TELL_S = 10.0
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _span_s(_: click.Context, __: click.Parameter, told: str) -> float:
-    """A span, s: seconds, or a number with its unit as in 60s, 10m, 2h."""
-    unit_s = _UNITS_S.get(told[-1:])
-    try:
-        span_s = float(told[:-1] if unit_s else told) * (unit_s or 1.0)
-    except ValueError:
-        span_s = 0.0
-    if not 0 < span_s < math.inf:
-        raise click.BadParameter(f"{told!r} is no span; write 60s, 10m or 2h")
-    return span_s
 
 
 @click.command("record")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
 @click.option(
-    "--for", "span_s", callback=_span_s, default="60s", show_default=True, help="How long."
+    "--for", "span_s", callback=span.span_s, default="60s", show_default=True, help="How long."
 )
 @click.option("--force", is_flag=True, help="Write over a recording that is there.")
 @click.option(
