@@ -9,10 +9,11 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import chain, groupby, islice, pairwise
 from math import nan
 
 from heatpool_agent.core import trace_cell, trace_columns, trace_time
+from heatpool_agent.core.median import median
 from heatpool_agent.core.trace_cell import Cell
 from heatpool_agent.core.trace_columns import COLUMNS, TIME, Column, Mapped
 from heatpool_agent.core.trace_time import ZONE_ASSUMED, TimeKind
@@ -26,6 +27,8 @@ _SHOWN_LETTERS = 40
 VOLUME_FLOW = "volume_flow_m3_h"
 # Above 95 of 100 rows in which water flows; a pump's whole range is 1 to 10. Our choice.
 SPIKE, SPIKE_TIMES, _SPIKE_LEAST_COUNT = "spike", 5.0, 20
+# So many rows on end are not a spike alone.
+_SURGE_ROWS = 6
 _DELIMITERS = (";", "\t", ",", "|")
 
 UNSORTED = "unsorted_rows"
@@ -42,6 +45,15 @@ class Dialect:
     decimal: str
     header_line: int
     headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surge:
+    """Rows on end whose flow was far above all others', and how many times the flow before."""
+
+    first: int
+    last: int
+    times: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +76,7 @@ class Trace:
     marks: "array[int]" = field(default_factory=lambda: array("H"))
     reasons: list[tuple[str, ...]] = field(default_factory=lambda: [()])
     places: dict[tuple[str, ...], int] = field(default_factory=lambda: {(): 0})
+    surges: list[Surge] = field(default_factory=list)
     reason: str | None = None
 
     def __len__(self) -> int:
@@ -333,10 +346,23 @@ def _refuse_spikes(trace: Trace) -> None:
     most_m3_h = SPIKE_TIMES * running[len(running) * 95 // 100]
     if running[-1] <= most_m3_h:
         return
-    for index, value in enumerate(flows_m3_h):
-        if value > most_m3_h:
-            trace.examples.setdefault((VOLUME_FLOW, SPIKE), f"{value:g} m3/h")
-            _refuse(trace, index, VOLUME_FLOW, SPIKE)
+    for is_above, run in groupby(range(len(flows_m3_h)), lambda at: flows_m3_h[at] > most_m3_h):
+        if is_above:
+            rows = list(run)
+            _refuse_run(trace, flows_m3_h, rows, usual_m3_h=running[len(running) // 2])
+
+
+def _refuse_run(
+    trace: Trace, flows_m3_h: "array[float]", rows: Sequence[int], *, usual_m3_h: float
+) -> None:
+    """Takes out rows on end of such a flow; many of them are no spike, and kept to be told."""
+    trace.examples.setdefault((VOLUME_FLOW, SPIKE), f"{flows_m3_h[rows[0]]:g} m3/h")
+    if len(rows) >= _SURGE_ROWS:
+        before_m3_h = median(value for value in flows_m3_h[: rows[0]][-_SURGE_ROWS:] if value > 0)
+        times = median(flows_m3_h[index] for index in rows) / (before_m3_h or usual_m3_h)
+        trace.surges.append(Surge(first=rows[0], last=rows[-1], times=times))
+    for index in rows:
+        _refuse(trace, index, VOLUME_FLOW, SPIKE)
 
 
 def _refuse(trace: Trace, index: int, name: str, reason: str) -> None:

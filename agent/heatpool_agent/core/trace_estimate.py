@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.units import NS_PER_S
 from heatpool_agent.core import heat_checks
+from heatpool_agent.core.crosscheck import unit_slip
 from heatpool_agent.core.estimate import LoopHeat, LoopInputs, computed_heat
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.loop_estimator import Beside, LoopEstimator
@@ -18,7 +19,7 @@ from heatpool_agent.core.loop_sample import LoopSample
 from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.median import median
 from heatpool_agent.core.plausible import NO_FLOW_FROZEN, SWAPPED_SENSORS
-from heatpool_agent.core.trace import Trace
+from heatpool_agent.core.trace import Surge, Trace
 from heatpool_agent.core.trace_faults import UNIT_FAULT, Faults
 from heatpool_agent.core.trace_inputs import GAP_PERIODS, UNIT_ERROR, WATER, Inputs, present
 from heatpool_agent.core.trace_periods import Accounts, Span
@@ -84,6 +85,8 @@ class TraceEstimate:
         self._accounts.close()
         self._faults.collect(self._estimator.faults)
         self._tell_slip()
+        for surge in self._trace.surges:
+            self._tell_surge(surge)
 
     @property
     def has_heat(self) -> bool:
@@ -327,6 +330,28 @@ class TraceEstimate:
                     evidence=evidence,
                 )
             )
+
+    def _tell_surge(self, surge: Surge) -> None:
+        """A flow that was the usual one in another unit for a while; its rows are left out."""
+        slip = unit_slip(surge.times)
+        if slip is None or not self._inputs.water:
+            return
+        times_ns = self._trace.event_ns
+        is_over = surge.last + 1 < len(times_ns)
+        count = surge.last - surge.first + 1
+        evidence = (
+            f"flow was {surge.times:.3g} times that of before for {count} rows, "
+            f"near the factor {slip:.3g} between two units; those rows are left out: check the "
+            "unit in the log of that time"
+        )
+        self._faults.add(
+            Fault(
+                fault=UNIT_FAULT,
+                start_ns=times_ns[surge.first],
+                end_ns=times_ns[surge.last + 1] if is_over else None,
+                evidence=evidence,
+            )
+        )
 
 
 def _alone(provenance: Provenance) -> tuple[str, ...]:

@@ -207,3 +207,23 @@ def test_the_median_of_spans_is_how_often_rows_come() -> None:
 
 def test_a_band_is_as_wide_as_95_of_100() -> None:
     assert band(100.0, 10.0) == pytest.approx((80.4, 119.6))
+
+
+@pytest.mark.parametrize(
+    ("flows", "faults"),
+    [
+        (["1.4"] * 300 + ["23.3"] * 12 + ["1.4"] * 100, ["unit_error"]),
+        # Three rows are a spike; a factor between no two units is left out and not named.
+        (["1.4"] * 300 + ["23.3"] * 3 + ["1.4"] * 100, []),
+        (["1.4"] * 300 + ["14"] * 12 + ["1.4"] * 100, []),
+    ],
+)
+def test_a_flow_in_another_unit_for_a_while_is_left_out_and_told(
+    flows: list[str], faults: list[str]
+) -> None:
+    rows = [f"{10 * at},20000,{flow},41,31.8,\n" for at, flow in enumerate(flows)]
+    done, told, _ = run([HEAD, *rows])
+    assert [fault.fault for fault in done.faults] == faults
+    starts_ns = [(one.start_ns, one.end_ns) for one in done.faults]
+    assert starts_ns in ([], [(3000 * 10**9, 3120 * 10**9)])
+    assert max(row.heat.value for row in told if row.heat) < 20_000
