@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from integration.estimator_site import Clock, Deaf, S
 
 from heatpool.sample import Channel, Row, SiteId, SpoolKind
 from heatpool_agent.board import Board
@@ -21,33 +22,8 @@ from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.spool import SqliteSpool
 from heatpool_agent.spool_schema import migrate
 
-S = 1_000_000_000
 KEY = ("cpu", "powercap/intel-rapl:0")
 HEAT = Channel("rack", "heat_rate_w", -1)
-
-
-@dataclass
-class Clock:
-    second: int = 1_000
-
-    def event_ns(self) -> int:
-        return (self.second + 1_750_000_000) * S
-
-    def boot_ns(self) -> int:
-        return self.second * S
-
-
-class Deaf:
-    """A sensor that is never asked: its readings are handed over."""
-
-    async def probe(self) -> list[str]:
-        return []
-
-    async def read(self) -> list[Reading]:
-        return []
-
-    async def close(self) -> None:
-        """Nothing to free."""
 
 
 CPU = Driven(id="cpu", kind="rapl", sensor=Deaf(), period_s=1.0, timeout_s=1.0, is_billing=False)

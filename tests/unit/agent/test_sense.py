@@ -1,10 +1,10 @@
 """One agent's tick over several servers and units: what enters, what is shown, what it costs."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
+from unit.agent.learning_site import NoSensor, S
 
 from heatpool.sample import Provenance, QualityClass, SiteId
 from heatpool_agent.board import Board, LoopView
@@ -15,21 +15,6 @@ from heatpool_agent.http.seen import look
 from heatpool_agent.http.status import status
 from heatpool_agent.loops.sense import LoopSettings, Sense
 from heatpool_agent.loops.supervise import Driven
-
-S = 1_000_000_000
-
-
-class NoSensor:
-    """Stands where a driver would; the test hands its readings over itself."""
-
-    async def probe(self) -> Sequence[str]:
-        return ()
-
-    async def read(self) -> Sequence[Reading]:
-        return ()
-
-    async def close(self) -> None:
-        """Nothing to free."""
 
 
 @dataclass
