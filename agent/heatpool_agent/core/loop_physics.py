@@ -59,7 +59,6 @@ class Step:
     mean_c: float
     end: Partials
     mean: Partials
-    rate_c_s: float
 
 
 def step(mean: Row, *, span_s: float, room_c: float, loss_w_k: float) -> Step:
@@ -97,5 +96,4 @@ def step(mean: Row, *, span_s: float, room_c: float, loss_w_k: float) -> Step:
         mean_c=settled_c + gap_k * share,
         end=partials(keep, end_by_ln),
         mean=partials(share, mean_by_ln),
-        rate_c_s=-rate * gap_k,
     )
