@@ -210,7 +210,7 @@ def test_a_band_is_as_wide_as_95_of_100() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flows", "faults"),
+    ("shown", "faults"),
     [
         (["1.4"] * 300 + ["23.3"] * 12 + ["1.4"] * 100, ["unit_error"]),
         # Three rows are a spike; a factor between no two units is left out and not named.
@@ -219,9 +219,9 @@ def test_a_band_is_as_wide_as_95_of_100() -> None:
     ],
 )
 def test_a_flow_in_another_unit_for_a_while_is_left_out_and_told(
-    flows: list[str], faults: list[str]
+    shown: list[str], faults: list[str]
 ) -> None:
-    rows = [f"{10 * at},20000,{flow},41,31.8,\n" for at, flow in enumerate(flows)]
+    rows = [f"{10 * at},20000,{one},41,31.8,\n" for at, one in enumerate(shown)]
     done, told, _ = run([HEAD, *rows])
     assert [fault.fault for fault in done.faults] == faults
     starts_ns = [(one.start_ns, one.end_ns) for one in done.faults]
