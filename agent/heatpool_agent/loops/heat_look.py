@@ -20,12 +20,10 @@ from heatpool_agent.core.loop_estimator import FUSION, WATCH, Beside, LoopEstima
 from heatpool_agent.core.loop_record import SavedEstimator, stopped_s
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 from heatpool_agent.core.loop_told import Capture
-from heatpool_agent.loops.loop_pass import LoopSettings, Pass
+from heatpool_agent.loops.loop_pass import GAP_S, LoopSettings, Pass
 
 logger = logging.getLogger(__name__)
 
-# Longer than the longest period of ticks (`config.PERIOD_MOST_S`): nothing was seen meanwhile.
-GAP_S = 90.0
 # After a gap a tick tells of itself alone.
 _TICK_S = 1.0
 _WATCHED_S = 300

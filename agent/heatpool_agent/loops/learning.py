@@ -17,7 +17,7 @@ from heatpool_agent.core.calibrate import Calibration, Learner
 from heatpool_agent.core.coefficients import LOOP, Coefficients, Learned, chosen
 from heatpool_agent.core.lessons import Gathered, Key, Pace, Sight
 from heatpool_agent.core.tree import Tree
-from heatpool_agent.loops.loop_pass import LoopSettings, Pass
+from heatpool_agent.loops.loop_pass import GAP_S, LoopSettings, Pass
 from heatpool_agent.ports import Clock, Shelf
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ LOOK_S = 30.0
 SAVE_S = 600.0
 # What was learnt is made into coefficients that often: a fit costs a millisecond.
 _RENEW_NS = 60 * NS_PER_S
-# Longer than the longest period of ticks: nothing was seen meanwhile.
-_GAP_S = 90.0
 # Heat is compared with power only while the loop is settled.
 _SETTLED_FRAC = 0.10
 MOST_LEARNERS = 256
@@ -148,7 +146,7 @@ class Learning:
     def _span_s(self, boot_ns: int) -> float:
         before_ns, self._before_ns = self._before_ns, boot_ns
         span_s = (boot_ns - before_ns) / NS_PER_S if before_ns is not None else 0.0
-        if 0 < span_s <= _GAP_S:
+        if 0 < span_s <= GAP_S:
             return span_s
         # What was gathered before a gap is no part of what comes after it.
         self._gathered.clear()

@@ -10,6 +10,8 @@ from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.totals import Step
 
 Key = tuple[str, str]
+# Longer than the longest period of ticks (`config.PERIOD_MOST_S`): nothing was seen meanwhile.
+GAP_S = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
