@@ -52,8 +52,7 @@ _FORGET = 0.002
 _SHARE_U, _SHARE_S, _SHARE_OF_GAIN = 0.01, 3600.0, 0.16
 # Heat of a load that just moved lies in servers and plates for a while, in pumps' answers too: so
 # much of its distance from the mean of the minutes before is not known to come. Without it the
-# quick moves alone teach a wrong slope, and an offset that makes up for it (bench: 4 % too little
-# heat from a plant whose servers store some; now 0.1 %).
+# quick moves alone teach a wrong slope, and an offset that makes up for it: 4 % of the heat.
 _STORED, _STORED_S = 2.0, 120.0
 _LEARN, _LEAST_RESTLESS, _MOST_RESTLESS = 0.01, 0.05, 100.0
 
