@@ -41,6 +41,8 @@ EXPONENTS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.2, 1.45, 1.75)
 EXPONENT, EXPONENT_U = 0.85, 1.0
 # The true one lies between two of them.
 EXPONENT_STEP_U = 0.045
+# Beyond that it holds what no count of CPUs tells, such as cards: it is another size of machine.
+SIZED_TIMES = 3.0
 # Loss to the room at 20 K above it, relative to the power.
 LOSS_FRAC, LOSS_FRAC_U, LOSS_AT_K = 0.02, 0.02, 20.0
 # Less than any host draws, and more than any site.
@@ -284,6 +286,8 @@ def _waited(learner: Learner, lesson: Lesson) -> Learner:
 
 
 def _learnt(learner: Learner, lesson: Lesson) -> Learner:
+    if learner.kind == LOAD and not learner.count:
+        learner = replace(learner, prior=_sized(learner.prior, lesson))
     fits = _fits(learner.slow, learner.prior)
     learner = replace(learner, judged=_judged(learner, lesson, fits))
     rows = [row_of(learner.kind, lesson.inputs, one) for one in learner.exponents]
@@ -310,6 +314,19 @@ def _learnt(learner: Learner, lesson: Lesson) -> Learner:
         scatter_square=(1.0 - share) * (learner.scatter_square + share * off * off),
     )
     return _unless_changed(learner, fits)
+
+
+def _sized(prior: Prior, lesson: Lesson) -> Prior:
+    """The assumed machine, as much larger as the first lesson shows where that is beyond belief."""
+    row = row_of(LOAD, lesson.inputs, EXPONENT)
+    told_w = sum(x * value for x, value in zip(row, prior.means, strict=True))
+    times = lesson.measured_w / max(told_w, LEAST_W)
+    if times <= SIZED_TIMES:
+        return prior
+    return Prior(
+        means=tuple(times * value for value in prior.means),
+        means_u=tuple(times * u for u in prior.means_u),
+    )
 
 
 def _judged(learner: Learner, lesson: Lesson, fits: Sequence[Fit]) -> Judged:

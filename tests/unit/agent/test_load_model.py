@@ -85,6 +85,15 @@ def bent(exponent: float, count: int = 400) -> list[tuple[float, float]]:
     return [(x, (60 + 150 * x**exponent) * (1 + r.gauss(0, 0.01))) for x in busy]
 
 
+@pytest.mark.parametrize("times", [1.0, 4.0, 20.0])
+def test_a_machine_whose_cards_nobody_counts_is_learnt_at_its_own_size(times: float) -> None:
+    found = known(of_load([(x, times * power_w) for x, power_w in bent(0.75, count=60)]))
+    for busy_frac in (0.2, 0.8):
+        told = predicted(found, (busy_frac,))
+        assert told.value_w == pytest.approx(times * (60 + 150 * busy_frac**0.75), rel=0.04)
+        assert told.value_w_u < 0.1 * told.value_w
+
+
 @pytest.mark.parametrize("exponent", [0.45, 0.75, 1.0, 1.45])
 def test_a_load_s_curve_is_found_with_its_bend(exponent: float) -> None:
     found = known(of_load(bent(exponent)))
