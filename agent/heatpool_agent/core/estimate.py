@@ -11,6 +11,12 @@ from heatpool.heat import heat_coefficient_kwh_m3_k, heat_rate_w
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool.uncertainty import fuse, product_u_frac
 
+# The design names these as laws of estimation: they are found here, and held in rooms of their own.
+from heatpool_agent.core.complementary import complementary_step as complementary_step
+from heatpool_agent.core.integral import integrate_wh as integrate_wh
+from heatpool_agent.core.loop_law import electric_heat_w as electric_heat_w
+from heatpool_agent.core.loop_law import loop_step as loop_step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopPriors:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from heatpool.heat import heat_rate_w
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.config import loop_priors
-from heatpool_agent.core import crosscheck, estimate
+from heatpool_agent.core import complementary, crosscheck, estimate, integral, loop_law
 from heatpool_agent.core.estimate import LoopHeat, LoopInputs
 
 PRIORS, REPORTED_U_FRAC = loop_priors("dlc")
@@ -156,3 +156,10 @@ def test_a_short_quarrel_or_none_changes_nothing(reported_w: float | None, secon
 def test_every_cooling_has_its_prior(cooling: str) -> None:
     priors, _ = loop_priors(cooling)
     assert 0 < priors.capture_frac <= 1
+
+
+def test_the_laws_that_the_design_names_are_found_here() -> None:
+    assert estimate.loop_step is loop_law.loop_step
+    assert estimate.electric_heat_w is loop_law.electric_heat_w
+    assert estimate.integrate_wh is integral.integrate_wh
+    assert estimate.complementary_step is complementary.complementary_step
