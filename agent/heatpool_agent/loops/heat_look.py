@@ -20,6 +20,7 @@ from heatpool_agent.core.loop_estimator import FUSION, WATCH, Beside, LoopEstima
 from heatpool_agent.core.loop_record import SavedEstimator, stopped_s
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 from heatpool_agent.core.loop_told import Capture
+from heatpool_agent.core.plausible import SWAPPED_SENSORS
 from heatpool_agent.loops.loop_pass import GAP_S, LoopSettings, Pass
 
 logger = logging.getLogger(__name__)
@@ -159,8 +160,11 @@ class HeatLook:
         is_partial = not (flags or is_whole) and heat_checks.is_partial(
             shown.computed, inputs.electric
         )
+        # Pipes that seem swapped are not believed until that is sure, and have taught nothing yet.
+        is_odd = self._checks.swapped_ns is not None
+        flags = flags or ((SWAPPED_SENSORS,) if is_odd else ())
         doubted = _WATER if flags else ("power_w",) if is_partial else ()
-        if doubted and not self._doubted:
+        if doubted and not self._doubted and not is_odd:
             # What was learnt from figures that cannot be believed is no knowledge.
             self.estimator.begin_anew()
         heat = self.estimator.observe(

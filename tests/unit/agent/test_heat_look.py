@@ -103,7 +103,23 @@ def test_a_leak_is_a_fault_at_once(caplog: pytest.LogCaptureFixture) -> None:
     assert list(told(caplog)) == [("loop.fault", "leak")]
 
 
-def test_swapped_pipes_leave_the_filter_what_it_knew_of_nothing() -> None:
+def test_swapped_pipes_are_believed_in_no_tick_and_cost_nothing_that_was_learnt() -> None:
+    loop = Loop()
+    before = loop.run(RIGHT, 1800)
+    assert before.fused
+    for _ in range(60):
+        heat = loop.tick(SWAPPED)
+        assert heat.fused
+        assert heat.fused.provenance is Provenance.ELECTRIC
+        assert heat.fused.value == pytest.approx(before.fused.value, rel=0.1)
+        assert "swapped_sensors" in heat.fused.flags
+    after = loop.run(RIGHT, 20)
+    assert after.fused
+    assert after.fused.value == pytest.approx(before.fused.value, rel=0.02)
+    assert after.fused.u == pytest.approx(before.fused.u, rel=0.2)
+
+
+def test_a_long_swap_of_the_pipes_shows_electric_heat_until_it_is_mended() -> None:
     loop = Loop()
     before = loop.run(RIGHT, 1800)
     swapped = loop.run(SWAPPED, 600)
