@@ -10,7 +10,9 @@ from heatpool_agent.core import kalman, loop_filter, loop_fusion, loop_matrix, l
 from heatpool_agent.core.estimate import LoopHeat
 from heatpool_agent.core.kalman import EnergyFigure, State
 from heatpool_agent.core.loop_estimator import LoopEstimator
+from heatpool_agent.core.loop_fusion import Fusion
 from heatpool_agent.core.loop_physics import GAIN, LOSS, METER, PAIR, SHARE, WARMTH
+from heatpool_agent.core.loop_quarrel import Quarrel
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
 
 S = 1_000_000_000
@@ -202,3 +204,16 @@ def test_what_a_quarrel_adds_to_the_doubt_is_the_account_s_and_the_share_s_too()
     assert heat.fused is not None
     assert hour.heat_wh_u == pytest.approx(heat.fused.u, rel=0.1)
     assert torn_u > 2.0 * calm_u
+
+
+def test_a_share_is_as_doubtful_as_the_quarrel_that_it_is_part_of() -> None:
+    estimator = LoopEstimator(MODEL)
+    for number in range(60):
+        estimator.observe(STEADY, event_ns=number * 10 * S)
+    fusion: Fusion = estimator._fusion
+    calm = fusion.capture
+    fusion._quarrel = Quarrel(ratio=-4.0, lasts_s=3600.0)
+    torn = fusion.capture
+    assert calm is not None and torn is not None
+    assert torn.value == calm.value
+    assert torn.value_u == pytest.approx(4.0 * calm.value_u)

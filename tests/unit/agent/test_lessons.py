@@ -1,0 +1,48 @@
+"""What a tick of a loop teaches, and what it must not."""
+
+import pytest
+
+from heatpool.sample import Estimate, Provenance, QualityClass
+from heatpool_agent.config import loop_priors
+from heatpool_agent.core.lessons import Sight, loop_sight
+
+PRIORS = loop_priors("dlc")[0]
+
+
+def sights(
+    *,
+    lagged_w: float | None = 100e3,
+    hot_c: float | None = 44.0,
+    value_w: float = 75e3,
+    flags: tuple[str, ...] = (),
+) -> list[Sight]:
+    computed = Estimate(
+        value=value_w,
+        u=1e3,
+        quality=QualityClass.B,
+        provenance=Provenance.COMPUTED,
+        flags=flags,
+    )
+    return loop_sight("rack", lagged_w=lagged_w, hot_c=hot_c, computed=computed, priors=PRIORS)
+
+
+def test_computed_heat_teaches_a_loop_its_capture_and_loss() -> None:
+    (sight,) = sights()
+    assert sight.inputs == (100e3, 20.0)
+    assert sight.measured.value == 75e3
+    assert sight.prior_w == pytest.approx(PRIORS.capture_frac * 100e3)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"flags": ("mixed_sensors",)},
+        {"flags": ("swapped_sensors",)},
+        {"lagged_w": None},
+        {"lagged_w": 0.0},
+        {"hot_c": None},
+        {"value_w": -5e3},
+    ],
+)
+def test_heat_that_is_marked_absent_or_negative_teaches_no_loop(odd: dict[str, object]) -> None:
+    assert sights(**odd) == []  # type: ignore[arg-type]
