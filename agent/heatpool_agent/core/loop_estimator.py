@@ -13,6 +13,7 @@ from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.core import estimate, loop_fusion, residual
 from heatpool_agent.core.estimate import LoopHeat, LoopInputs, LoopPriors
 from heatpool_agent.core.fault import Fault
+from heatpool_agent.core.flow_leap import FlowLeap
 from heatpool_agent.core.kalman import EnergyFigure as EnergyFigure
 from heatpool_agent.core.loop_fusion import Fusion
 from heatpool_agent.core.loop_gather import Gather
@@ -76,6 +77,7 @@ class LoopEstimator:
         self._place = [model.fluid, model.sensor_side]
         self._priors = priors or priors_of(model)
         self._gather = Gather(model.fluid)
+        self._leap = FlowLeap()
         self._fusion = Fusion()
         self._watch = residual.begin(model)
         self._is_void = False
@@ -131,7 +133,7 @@ class LoopEstimator:
         if power is None and sample.power_w is not None:
             power = _bare(sample.power_w)
         shown = shown or self.heats(sample, power)
-        self._gather.add(sample, power)
+        self._gather.add(self._without_leap(sample), power)
         self.fused_s = None
         # The first figure there can be is there at once.
         is_first = self._fusion.fused is None and _is_seen(shown, beside)
@@ -185,7 +187,8 @@ class LoopEstimator:
 
     def saved_fusion(self) -> dict[str, Any]:
         """The part of it that every update changes."""
-        return {"version": VERSION, "place": self._place, **self._fusion.saved()}
+        place = {"version": VERSION, "place": self._place, "flow": self._leap.saved()}
+        return {**place, **self._fusion.saved()}
 
     def saved_watch(self) -> dict[str, Any]:
         """The part of it that finds faults."""
@@ -201,11 +204,23 @@ class LoopEstimator:
             told = saved[FUSION]
             if told["version"] != VERSION or told["place"] != self._place:
                 return False
-            found = loop_fusion.restored(told)
+            found, leap = loop_fusion.restored(told), FlowLeap()
+            leap.restore(told["flow"])
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
         self._fusion = found or self._fusion
+        if found is not None:
+            self._leap = leap
         return found is not None
+
+    def _without_leap(self, sample: LoopSample) -> LoopSample:
+        """The tick without a flow that nothing bears out yet."""
+        if self._leap.contradicts(sample.volume_flow_m3_h):
+            # What came before taught a loop that is not this one.
+            self.begin_anew()
+        if self._leap.is_believed(sample.volume_flow_m3_h, sample.span_s):
+            return sample
+        return replace(sample, volume_flow_m3_h=None)
 
     def _inputs(self, sample: LoopSample, power: Estimate | None) -> LoopInputs:
         return LoopInputs(
