@@ -15,7 +15,7 @@ import click
 
 from heatpool.errors import ConfigError
 from heatpool.water import FLUIDS
-from heatpool_agent.commands import estimate_plot, estimate_text
+from heatpool_agent.commands import estimate_plot, estimate_text, whole_file
 from heatpool_agent.config import Loop, loop_model, loop_priors
 from heatpool_agent.core import trace as traces
 from heatpool_agent.core import trace_document as document
@@ -289,8 +289,8 @@ def _takers(job: Job, stack: ExitStack, told: dict[str, Any]) -> list[Callable[[
     """Who wants each row as it comes: so many are not kept."""
     takers: list[Callable[[Row], None]] = []
     if job.rows_file is not None:
-        out = stack.enter_context(job.rows_file.open("w", newline="", encoding="utf-8"))
-        takers.append(_csv_rows(out))
+        out = stack.enter_context(whole_file.written(job.rows_file))
+        takers.append(_csv_rows(out, job.rows_file))
     if job.as_json:
         takers.append(_json_rows(sys.stdout, told))
     return takers
@@ -316,16 +316,19 @@ def _print_rest(rest: dict[str, Any]) -> None:
     sys.stdout.write(f"\n ],{text.removeprefix('{')}\n")
 
 
-def _csv_rows(out: TextIO) -> Callable[[Row], None]:
+def _csv_rows(out: TextIO, path: Path) -> Callable[[Row], None]:
     writer = csv.writer(out)
     is_begun = False
 
     def take(row: Row) -> None:
         nonlocal is_begun
         told = document.row_told(row)
-        if not is_begun:
-            writer.writerow(told)
-            is_begun = True
-        writer.writerow([*list(told.values())[:-1], " ".join(told["flags"])])
+        try:
+            if not is_begun:
+                writer.writerow(told)
+                is_begun = True
+            writer.writerow([*list(told.values())[:-1], " ".join(told["flags"])])
+        except OSError as error:
+            raise whole_file.refused(path, error) from error
 
     return take

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from io import BytesIO
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from heatpool.errors import ConfigError
+from heatpool_agent.commands import whole_file
 from heatpool_agent.core.trace_curve import Curve
 from heatpool_agent.core.trace_time import TIME_FROM_ZERO
 
@@ -62,7 +64,20 @@ def draw(path: Path, curve: Curve, rest: Mapping[str, Any], *, title: str) -> No
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=6, frameon=False)
-        figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+        kind = path.suffix.lower().removeprefix(".")
+        picture = BytesIO()
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(picture, format=kind, metadata=metadata)
+    with whole_file.written(path) as out:
+        _put(out.buffer, picture.getvalue(), path)
+
+
+def _put(out: BinaryIO, data: bytes, path: Path) -> None:
+    try:
+        out.write(data)
+        out.flush()
+    except OSError as error:
+        raise whole_file.refused(path, error) from error
 
 
 def _lines(axes: Any, curve: Curve, method: str) -> None:
