@@ -1,10 +1,14 @@
-"""What a tick of a loop teaches, and what it must not."""
+"""What a tick teaches of a loop or a host, and what it must not."""
 
 import pytest
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.config import loop_priors
-from heatpool_agent.core.lessons import Sight, loop_sight
+from heatpool_agent.core.attribution import cover
+from heatpool_agent.core.lessons import Sight, host_sights, loop_sight
+from heatpool_agent.core.levels import HostLoad, NodePower
+from heatpool_agent.core.reading import Node
+from heatpool_agent.core.tree import HostPower, LoopPower, Tree
 
 PRIORS = loop_priors("dlc")[0]
 
@@ -46,3 +50,27 @@ def test_computed_heat_teaches_a_loop_its_capture_and_loss() -> None:
 )
 def test_heat_that_is_marked_absent_or_negative_teaches_no_loop(odd: dict[str, object]) -> None:
     assert sights(**odd) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"), [(("a",), {"components", "load"}), (("a", "b"), set())]
+)
+def test_under_a_meter_of_all_hosts_a_host_is_learnt_only_if_it_is_alone(
+    names: tuple[str, ...], kinds: set[str]
+) -> None:
+    hosts = []
+    for name in names:
+        package = NodePower(node=Node.PACKAGE, channel=f"{name}/intel-rapl:0", power_w=100.0)
+        found = cover({Node.PACKAGE: (package,)})
+        assert found is not None
+        hosts.append(HostPower(host=name, cover=found))
+    whole = Estimate(
+        value=220.0 * len(names),
+        u=4.0,
+        quality=QualityClass.B,
+        provenance=Provenance.ELECTRIC,
+        flags=("nodes:pdu",),
+    )
+    tree = Tree(power=LoopPower(whole=whole, level=Node.PDU.value, hosts=tuple(hosts)))
+    loads = {name: HostLoad(busy_frac=0.5, logical_cpu_count=40) for name in names}
+    assert {sight.key[0] for sight in host_sights(tree, loads)} == kinds
