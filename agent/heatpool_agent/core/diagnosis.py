@@ -8,6 +8,7 @@ Source: physics.md 9.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, log
 
 from heatpool_agent.core.median import median
@@ -36,6 +37,8 @@ WANDER_SHARE = 0.5
 RAMP_BLOCKS = 10
 NEAR_WINDOWS = 1
 _S = 1_000_000_000
+# Hours end an hour apart by their making, whatever the clock on the wall was set to.
+_LEAST_BLOCK_NS = 1800 * _S
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +181,22 @@ def _ramp(traces: Traces) -> tuple[float, float]:
     blocks = traces.blocks
     if len(blocks) < 2 * RAMP_BLOCKS:
         return -MOST_SCORE, 0.0
-    start_ns = blocks[0].end_ns
-    days = [(block.end_ns - start_ns) / (86_400 * _S) for block in blocks]
+    days = _days(blocks)
     values = [block.excess for block in blocks]
     step = min(_step_misfit(values, i) for i in range(1, len(values) - 2))
     ramps = [_ramp_misfit(days, values, i) for i in range(0, len(values) - RAMP_BLOCKS, 3)]
     misfit, slope_day = min(ramps)
     gain = log(max(step, 1e-12) / max(misfit, 1e-12))
     return _bounded(WANDER_SHARE * len(values) / 2.0 * gain), slope_day
+
+
+def _days(blocks: Sequence[Point]) -> list[float]:
+    """When each hour ended, in days since the first; a clock that was set back moves none back."""
+    days = [0.0]
+    for before, block in pairwise(blocks):
+        passed_ns = max(block.end_ns - before.end_ns, _LEAST_BLOCK_NS)
+        days.append(days[-1] + passed_ns / (86_400 * _S))
+    return days
 
 
 def _step_misfit(values: Sequence[float], first: int) -> float:
@@ -203,7 +214,7 @@ def _ramp_misfit(days: Sequence[float], values: Sequence[float], first: int) -> 
 
 
 def _sentence(fault: str, since: Sequence[Point], shift: float, slope_day: float) -> str:
-    hours = (since[-1].end_ns - since[0].end_ns) / (3600 * _S)
+    hours = max(0, since[-1].end_ns - since[0].end_ns) / (3600 * _S)
     seen = f"flow and temperatures tell {shift:+.1%} against power for {hours:.1f} h"
     delta_k = 1.0 / max(_mean([point.inverse_k for point in since]) or 1.0, 1e-3)
     fell = _mean([point.flow_excess_frac for point in since])
