@@ -12,7 +12,7 @@ YEARS_S = 56 * 365 * 86_400
 HOPS = {
     "back an hour after the fault began": {3 * DAY + 30: -3600},
     "from 1970": {0: -YEARS_S, 3 * DAY + 60: 0},
-    "a day ahead and back": {3 * DAY + 15: 86_400, 3 * DAY + 200: 0},
+    "a day ahead for hours, and back": {3 * DAY - 600: 2 * 86_400, 3 * DAY - 240: 0},
 }
 
 
