@@ -72,6 +72,10 @@ class Fusion:
             span_s=sample.span_s,
         )
         figure = self._filtered(sample, model, heat, plain)
+        if figure is not None and self._is_astray(heat, figure.value, figure.value_u):
+            # What both heats contradict was learnt from a figure that was wrong: all of it goes.
+            self.begin_anew(model)
+            plain, figure = None, None
         if figure is not None:
             self.fused = self._told(heat, figure.value, figure.value_u)
         elif plain is not None and _has_learnt(plain, heat):
@@ -127,6 +131,10 @@ class Fusion:
         return loop_quarrel.doubt_w(
             self._quarrel, value_w, value_w_u, lagged_w, heat.electric, heat.computed
         )
+
+    def _is_astray(self, heat: LoopHeat, value_w: float, value_w_u: float) -> bool:
+        lagged_w = self._plain.lagged_w
+        return loop_quarrel.is_astray(value_w, value_w_u, lagged_w, heat.electric, heat.computed)
 
     def start_energy(self, name: str) -> None:
         """Opens an account of heat from now on; one of that name begins again at 0."""

@@ -79,6 +79,29 @@ def doubt_w(
     return max(value_w_u, both_w if is_apart else min(wider_w, both_w))
 
 
+def is_astray(
+    value_w: float,
+    value_w_u: float,
+    lagged_w: float | None,
+    electric: Estimate | None,
+    computed: Estimate | None,
+) -> bool:
+    """Whether a fused heat lies beyond both heats that it is made of, and beyond their doubt.
+
+    So it does where one of them was far off for minutes, and is right again. Power goes before the
+    heat and the sensors behind it: between the two anything may be true.
+    """
+    if electric is None or computed is None:
+        return False
+    seen = [(electric.value, electric.u), (computed.value, computed.u)]
+    if lagged_w is not None:
+        seen.append((lagged_w, electric.u))
+    (least_w, least_u), (most_w, most_u) = min(seen), max(seen)
+    below_u = (least_w - value_w) / max(hypot(value_w_u, least_u), 1.0)
+    above_u = (value_w - most_w) / max(hypot(value_w_u, most_u), 1.0)
+    return max(below_u, above_u) > BEYOND_U
+
+
 def stretch(quarrel: Quarrel) -> float:
     """By what the fused doubt is to be multiplied, at least 1."""
     if quarrel.ratio is None or quarrel.lasts_s < PERSISTS_S:

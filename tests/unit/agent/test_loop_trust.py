@@ -158,3 +158,17 @@ def test_accounts_of_two_lives_add_their_heat_and_their_doubts() -> None:
     assert both.heat_wh == pytest.approx(2.0 * first.heat_wh, rel=0.02)
     # What one life errs the next one errs, too.
     assert both.heat_wh_u == pytest.approx(2.0 * first.heat_wh_u, rel=0.1)
+
+
+@pytest.mark.parametrize("times", [16.67, 1 / 16.67, 1 / 60, 60.0])
+def test_a_filter_that_both_heats_contradict_is_given_up_at_once(times: float) -> None:
+    site = Site()
+    before = site.run(RIGHT, 60).fused
+    site.run(replace(RIGHT, volume_flow_m3_h=8.0 * times), 12)
+    # The first update may hold the end of it.
+    site.run(RIGHT, 1)
+    for _ in range(30):
+        after = site.run(RIGHT, 1)
+        assert before and after.fused and after.computed
+        assert after.fused.value == pytest.approx(before.value, abs=3 * after.fused.u)
+        assert after.fused.value == pytest.approx(before.value, rel=0.25)
