@@ -54,6 +54,7 @@ COMPONENTS = "components"
 LEAST_U_W = 1.0
 
 INPUTS = (Node.SITE_METER, Node.PDU, Node.CHASSIS, Node.PSU_IN)
+_METERS = (*INPUTS, Node.PSU_OUT)
 # Behind the supply, outermost first; what lies in a module or in psys is left out with it.
 _BEHIND = {
     Node.MODULE: GPU_U_FRAC,
@@ -102,12 +103,24 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What would still be seen of a host without its meters, and what it would be assumed to draw.
+
+    `assumed_w` is what these components alone would make it, by what is assumed of every host.
+    """
+
+    parts: tuple[Part, ...]
+    assumed_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
     """A host's power at the wall, the level that it was taken from, and what it consists of.
 
     The parts add up to the whole. `is_single`: it is one channel of one device and no sum.
     `witnesses` are the readings that the whole was taken from; its parts have their own.
-    `assumed_w` is what its components alone would make it, by what is assumed of every host.
+    `left` is what stays when its meters go: other devices and the machine's own counters, or
+    these counters alone.
     """
 
     level: str
@@ -115,7 +128,7 @@ class Cover:
     parts: tuple[Part, ...] = ()
     is_single: bool = False
     witnesses: tuple[Witness, ...] = ()
-    assumed_w: float | None = None
+    left: tuple[Left, ...] = ()
 
 
 def electric_power(
@@ -148,16 +161,32 @@ def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:
                 parts=parts,
                 is_single=len(levels[node]) == 1,
                 witnesses=witnesses(levels[node]),
-                assumed_w=_assumed_w(levels, load),
+                left=_left(levels, load),
             )
     if levels.get(Node.PSU_OUT):
-        return replace(_output(levels), assumed_w=_assumed_w(levels, load))
-    return _components(levels, load) or _host(load)
+        return replace(_output(levels), left=_left(levels, load))
+    if below := _components(levels, load):
+        return replace(below, left=_left(levels, load))
+    return _host(load)
 
 
-def _assumed_w(levels: Levels, load: HostLoad | None) -> float | None:
-    below = _components(levels, load)
-    return below.assumed_w if below else None
+def _left(levels: Levels, load: HostLoad | None) -> tuple[Left, ...]:
+    """What stays of a host when the devices that hold its meters go, and what is its own.
+
+    A BMC on loan takes its board and its fans with it, through whichever door they were read.
+    """
+    gone = {p.sensor for node in _METERS for p in levels.get(node, ())} - {""}
+    beside = {n: [p for p in level if p.sensor not in gone] for n, level in levels.items()}
+    own = {n: [p for p in level if p.is_local] for n, level in beside.items()}
+    found = [_left_of(levels, kept, load) for kept in (beside, own)]
+    return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
+def _left_of(levels: Levels, kept: Levels, load: HostLoad | None) -> Left | None:
+    # A level that is silent now is missing then too, one that goes as a whole was never there.
+    below = {node: kept[node] for node, level in levels.items() if kept[node] or not level}
+    found = _components(below, load)
+    return found.left[0] if found else None
 
 
 def witnesses(powers: Sequence[NodePower]) -> tuple[Witness, ...]:
@@ -242,9 +271,11 @@ def _output(levels: Levels) -> Cover:
 def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
     covered = covered_parts(levels)
     names = {part.name for part in covered}
-    if any(node in _NEEDED and not level for node, level in _open(levels)):
-        return None
     cpu_is_seen = not names.isdisjoint({"module", "psys", "package", "chip"})
+    # A board around packages that are seen is assumed where its rails fell silent with their BMC.
+    needed = _NEEDED - {Node.BOARD} if "package" in names else _NEEDED
+    if any(node in needed and not level for node, level in _open(levels)):
+        return None
     is_worth = not names.isdisjoint({"module", "psys", "package", "chip", "gpu", "dram", "board"})
     dc_w = sum(part.power_w for part in covered)
     if dc_w <= 0 or not is_worth or not (cpu_is_seen or load):
@@ -267,7 +298,8 @@ def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
     loss = Part("psu_loss", power_w - dc_w, PSU_EFFICIENCY_U * power_w, is_measured=False)
     parts = (*covered, *rest, loss)
     seen = tuple(witness for part in parts for witness in part.witnesses)
-    return Cover(level=COMPONENTS, whole=whole, parts=parts, witnesses=seen, assumed_w=power_w)
+    left = (Left(parts=covered, assumed_w=power_w),)
+    return Cover(level=COMPONENTS, whole=whole, parts=parts, witnesses=seen, left=left)
 
 
 def _rest(levels: Levels, covered: Sequence[Part]) -> list[Part]:

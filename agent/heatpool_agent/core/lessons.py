@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from heatpool.sample import Estimate, QualityClass
 from heatpool_agent.core import attribution, learned_power
-from heatpool_agent.core.attribution import COMPONENTS, Cover, Part
+from heatpool_agent.core.attribution import COMPONENTS, Cover, Left
 from heatpool_agent.core.calibrate import Learner, Lesson, of_components, of_load, of_loop
 from heatpool_agent.core.coefficients import LOAD, LOOP
 from heatpool_agent.core.contradictions import SHARED
@@ -77,8 +77,8 @@ def host_sights(tree: Tree, loads: Mapping[str, HostLoad]) -> list[Sight]:
         return _under_shared(power, loads)
     found = []
     for host in power.hosts:
-        own = _sights(host.host, host.cover, host.cover.whole, loads.get(host.host))
-        found += _seen_by(own, host.cover.witnesses)
+        cover, load = host.cover, loads.get(host.host)
+        found += _sights(host.host, cover, cover.whole, load, witnesses=cover.witnesses)
     return found
 
 
@@ -222,17 +222,11 @@ def _under_shared(power: LoopPower, loads: Mapping[str, HostLoad]) -> list[Sight
     (name,) = names
     cover = power.hosts[0].cover if power.hosts else None
     load = loads.get(name)
-    shared = _sights(name, cover, power.whole, load, is_metered=True)
-    found = _seen_by(shared, power.witnesses)
+    found = _sights(name, cover, power.whole, load, witnesses=power.witnesses, is_metered=True)
     if cover is None or cover.level == COMPONENTS:
         return found
     # The host's own meter is nearer to it.
-    return [*_seen_by(_sights(name, cover, cover.whole, load), cover.witnesses), *found]
-
-
-def _seen_by(sights: Sequence[Sight], witnesses: Sequence[Witness]) -> list[Sight]:
-    sensors = frozenset(witness.sensor for witness in witnesses)
-    return [replace(sight, sensors=sensors) for sight in sights]
+    return [*_sights(name, cover, cover.whole, load, witnesses=cover.witnesses), *found]
 
 
 def _sights(
@@ -241,36 +235,39 @@ def _sights(
     measured: Estimate,
     load: HostLoad | None,
     *,
+    witnesses: Sequence[Witness],
     is_metered: bool = False,
 ) -> list[Sight]:
     if any(flag.startswith(TWIN_SUSPECTED) for flag in measured.flags):
         return []
     found = []
     is_wall = is_metered or (cover is not None and cover.level in _WALL)
-    if is_wall and cover is not None and cover.assumed_w is not None:
-        found += _of_components(host, cover.parts, cover.assumed_w, measured)
+    if is_wall and cover is not None:
+        teaching = {witness.sensor for witness in witnesses} - {""}
+        found += [
+            _of_components(host, left, measured)
+            for left in cover.left
+            if all(teaching.isdisjoint(part.sensors) for part in left.parts)
+        ]
     is_better = is_wall or (cover is not None and cover.level == COMPONENTS)
     if is_better and measured.quality < QualityClass.E:
         found += _of_load(host, load, measured)
-    return found
+    sensors = frozenset(witness.sensor for witness in witnesses)
+    return [replace(sight, sensors=sensors) for sight in found]
 
 
-def _of_components(
-    host: str, parts: Sequence[Part], assumed_w: float, measured: Estimate
-) -> list[Sight]:
-    inputs = learned_power.inputs_of(parts)
+def _of_components(host: str, left: Left, measured: Estimate) -> Sight:
+    inputs = learned_power.inputs_of(left.parts)
     served_w = inputs[0] + inputs[1]
     # What is assumed at no load: it does not move with what is served.
-    base_w = assumed_w - served_w * (1 + attribution.FANS_FRAC) / attribution.PSU_EFFICIENCY
-    return [
-        Sight(
-            key=(COMPONENTS, host, learned_power.basis_of(parts)),
-            inputs=inputs,
-            measured=measured,
-            prior_w=assumed_w,
-            assumed=(base_w,),
-        )
-    ]
+    base_w = left.assumed_w - served_w * (1 + attribution.FANS_FRAC) / attribution.PSU_EFFICIENCY
+    return Sight(
+        key=(COMPONENTS, host, learned_power.basis_of(left.parts)),
+        inputs=inputs,
+        measured=measured,
+        prior_w=left.assumed_w,
+        assumed=(base_w,),
+    )
 
 
 def _of_load(host: str, load: HostLoad | None, measured: Estimate) -> list[Sight]:

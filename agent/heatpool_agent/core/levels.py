@@ -69,6 +69,11 @@ class NodePower:
         return Witness(self.sensor, self.channel, self.quantity)
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is seen through one of the machine's own doors, as no other device is."""
+        return bool(_door(self.channel))
+
+    @property
     def name(self) -> str:
         """Sensor and channel: two controllers of one make name their channels alike."""
         return f"{self.sensor} {self.channel}" if self.sensor else self.channel

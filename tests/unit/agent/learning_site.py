@@ -15,6 +15,9 @@ from heatpool_agent.loops.supervise import Driven
 
 S = 1_000_000_000
 CPUS = 40
+# The machine's own door; every other sensor is another device.
+DOORS = {"rapl": "powercap"}
+BOARD_W = 38.0
 RACK = LoopSettings(
     loop_id="rack",
     fluid="water",
@@ -74,7 +77,7 @@ class Site:
         readings = [
             Reading(
                 sensor=sensor,
-                channel=f"{sensor}/{quantity}",
+                channel=f"{DOORS.get(sensor, sensor)}/{node.value}/{quantity}",
                 quantity=quantity,
                 kind=ReadingKind.GAUGE,
                 value=value,
@@ -85,14 +88,17 @@ class Site:
             )
             for quantity, value in told.items()
         ]
-        self.board.latest[sensor] = tuple(readings)
+        kept = [r for r in self.board.latest.get(sensor, ()) if r.node is not node]
+        self.board.latest[sensor] = (*kept, *readings)
         driven = Driven(id=sensor, kind="x", sensor=NoSensor(), period_s=1.0, timeout_s=5.0)
         await self.sense.take(driven, readings)
 
     def lose(self, sensor: str) -> None:
         self.board.latest.pop(sensor, None)
 
-    async def second(self, busy: float, *, meters: Sequence[str] = ("bmc",)) -> float:
+    async def second(
+        self, busy: float, *, meters: Sequence[str] = ("bmc",), has_board: bool = False
+    ) -> float:
         """One second at this load, seen by the meters named; the true power at the wall, W."""
         self.clock.second += 1
         # A figure that never moves is taken for stuck.
@@ -103,6 +109,8 @@ class Site:
         for meter in meters:
             node = {"bmc": Node.CHASSIS, "plug": Node.PDU}[meter]
             await self.say(meter, node, power_w=wall_w)
+        if has_board:
+            await self.say("bmc", Node.BOARD, power_w=BOARD_W + 0.3 * (self.clock.second % 5))
         self.sense.tick(self.clock.event_ns(), self.clock.boot_ns())
         return wall_w
 

@@ -37,6 +37,31 @@ async def test_when_the_meter_is_taken_away_what_was_learnt_takes_its_place() ->
     assert "learned:chassis" in again.board.electric.flags
 
 
+@pytest.mark.parametrize("is_restarted", [True, False])
+async def test_a_bmc_on_loan_takes_its_board_and_fans_along_and_leaves_class_c(
+    *, is_restarted: bool
+) -> None:
+    site = Site()
+    for second in range(300):
+        # The same BMC through two doors, of which one shows no power of the whole.
+        await site.say("ipmi", Node.FAN, power_w=14.0 + 0.1 * (second % 7))
+        await site.second(0.1 + 0.2 * ((second // 20) % 5), has_board=True)
+    bases = {one.basis for one in site.learning.coefficients if one.kind == COMPONENTS}
+    assert bases == {("package",), ("fan", "package")}
+    left = site
+    if is_restarted:
+        left = Site(clock=site.clock)
+        left.learning = left.sense._learning = site.learning
+    for sensor in ("bmc", "ipmi"):
+        site.lose(sensor)
+    site.clock.second += 120
+    wall_w = [await left.second(0.5, meters=()) for _ in range(5)][-1]
+    assert left.board.electric is not None
+    assert left.board.electric.quality is QualityClass.C
+    assert left.board.electric.value == pytest.approx(wall_w, rel=0.02)
+    assert "learned:chassis" in left.board.electric.flags
+
+
 async def test_without_any_meter_the_counters_teach_the_load_and_nothing_teaches_them() -> None:
     site = Site()
     await site.work(300, meters=())

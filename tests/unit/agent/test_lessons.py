@@ -6,7 +6,7 @@ from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core.attribution import cover
 from heatpool_agent.core.lessons import Sight, host_sights, loop_sight
-from heatpool_agent.core.levels import HostLoad, NodePower
+from heatpool_agent.core.levels import HostLoad, NodePower, levels
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.tree import HostPower, LoopPower, Tree
 
@@ -74,3 +74,20 @@ def test_under_a_meter_of_all_hosts_a_host_is_learnt_only_if_it_is_alone(
     tree = Tree(power=LoopPower(whole=whole, level=Node.PDU.value, hosts=tuple(hosts)))
     loads = {name: HostLoad(busy_frac=0.5, logical_cpu_count=40) for name in names}
     assert {sight.key[0] for sight in host_sights(tree, loads)} == kinds
+
+
+def test_a_board_that_another_device_shows_stays_when_the_bmc_goes() -> None:
+    powers = (
+        NodePower(node=Node.CHASSIS, channel="all", power_w=300.0, sensor="bmc"),
+        NodePower(node=Node.FAN, channel="fans", power_w=14.0, sensor="bmc"),
+        NodePower(node=Node.PACKAGE, channel="powercap/0", power_w=100.0, sensor="rapl"),
+        NodePower(node=Node.BOARD, channel="hwmon/3", power_w=38.0, sensor="rails"),
+    )
+    found = cover(levels(powers))
+    assert found is not None
+    host = HostPower(host="a", cover=found)
+    tree = Tree(power=LoopPower(whole=found.whole, level="hosts", hosts=(host,)))
+    (sight,) = host_sights(tree, {})
+    assert sight.key == ("components", "a", ("board", "package"))
+    assert sight.inputs == (138.0, 0.0, 0.0)
+    assert sight.sensors == {"bmc"}
