@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheatpool/v1/registry.proto\x12\x0bheatpool.v1\"\x12\n\x10ListSitesRequest\"5\n\x11ListSitesResponse\x12 \n\x05sites\x18\x01 \x03(\x0b\x32\x11.heatpool.v1.Site\"\x9a\x01\n\x04Site\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x10\n\x08loop_ids\x18\x02 \x03(\t\x12\x33\n\x0fmetering_points\x18\x03 \x03(\x0b\x32\x1a.heatpool.v1.MeteringPoint\x12!\n\x14rejection_capacity_w\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x17\n\x15_rejection_capacity_w\"<\n\rMeteringPoint\x12\x19\n\x11metering_point_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\"\x1b\n\x19ListVirtualSourcesRequest\"[\n\x1aListVirtualSourcesResponse\x12=\n\x0fvirtual_sources\x18\x01 \x03(\x0b\x32$.heatpool.v1.VirtualSourceDefinition\"\xc1\x01\n\x17VirtualSourceDefinition\x12\x19\n\x11virtual_source_id\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.heatpool.v1.OfftakerKind\x12$\n\x07members\x18\x03 \x03(\x0b\x32\x13.heatpool.v1.Member\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x14\n\x0c\x61greement_id\x18\x05 \x01(\t\x12\x15\n\rprice_eur_mwh\x18\x06 \x01(\t\"_\n\x06Member\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x14\n\x07\x66rom_ns\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_ns\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_from_nsB\x0b\n\t_until_ns*\xe2\x01\n\x0cOfftakerKind\x12\x1d\n\x19OFFTAKER_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18OFFTAKER_KIND_GREENHOUSE\x10\x01\x12\x1f\n\x1bOFFTAKER_KIND_SWIMMING_POOL\x10\x02\x12\x1f\n\x1bOFFTAKER_KIND_DISTRICT_LOOP\x10\x03\x12\x1b\n\x17OFFTAKER_KIND_SNOW_MELT\x10\x04\x12\x1b\n\x17OFFTAKER_KIND_HOT_WATER\x10\x05\x12\x19\n\x15OFFTAKER_KIND_PROCESS\x10\x06\x32\xc4\x01\n\x0fRegistryService\x12J\n\tListSites\x12\x1d.heatpool.v1.ListSitesRequest\x1a\x1e.heatpool.v1.ListSitesResponse\x12\x65\n\x12ListVirtualSources\x12&.heatpool.v1.ListVirtualSourcesRequest\x1a\'.heatpool.v1.ListVirtualSourcesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aheatpool/v1/registry.proto\x12\x0bheatpool.v1\"\x12\n\x10ListSitesRequest\"5\n\x11ListSitesResponse\x12 \n\x05sites\x18\x01 \x03(\x0b\x32\x11.heatpool.v1.Site\"\x9a\x01\n\x04Site\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x10\n\x08loop_ids\x18\x02 \x03(\t\x12\x33\n\x0fmetering_points\x18\x03 \x03(\x0b\x32\x1a.heatpool.v1.MeteringPoint\x12!\n\x14rejection_capacity_w\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x17\n\x15_rejection_capacity_w\"<\n\rMeteringPoint\x12\x19\n\x11metering_point_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\"\x1b\n\x19ListVirtualSourcesRequest\"[\n\x1aListVirtualSourcesResponse\x12=\n\x0fvirtual_sources\x18\x01 \x03(\x0b\x32$.heatpool.v1.VirtualSourceDefinition\"\xc1\x01\n\x17VirtualSourceDefinition\x12\x19\n\x11virtual_source_id\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.heatpool.v1.OfftakerKind\x12$\n\x07members\x18\x03 \x03(\x0b\x32\x13.heatpool.v1.Member\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x14\n\x0c\x61greement_id\x18\x05 \x01(\t\x12\x15\n\rprice_eur_mwh\x18\x06 \x01(\t\"_\n\x06Member\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x14\n\x07\x66rom_ns\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08until_ns\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_from_nsB\x0b\n\t_until_ns\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"U\n\x18RenewCertificateResponse\x12\x11\n\tchain_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t\x12\x16\n\x0erenew_after_ns\x18\x03 \x01(\x03*\xe2\x01\n\x0cOfftakerKind\x12\x1d\n\x19OFFTAKER_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18OFFTAKER_KIND_GREENHOUSE\x10\x01\x12\x1f\n\x1bOFFTAKER_KIND_SWIMMING_POOL\x10\x02\x12\x1f\n\x1bOFFTAKER_KIND_DISTRICT_LOOP\x10\x03\x12\x1b\n\x17OFFTAKER_KIND_SNOW_MELT\x10\x04\x12\x1b\n\x17OFFTAKER_KIND_HOT_WATER\x10\x05\x12\x19\n\x15OFFTAKER_KIND_PROCESS\x10\x06\x32\xa5\x02\n\x0fRegistryService\x12J\n\tListSites\x12\x1d.heatpool.v1.ListSitesRequest\x1a\x1e.heatpool.v1.ListSitesResponse\x12\x65\n\x12ListVirtualSources\x12&.heatpool.v1.ListVirtualSourcesRequest\x1a\'.heatpool.v1.ListVirtualSourcesResponse\x12_\n\x10RenewCertificate\x12$.heatpool.v1.RenewCertificateRequest\x1a%.heatpool.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heatpool.v1.registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OFFTAKERKIND']._serialized_start=753
-  _globals['_OFFTAKERKIND']._serialized_end=979
+  _globals['_OFFTAKERKIND']._serialized_start=884
+  _globals['_OFFTAKERKIND']._serialized_end=1110
   _globals['_LISTSITESREQUEST']._serialized_start=43
   _globals['_LISTSITESREQUEST']._serialized_end=61
   _globals['_LISTSITESRESPONSE']._serialized_start=63
@@ -49,6 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIRTUALSOURCEDEFINITION']._serialized_end=653
   _globals['_MEMBER']._serialized_start=655
   _globals['_MEMBER']._serialized_end=750
-  _globals['_REGISTRYSERVICE']._serialized_start=982
-  _globals['_REGISTRYSERVICE']._serialized_end=1178
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=752
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=794
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=796
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=881
+  _globals['_REGISTRYSERVICE']._serialized_start=1113
+  _globals['_REGISTRYSERVICE']._serialized_end=1406
 # @@protoc_insertion_point(module_scope)

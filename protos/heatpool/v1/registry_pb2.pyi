@@ -287,3 +287,55 @@ class Member(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__until_ns) -> _WhichOneofReturnType__until_ns | None: ...
 
 Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class RenewCertificateRequest(_message.Message):
+    """Who asks is known by the certificate in use; the new one names the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CSR_DER_FIELD_NUMBER: _builtins.int
+    csr_der: _builtins.bytes
+    """Certificate signing request with the new key, DER."""
+    def __init__(
+        self,
+        *,
+        csr_der: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr_der", b"csr_der"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateRequest: _TypeAlias = RenewCertificateRequest  # noqa: Y015
+
+@_typing.final
+class RenewCertificateResponse(_message.Message):
+    """The new certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_PEM_FIELD_NUMBER: _builtins.int
+    CA_PEM_FIELD_NUMBER: _builtins.int
+    RENEW_AFTER_NS_FIELD_NUMBER: _builtins.int
+    chain_pem: _builtins.str
+    """It and whatever stands between it and the CA, PEM."""
+    ca_pem: _builtins.str
+    """Certificates of the CA, PEM: more than one while it is exchanged."""
+    renew_after_ns: _builtins.int
+    """From here on it should be renewed, ns."""
+    def __init__(
+        self,
+        *,
+        chain_pem: _builtins.str = ...,
+        ca_pem: _builtins.str = ...,
+        renew_after_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_pem", b"ca_pem", "chain_pem", b"chain_pem", "renew_after_ns", b"renew_after_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewCertificateResponse: _TypeAlias = RenewCertificateResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class RegistryServiceStub(object):
                 request_serializer=heatpool_dot_v1_dot_registry__pb2.ListVirtualSourcesRequest.SerializeToString,
                 response_deserializer=heatpool_dot_v1_dot_registry__pb2.ListVirtualSourcesResponse.FromString,
                 _registered_method=True)
+        self.RenewCertificate = channel.unary_unary(
+                '/heatpool.v1.RegistryService/RenewCertificate',
+                request_serializer=heatpool_dot_v1_dot_registry__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=heatpool_dot_v1_dot_registry__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer(object):
@@ -65,6 +70,13 @@ class RegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewCertificate(self, request, context):
+        """A new certificate for the caller, who proves by the present one who it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListVirtualSources,
                     request_deserializer=heatpool_dot_v1_dot_registry__pb2.ListVirtualSourcesRequest.FromString,
                     response_serializer=heatpool_dot_v1_dot_registry__pb2.ListVirtualSourcesResponse.SerializeToString,
+            ),
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=heatpool_dot_v1_dot_registry__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=heatpool_dot_v1_dot_registry__pb2.RenewCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class RegistryService(object):
             '/heatpool.v1.RegistryService/ListVirtualSources',
             heatpool_dot_v1_dot_registry__pb2.ListVirtualSourcesRequest.SerializeToString,
             heatpool_dot_v1_dot_registry__pb2.ListVirtualSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/heatpool.v1.RegistryService/RenewCertificate',
+            heatpool_dot_v1_dot_registry__pb2.RenewCertificateRequest.SerializeToString,
+            heatpool_dot_v1_dot_registry__pb2.RenewCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

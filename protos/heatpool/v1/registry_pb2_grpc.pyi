@@ -37,6 +37,8 @@ class RegistryServiceStub:
     """All sites that the caller may see."""
     ListVirtualSources: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListVirtualSourcesRequest, _registry_pb2.ListVirtualSourcesResponse]
     """All virtual sources that the caller may see."""
+    RenewCertificate: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RenewCertificateRequest, _registry_pb2.RenewCertificateResponse]
+    """A new certificate for the caller, who proves by the present one who it is."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -47,6 +49,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """All sites that the caller may see."""
     ListVirtualSources: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListVirtualSourcesRequest, _registry_pb2.ListVirtualSourcesResponse]  # type: ignore[assignment]
     """All virtual sources that the caller may see."""
+    RenewCertificate: _aio.UnaryUnaryMultiCallable[_registry_pb2.RenewCertificateRequest, _registry_pb2.RenewCertificateResponse]  # type: ignore[assignment]
+    """A new certificate for the caller, who proves by the present one who it is."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Definitions: they change seldom, and each has a validity."""
@@ -66,5 +70,13 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListVirtualSourcesResponse, _abc.Awaitable[_registry_pb2.ListVirtualSourcesResponse]]:
         """All virtual sources that the caller may see."""
+
+    @_abc_1.abstractmethod
+    def RenewCertificate(
+        self,
+        request: _registry_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RenewCertificateResponse, _abc.Awaitable[_registry_pb2.RenewCertificateResponse]]:
+        """A new certificate for the caller, who proves by the present one who it is."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -733,6 +733,7 @@ class HelloReply(_message.Message):
     SERVER_NS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    CODECS_FIELD_NUMBER: _builtins.int
     server_ns: _builtins.int
     """Server's clock, ns."""
     retry_after_s: _builtins.float
@@ -749,6 +750,10 @@ class HelloReply(_message.Message):
     def limits(self) -> Global___Limits:
         """Limits that the site is to keep."""
 
+    @_builtins.property
+    def codecs(self) -> _containers.RepeatedScalarFieldContainer[Global___PayloadCodec.ValueType]:
+        """Payload codecs that the server reads; empty: NONE alone, as servers before this field."""
+
     def __init__(
         self,
         *,
@@ -757,10 +762,11 @@ class HelloReply(_message.Message):
         server_ns: _builtins.int = ...,
         limits: Global___Limits | None = ...,
         retry_after_s: _builtins.float | None = ...,
+        codecs: _abc.Iterable[Global___PayloadCodec.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_retry_after_s", b"_retry_after_s", "limits", b"limits", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retry_after_s", b"_retry_after_s", "durable", b"durable", "limits", b"limits", "refused_schemas", b"refused_schemas", "retry_after_s", b"retry_after_s", "server_ns", b"server_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retry_after_s", b"_retry_after_s", "codecs", b"codecs", "durable", b"durable", "limits", b"limits", "refused_schemas", b"refused_schemas", "retry_after_s", b"retry_after_s", "server_ns", b"server_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__retry_after_s: _TypeAlias = _typing.Literal["retry_after_s"]  # noqa: Y015
     _WhichOneofArgType__retry_after_s: _TypeAlias = _typing.Literal["_retry_after_s", b"_retry_after_s"]  # noqa: Y015
