@@ -10,10 +10,11 @@ from math import hypot
 from typing import Any
 
 from heatpool.sample import Estimate, Provenance
-from heatpool_agent.core import loop_filter, loop_quarrel
+from heatpool_agent.core import loop_class, loop_filter, loop_quarrel
 from heatpool_agent.core.complementary import ComplementaryState, HeatRate, complementary_step
 from heatpool_agent.core.estimate import LoopHeat, LoopPriors, fused_heat
 from heatpool_agent.core.kalman import EnergyFigure, Figure
+from heatpool_agent.core.loop_class import Usual
 from heatpool_agent.core.loop_filter import NO_ENERGY, LoopFilter
 from heatpool_agent.core.loop_quarrel import Quarrel
 from heatpool_agent.core.loop_sample import LoopModel, LoopSample
@@ -30,6 +31,7 @@ class Fusion:
         self._filter: LoopFilter | None = None
         self._plain = ComplementaryState()
         self._quarrel = Quarrel()
+        self._usual = Usual()
         self._energies: dict[str, EnergyFigure] = {}
         self.fused: Estimate | None = None
 
@@ -84,6 +86,7 @@ class Fusion:
             self.fused = fused_heat(heat.electric, heat.computed)
         if self.fused is None:
             return
+        self.fused = self._classed(self.fused, heat, sample.span_s)
         if self._filter is None:
             self._count(self.fused.value, self.fused.u, sample.span_s)
         elif figure is not None:
@@ -125,6 +128,14 @@ class Fusion:
             provenance=Provenance.FUSED if len(seen) > 1 else clearest.provenance,
             flags=tuple(dict.fromkeys(flag for one in seen for flag in one.flags)),
         )
+
+    def _classed(self, fused: Estimate, heat: LoopHeat, span_s: float) -> Estimate:
+        """The fused figure in no better a class than its doubt allows."""
+        self._usual = loop_class.usual_after(
+            self._usual, heat.electric, heat.computed, span_s=span_s
+        )
+        best = loop_class.best_class(fused.value, fused.u, self._usual)
+        return replace(fused, quality=max(fused.quality, best))
 
     def _doubt_w(self, heat: LoopHeat, value_w: float, value_w_u: float) -> float:
         lagged_w = self._plain.lagged_w
@@ -178,6 +189,7 @@ class Fusion:
             "filter": self._filter.saved() if self._filter is not None else None,
             "plain": asdict(self._plain),
             "quarrel": asdict(self._quarrel),
+            "usual": asdict(self._usual),
             "energies": {name: asdict(one) for name, one in self._energies.items()},
         }
 
@@ -199,6 +211,8 @@ def restored(saved: Mapping[str, Any]) -> Fusion | None:
     recent = tuple((one_s, mean_w) for one_s, mean_w in saved["plain"]["recent"])
     found._plain = ComplementaryState(**{**saved["plain"], "recent": recent})
     found._quarrel = Quarrel(**saved["quarrel"])
+    # A state of before this was kept loses nothing else by it.
+    found._usual = loop_class.restored(saved.get("usual", {}))
     found._energies = {name: EnergyFigure(**one) for name, one in saved["energies"].items()}
     return found
 
