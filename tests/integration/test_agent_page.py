@@ -69,6 +69,29 @@ def test_a_fault_that_lasts_is_an_alarm_and_one_that_ended_is_told(
     assert "vent the loop" in rest
 
 
+@pytest.mark.parametrize(
+    ("heat_w", "heat_w_u", "told"),
+    [
+        (96e3, 5e3, "Heat of loop rack is 36.0 kW above its proven rejection capacity"),
+        (
+            96e3,
+            200e3,
+            "Heat of loop rack may be above its proven rejection capacity: "
+            "100 kW ± 390 kW of 60.0 kW",
+        ),
+        (59e3, 200e3, ""),
+    ],
+)
+def test_heat_is_above_what_can_be_rejected_only_beyond_its_doubt(
+    clock: StoppedClock, board: Board, heat_w: float, heat_w_u: float, told: str
+) -> None:
+    heat = estimate(heat_w, heat_w_u, "C", Provenance.FUSED)
+    board.loops = (replace(rack(), fused=heat),)
+    alarms, _, _ = words_of(shown(board, clock)).partition("Heat now")
+    assert alarms.count("rejection capacity") == bool(told)
+    assert told in alarms
+
+
 def test_where_the_power_goes_is_told_with_its_doubt(clock: StoppedClock, board: Board) -> None:
     words = words_of(shown(board, clock))
     assert "Captured share 77.9 ± 3.3 %" in words

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from heatpool.setpoint import SetpointState
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.fault import FAULTS
-from heatpool_agent.http.figures import rate, stamp
-from heatpool_agent.http.loop_status import active, margin_w
+from heatpool_agent.http.figures import rate, stamp, with_doubt
+from heatpool_agent.http.loop_status import active, half_width_95, margin_w
 from heatpool_agent.http.seen import Seen, unhealthy
 
 _UNWELL = frozenset({"gone", "busy"})
@@ -44,9 +44,7 @@ def alarms(seen: Seen) -> Iterator[str]:
 def _loop_alarms(view: LoopView) -> Iterator[str]:
     if view.leak:
         yield f"Leak in loop {view.loop_id}"
-    left_w = margin_w(view)
-    if left_w is not None and left_w < 0:
-        yield f"Heat of loop {view.loop_id} is {rate(-left_w)} above its proven rejection capacity"
+    yield from _above_capacity(view)
     faults = active(view)
     for fault in faults:
         told = FAULTS.get(fault.fault, fault.fault)
@@ -57,6 +55,21 @@ def _loop_alarms(view: LoopView) -> Iterator[str]:
         if kind in _WRONG and kind not in named:
             told = pair.replace("_", " ").replace(":", " by ")
             yield f"Loop {view.loop_id}: {_WRONG[kind].format(pair=told)}"
+
+
+def _above_capacity(view: LoopView) -> Iterator[str]:
+    """Heat beyond what can be rejected, as sure as it is; the interlock has a rule of its own."""
+    left_w = margin_w(view)
+    if view.fused is None or left_w is None or not left_w < 0:
+        return
+    if -left_w > half_width_95(view.fused.u):
+        yield f"Heat of loop {view.loop_id} is {rate(-left_w)} above its proven rejection capacity"
+        return
+    value, half = with_doubt(view.fused.value, half_width_95(view.fused.u))
+    yield (
+        f"Heat of loop {view.loop_id} may be above its proven rejection capacity: "
+        f"{value} {half} of {rate(view.rejection_capacity_w)}"
+    )
 
 
 def _meter_alarms(seen: Seen) -> Iterator[str]:
