@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-NAMES = ("control", "query", "registry", "telemetry")
+NAMES = ("command", "control", "query", "registry", "telemetry")
 GENCODE = "6.31.1"
 
 
