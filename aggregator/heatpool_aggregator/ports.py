@@ -7,6 +7,17 @@ from enum import IntEnum
 from typing import NewType, Protocol
 
 from heatpool.sample import BootId, MeteringPointId, RegisterRow, SiteId
+from heatpool_aggregator.core.audit import AuditEntry
+from heatpool_aggregator.core.enrolment import (
+    ApiToken,
+    Issued,
+    JoinAsk,
+    JoinToken,
+    SiteRecord,
+    UserRecord,
+    Waiting,
+)
+from heatpool_aggregator.core.principal import Principal
 from heatpool_aggregator.core.settlement import LedgerEntry
 
 Position = NewType("Position", int)
@@ -189,4 +200,161 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Flushes and frees the files; may be called twice."""
+        ...
+
+
+class Identities(Protocol):
+    """Who may speak; every write is durable on return and seen by every process at once.
+
+    Every verb raises StoreError where the file cannot be used.
+    """
+
+    async def principal_of_cert(self, uri: str, serial: str) -> Principal | None:
+        """Whose certificate this is; None: unknown, revoked or denied. Its chain TLS has checked.
+
+        `serial` is lower-case hexadecimal without leading zeros.
+        """
+        ...
+
+    async def principal_of_token(self, token: str) -> Principal | None:
+        """Whose API token this is; None: unknown, expired or revoked."""
+        ...
+
+    async def principal_of_digest(self, token_sha256: bytes) -> Principal | None:
+        """As `principal_of_token`, for who keeps only the token's hash."""
+        ...
+
+    async def owner_of(self, site_id: SiteId) -> str:
+        """The tenant that owns a site; empty: nobody, or the site is unknown."""
+        ...
+
+    async def sites(self) -> Sequence[SiteRecord]:
+        """Every site ever enrolled, by id; the revoked ones too."""
+        ...
+
+    async def version(self) -> int:
+        """Rises with every write, of other processes too."""
+        ...
+
+    async def add_site(self, site_id: SiteId, owner: str) -> None:
+        """Takes in a site whose certificates come from elsewhere; there already: a new owner."""
+        ...
+
+    async def revoke_site(self, site_id: SiteId, reason: str) -> SiteRecord:
+        """Denies a site with all its certificates, join tokens and requests.
+
+        Raises:
+            NotThere: no such site.
+        """
+        ...
+
+    async def add_join_token(self, token: JoinToken, token_sha256: bytes) -> None:
+        """Keeps a new token's hash."""
+        ...
+
+    async def join_tokens(self) -> Sequence[JoinToken]:
+        """Every join token, newest first."""
+        ...
+
+    async def revoke_join_token(self, token_id: str) -> JoinToken:
+        """Nobody joins by it any more.
+
+        Raises:
+            NotThere: no such token.
+        """
+        ...
+
+    async def admit(self, ask: JoinAsk) -> Issued | Waiting | JoinToken:
+        """What a newcomer is to get, nothing spent yet.
+
+        Issued: this token gave this key a certificate before, here it is again. Waiting: a person
+        has to approve first. JoinToken: sign, then `enrol`.
+
+        Raises:
+            JoinRefused: nothing.
+        """
+        ...
+
+    async def enrol(self, ask: JoinAsk, issued: Issued) -> Issued:
+        """Spends a use of the token and records the certificate, both or neither.
+
+        What returns is to be handed out, and nothing else: another answer to the same key may
+        have been first. A site has one key: older certificates of it are denied from here on.
+
+        Raises:
+            JoinRefused: `admit` would refuse now.
+        """
+        ...
+
+    async def waiting(self) -> Sequence[Waiting]:
+        """Newcomers not yet approved, oldest first."""
+        ...
+
+    async def approve(self, site_id: SiteId, key_sha256_start: str) -> Waiting:
+        """Lets a waiting newcomer in, the one whose key's hash starts so (hexadecimal).
+
+        Raises:
+            NotThere: none waits, or more than one fits.
+        """
+        ...
+
+    async def renewed(self, issued: Issued) -> None:
+        """Records another certificate of somebody known; the older ones run out by themselves.
+
+        Raises:
+            NotThere: the holder is unknown or revoked by now.
+        """
+        ...
+
+    async def add_user(self, user: UserRecord, issued: Issued | None) -> None:
+        """Adds a person or machine, or changes role and tenant; a revoked one is back."""
+        ...
+
+    async def users(self) -> Sequence[UserRecord]:
+        """People and machines by name, the revoked ones too."""
+        ...
+
+    async def revoke_user(self, name: str, reason: str) -> UserRecord:
+        """Denies somebody, `person/anna`, with all certificates and API tokens.
+
+        Raises:
+            NotThere: nobody has this name.
+        """
+        ...
+
+    async def add_api_token(self, token: ApiToken, token_sha256: bytes) -> None:
+        """Keeps a new token's hash.
+
+        Raises:
+            NotThere: nobody has this name.
+        """
+        ...
+
+    async def api_tokens(self) -> Sequence[ApiToken]:
+        """Every API token, newest first."""
+        ...
+
+
+class Audit(Protocol):
+    """Who did what and why: entries are added, and never changed or removed."""
+
+    async def append(
+        self,
+        *,
+        who: str,
+        action: str,
+        subject: str,
+        reason: str = "",
+        detail: str = "{}",
+        at_ns: int,
+    ) -> AuditEntry:
+        """The entry as it stands in the chain; durable on return.
+
+        Raises:
+            StoreError: it is not in the log, so the deed must not be done or told.
+        """
+        ...
+
+    async def read(self, limit: int, before_number: int = 0) -> Sequence[AuditEntry]:
+        """Newest first, only those with a lower number than `before_number`; 0: from the newest."""
         ...
