@@ -1,6 +1,7 @@
 """TOML -> frozen Config of the aggregator: where it listens, who is pooled, on what terms."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,10 +23,19 @@ OfftakerKind = Literal[
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Addresses; loopback only, until enrolment brings certificates."""
+    """Addresses; loopback only, until `init` or `[tls]` brings certificates."""
 
     grpc: str = "127.0.0.1:8443"
     http: str = "127.0.0.1:8080"
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Certificates as PEM files; empty: those that `init` made in STATE/identity/, if it did."""
+
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    trust_domain: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9._-]{1,255}$")] = "heatpool"
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -88,6 +98,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Settings of one aggregator."""
 
     listen: Listen = Listen()
+    tls: Tls = Tls()
     state: State = State()
     live: Live = Live()
     settlement: Settlement = Settlement()
@@ -105,6 +116,43 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if mistakes := [*_doubles(config), *_zoneless(config), *_worthless(config)]:
         raise ConfigError(mistakes, file=str(path or ""))
     return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """What this server proves itself with, and which CA its callers must come from."""
+
+    cert: Path
+    key: Path
+    ca: Path
+    trust_domain: str
+
+
+def tls_files(config: Config, state_dir: Path) -> TlsFiles | None:
+    """The files to speak TLS with; None: there are none, and this machine alone is served.
+
+    Raises:
+        ConfigError: some are named or there, and others are not.
+    """
+    own, tls = state_dir / "identity", config.tls
+    places = {
+        "cert": Path(tls.cert or own / "server.pem"),
+        "key": Path(tls.key or own / "server.key"),
+        "ca": Path(tls.ca or own / "ca.pem"),
+    }
+    lacking = [name for name, path in places.items() if not path.is_file()]
+    is_named = bool(tls.cert or tls.key or tls.ca)
+    if not is_named and not places["cert"].is_file():
+        return None
+    if lacking:
+        raise ConfigError(
+            [
+                f"tls.{name}: there is no file {places[name]}; name one, or run "
+                "`heatpool-aggregator init`"
+                for name in lacking
+            ]
+        )
+    return TlsFiles(**places, trust_domain=tls.trust_domain)
 
 
 def _doubles(config: Config) -> list[str]:
