@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
+from heatpool_agent.core import calibrate, mute_cards
 from heatpool_agent.core.levels import CARDS_UNASSIGNED, TWIN_SUSPECTED, Levels, Source, levels
 from heatpool_agent.core.levels import HostLoad as HostLoad
 from heatpool_agent.core.levels import NodePower as NodePower
@@ -167,7 +168,7 @@ def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:
         return replace(_output(levels), left=_left(levels, load))
     if below := _components(levels, load):
         return replace(below, left=_left(levels, load))
-    return _host(load)
+    return _host(levels, load)
 
 
 def _left(levels: Levels, load: HostLoad | None) -> tuple[Left, ...]:
@@ -280,13 +281,14 @@ def _components(levels: Levels, load: HostLoad | None) -> Cover | None:
     dc_w = sum(part.power_w for part in covered)
     if dc_w <= 0 or not is_worth or not (cpu_is_seen or load):
         return None
-    rest = _rest(levels, covered) if cpu_is_seen else _unseen_cpu(load)
+    cards = _mute_cards(levels, load)
+    rest = [*(_rest(levels, covered) if cpu_is_seen else _unseen_cpu(load)), *cards]
     dc_w += sum(part.power_w for part in rest)
     dc_w_u = hypot(*(part.power_w_u for part in (*covered, *rest)))
     power_w = dc_w / PSU_EFFICIENCY
     power_w_u = power_w * hypot(dc_w_u / dc_w, PSU_EFFICIENCY_U / PSU_EFFICIENCY)
     power_w_u = max(power_w_u, COMPONENTS_U_FRAC * power_w)
-    is_d = cpu_is_seen or power_w_u <= COMPONENTS_U_FRAC * power_w
+    is_d = (cpu_is_seen and not cards) or power_w_u <= COMPONENTS_U_FRAC * power_w
     flags = [
         f"{what}:" + "+".join(part.name for part in some)
         for what, some in (("nodes", covered), ("remainder", rest))
@@ -333,20 +335,47 @@ def _prior(name: str, power_w: float, power_w_u: float) -> Part:
 def _unseen_cpu(load: HostLoad | None) -> list[Part]:
     if load is None:
         return []
-    power_w = host_power_w(load) * PSU_EFFICIENCY
-    return [replace(_prior("host", power_w, HOST_U_FRAC * power_w), witnesses=load.witnesses)]
+    power_w, power_w_u = host_power_w(load), _host_w_u(load)
+    behind = _prior("host", power_w * PSU_EFFICIENCY, power_w_u * PSU_EFFICIENCY)
+    return [replace(behind, witnesses=load.witnesses)]
 
 
-def _host(load: HostLoad | None) -> Cover | None:
+def _host_w_u(load: HostLoad) -> float:
+    """Doubt of a host's model, W.
+
+    Machines of as many CPUs differ by their own size, as one that is to be learnt does: eight
+    threads are a small server's, and a package of 200 W.
+    """
+    power_w, is_known = host_power_w(load), load.busy_frac is not None
+    unknown_u_frac = 0.0 if is_known else LOAD_UNKNOWN_U_FRAC
+    span_w_u = calibrate.SPAN_LEAST_W_U * (load.busy_frac if load.busy_frac is not None else 0.5)
+    size_w_u = hypot(calibrate.IDLE_LEAST_W_U, span_w_u)
+    return hypot(HOST_U_FRAC * power_w, unknown_u_frac * power_w, size_w_u)
+
+
+def _mute_cards(levels: Levels, load: HostLoad | None) -> list[Part]:
+    """The cards that are known to be there and show no power, behind the supply."""
+    # Their node is left over, without a channel, from when they spoke.
+    are_silent = any(node in levels and not levels[node] for node in (Node.GPU, Node.MODULE))
+    rated_w = load.mute_rated_w if load else 0.0
+    power_w, power_w_u = mute_cards.assumed_w(rated_w, are_silent=are_silent)
+    return [_prior("cards", power_w, power_w_u)] if power_w > 0 else []
+
+
+def _host(levels: Levels, load: HostLoad | None) -> Cover | None:
     if load is None:
         return None
-    power_w = host_power_w(load)
-    is_known = load.busy_frac is not None
-    u_frac = HOST_U_FRAC if is_known else hypot(HOST_U_FRAC, LOAD_UNKNOWN_U_FRAC)
-    flags = ("nodes:host",) if is_known else ("nodes:host", "load:unknown")
-    whole = _estimate(power_w, u_frac * power_w, QualityClass.E, flags)
-    part = replace(_prior("host", power_w, whole.u), witnesses=load.witnesses)
-    return Cover(level="host", whole=whole, parts=(part,), witnesses=load.witnesses)
+    flags = ["nodes:host"] if load.busy_frac is not None else ["nodes:host", "load:unknown"]
+    host = replace(_prior("host", host_power_w(load), _host_w_u(load)), witnesses=load.witnesses)
+    parts = [host]
+    for cards in _mute_cards(levels, load):
+        flags.append(f"remainder:{cards.name}")
+        at_wall_w, at_wall_w_u = cards.power_w / PSU_EFFICIENCY, cards.power_w_u / PSU_EFFICIENCY
+        parts.append(_prior(cards.name, at_wall_w, at_wall_w_u))
+    power_w = sum(part.power_w for part in parts)
+    power_w_u = hypot(*(part.power_w_u for part in parts))
+    whole = _estimate(power_w, power_w_u, QualityClass.E, tuple(flags))
+    return Cover(level="host", whole=whole, parts=tuple(parts), witnesses=load.witnesses)
 
 
 def _told_of(powers: Sequence[NodePower], mark: str) -> tuple[str, ...]:

@@ -63,8 +63,10 @@ def _better(
     told = predicted(known, inputs)
     dc_w = sum(part.power_w for part in measured)
     u_w = max(told.value_w_u, LEARNED_U_FRAC * told.value_w, attribution.LEAST_U_W)
+    # A fit that misses by more than a rating model leans to its lowest lessons, and is none.
+    most_u_frac = min(cover.whole.u / cover.whole.value, attribution.HOST_U_FRAC)
     # Less at the wall than behind the supply cannot be.
-    if not dc_w < told.value_w < inf or not u_w / told.value_w < cover.whole.u / cover.whole.value:
+    if not dc_w < told.value_w < inf or not u_w / told.value_w < most_u_frac:
         return cover
     flags = [flag for flag in cover.whole.flags if not flag.startswith("remainder:")]
     flags.append(f"learned:{known.reference}")
@@ -84,7 +86,8 @@ def _better(
 
 def _parts(cover: Cover, whole: Estimate, measured: tuple[Part, ...]) -> tuple[Part, ...]:
     if not measured:
-        return tuple(replace(part, power_w=whole.value, power_w_u=whole.u) for part in cover.parts)
+        # What was learnt of the load holds its cards too.
+        return (replace(cover.parts[0], power_w=whole.value, power_w_u=whole.u),)
     loss_w = (1 - attribution.PSU_EFFICIENCY) * whole.value
     loss_w_u = attribution.PSU_EFFICIENCY_U * whole.value
     known = (*measured, Part("psu_loss", loss_w, loss_w_u, is_measured=False))

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from heatpool.units import J_PER_WH
+from heatpool_agent.core import mute_cards
 from heatpool_agent.core.plausible import is_admitted
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.totals import Step
@@ -31,6 +32,8 @@ ASLEEP_CARD_W_U = 4.0
 _COUNT_J = {"energy_j": 1.0, "energy_wh": float(J_PER_WH)}
 # Feeds A and B, rows and racks: each meter of these measures something else.
 _ADDED = frozenset({Node.SITE_METER, Node.PDU})
+# What is known of a host that shows no power: its load, and the ratings of its cards.
+_OF_LOAD = frozenset({Node.HOST, Node.GPU, Node.MODULE})
 # Of these there is one set per host: two sensors, or two doors of one, see the same.
 _ONE_WITNESS = frozenset(
     {Node.CHASSIS, Node.PSU_IN, Node.PSU_OUT, Node.PSYS, Node.PACKAGE, Node.DRAM}
@@ -81,11 +84,15 @@ class NodePower:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLoad:
-    """What is known of a host without any power sensor; absent share of busy time is None."""
+    """What is known of a host without any power sensor; absent share of busy time is None.
+
+    `mute_rated_w` is what those of its cards that show no power may draw at most.
+    """
 
     busy_frac: float | None
     logical_cpu_count: int
     witnesses: tuple[Witness, ...] = ()
+    mute_rated_w: float = 0.0
 
 
 Levels = Mapping[Node, Sequence[NodePower]]
@@ -162,6 +169,7 @@ def host_load(readings: Sequence[Reading]) -> HostLoad | None:
         busy_frac=told["busy_frac"].value if "busy_frac" in told else None,
         logical_cpu_count=int(told["logical_cpu_count"].value),
         witnesses=tuple(Witness(r.sensor, r.channel, r.quantity) for r in used),
+        mute_rated_w=mute_cards.rated_w(readings),
     )
 
 
@@ -169,7 +177,7 @@ def host_loads(readings: Sequence[Reading], hosts: Mapping[str, str]) -> dict[st
     """What is known of each host's load, by host."""
     told: dict[str, list[Reading]] = {}
     for reading in readings:
-        if reading.node is Node.HOST:
+        if reading.node in _OF_LOAD:
             told.setdefault(hosts.get(reading.sensor, ""), []).append(reading)
     loads = {host: host_load(own) for host, own in told.items()}
     return {host: load for host, load in loads.items() if load is not None}

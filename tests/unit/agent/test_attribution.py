@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import replace
 from importlib.resources import files
 from itertools import combinations
+from math import hypot
 
 import pytest
 from hypothesis import given
@@ -190,7 +191,7 @@ def test_a_host_without_sensors_is_class_e_by_its_load(busy_frac: float, power_w
     estimate = electric_power([], load=HostLoad(busy_frac=busy_frac, logical_cpu_count=64))
     assert estimate is not None
     assert estimate.value == pytest.approx(power_w)
-    assert estimate.u == pytest.approx(0.4 * power_w)
+    assert estimate.u == pytest.approx(hypot(0.4 * power_w, 100.0, 200.0 * busy_frac))
     assert (estimate.quality, estimate.flags) == (QualityClass.E, ("nodes:host",))
 
 

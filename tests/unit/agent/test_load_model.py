@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
+from math import hypot
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,10 +136,12 @@ def host_model(learned: Learned | None) -> Estimate:
     return improved(plain, LOAD, learned).whole
 
 
-def test_without_anything_learnt_the_host_s_model_is_class_e_with_40() -> None:
+def test_without_anything_learnt_the_host_s_model_is_class_e_as_wide_as_a_learner_begins() -> None:
     whole = host_model(None)
     assert whole.quality is QualityClass.E
-    assert whole.u == pytest.approx(0.40 * whole.value)
+    begun = calibrate.of_load("", 0.63 * 40, 3.35 * 40).prior
+    size_w_u = hypot(begun.means_u[0], 0.5 * begun.means_u[1])
+    assert whole.u == pytest.approx(hypot(0.40 * whole.value, size_w_u))
 
 
 def test_a_learnt_load_is_class_c_with_its_residual_and_at_least_8() -> None:
