@@ -18,7 +18,6 @@ import pytest
 
 from heatpool.errors import StoreError
 from heatpool.sample import Channel, Row, SpoolKind
-from heatpool_agent import spool as spool_room
 from heatpool_agent.core.clock_steps import ClockStep, Instant
 from heatpool_agent.core.ledger import Account, GapCause, GapRecord, Page, merged
 from heatpool_agent.core.ledger import Ledger as Ledger
@@ -28,6 +27,7 @@ from heatpool_agent.core.recent_power import RecentPower
 from heatpool_agent.core.totals import Total
 from heatpool_agent.ports import Seq
 from heatpool_agent.spool import SqliteSpool
+from heatpool_agent.spool import sqlite as spool_room
 from heatpool_agent.spool_files import FILES, SCHEMA_VERSION, schema_version
 from heatpool_agent.spool_schema import migrate
 
@@ -259,17 +259,20 @@ def test_the_newest_state_of_each_estimator_stands(tmp_path: Path) -> None:
         }
 
 
-def test_a_hundred_counters_are_saved_in_2_ms(tmp_path: Path) -> None:
-    page = Page(accounts=tuple(account(number) for number in range(100)), clock=CLOCK)
+def test_a_hundred_counters_are_saved_in_one_go(tmp_path: Path) -> None:
+    accounts = tuple(account(number) for number in range(100))
+    pages = {count: Page(accounts=accounts[:count], clock=CLOCK) for count in (1, 100)}
+    taken_s: dict[int, list[float]] = {1: [], 100: []}
     with spool_in(tmp_path) as spool:
-        taken_s = []
-        for second in range(20):
-            row = Row(event_ns=second, cells={HEAT: 1.0})
-            before_s = time.perf_counter()
-            spool.append(row, page)
-            taken_s.append(time.perf_counter() - before_s)
-    # The best of them: what it costs, whatever else this machine does.
-    assert min(taken_s) <= 0.002
+        for second in range(40):
+            for count, page in pages.items():
+                row = Row(event_ns=2 * second + count // 100, cells={HEAT: 1.0})
+                before_s = time.thread_time()
+                spool.append(row, page)
+                taken_s[count].append(time.thread_time() - before_s)
+    # The best of them: what it costs, whatever else this machine does. One by one they would cost
+    # a hundred times what one costs.
+    assert min(taken_s[100]) < 50 * min(taken_s[1])
 
 
 def zone(counts: int, boot_s: float) -> Reading:
