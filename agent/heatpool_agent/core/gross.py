@@ -22,11 +22,14 @@ _NS = 1_000_000_000
 
 def is_reversed(watch: Watch, means: Means) -> bool:
     """Whether the cold pipe is the warmer one although heat flows."""
+    # A pipe that moved at the end of a window is followed in the next one.
+    late_k, watch.late_k = watch.late_k, _late_k(means)
+    late_k = max(late_k, watch.late_k)
     delta_k, cold_c, hot_c = means.delta_k, means.cold_c, means.hot_c
     if delta_k is None or cold_c is None or hot_c is None or means.volume_flow_m3_h == 0:
         watch.reversed_count = 0
         return False
-    least_k = max(SWAPPED_K, SWAPPED_U * watch.model.delta_k_u) + abs(means.cold_sway_k)
+    least_k = max(SWAPPED_K, SWAPPED_U * watch.model.delta_k_u) + late_k
     if delta_k >= -least_k:
         watch.reversed_count = 0
         return False
@@ -35,6 +38,15 @@ def is_reversed(watch: Watch, means: Means) -> bool:
         return means.computed_w < -SWAPPED_SHARE * means.electric_w
     # Without power, or without flow, a loop that cools for once must be excused.
     return delta_k < -SWAPPED_BLIND_K and watch.reversed_count >= SWAPPED_BLIND_COUNT
+
+
+def _late_k(means: Means) -> float:
+    """How much colder than the cold pipe a sound hot one may be for a while, K.
+
+    It follows a cold pipe that moves, late. Where it moved the other way by as much, both sensors
+    changed places within this window, and nothing is to be excused.
+    """
+    return min(abs(means.cold_sway_k), abs(means.cold_sway_k + means.hot_sway_k))
 
 
 def tell_reversed(watch: Watch, means: Means, fault: str) -> None:

@@ -21,8 +21,8 @@ class Means:
 
     `flow_variance_frac` is the variance of flow from sample to sample, relative. `power_step_frac`
     and `heat_step_frac` are the largest steps of power and of computed heat over two samples,
-    logarithmic and signed. `sway_w` is by how much the electric heat rose, `cold_sway_k` the cold
-    pipe.
+    logarithmic and signed. `sway_w` is by how much the electric heat rose, `hot_sway_k` and
+    `cold_sway_k` either pipe.
     """
 
     end_ns: int
@@ -38,6 +38,7 @@ class Means:
     power_step_frac: float
     heat_step_frac: float
     sway_w: float
+    hot_sway_k: float
     cold_sway_k: float
 
 
@@ -163,6 +164,7 @@ class Window:
             power_step_frac=self.power.step,
             heat_step_frac=self.computed.step,
             sway_w=self.electric.sway,
+            hot_sway_k=self.hot.sway,
             cold_sway_k=self.cold.sway,
         )
         self._empty()
@@ -173,6 +175,7 @@ class Window:
             power=self.power.emptied(),
             computed=self.computed.emptied(),
             electric=self.electric.emptied(),
+            hot=self.hot.emptied(),
             cold=self.cold.emptied(),
             last_log=self.last_log,
         )
@@ -182,5 +185,6 @@ class Window:
     def clear(self) -> None:
         """Forgets the samples of a window that a gap broke, and what came before them."""
         self.last_log = None
-        self.power, self.computed, self.electric, self.cold = _Sum(), _Sum(), _Sum(), _Sum()
+        self.power, self.computed, self.electric = _Sum(), _Sum(), _Sum()
+        self.hot, self.cold = _Sum(), _Sum()
         self._empty()

@@ -99,6 +99,7 @@ def skip(watch: Watch, *, event_ns: int) -> None:
     watch.window.clear()
     watch.kept, watch.settle_s, watch.event_ns = None, SETTLE_S, event_ns
     watch.slip_count = watch.reversed_count = 0
+    watch.late_k = 0.0
     watch.levels = (None, None)
 
 

@@ -65,6 +65,7 @@ class Watch:
     slip: float = 0.0
     slip_count: int = 0
     reversed_count: int = 0
+    late_k: float = 0.0
     quiet_count: int = 0
     smooth_z: float = 0.0
     told_count: int = 0

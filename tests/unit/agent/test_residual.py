@@ -134,6 +134,38 @@ def test_swapped_sensors_are_told_in_the_first_window_of_a_loop_never_seen() -> 
     assert set(story.faults) == {"swapped_sensors"}
 
 
+@pytest.mark.parametrize("offset_min", range(5))
+def test_sensors_swapped_for_seven_minutes_are_told_wherever_windows_end(offset_min: int) -> None:
+    story = begun().goes_on(4 * HOUR + offset_min)
+    began_ns = story.now_ns
+    story.goes_on(7, swapped).goes_on(2 * HOUR)
+    (found,) = residual.faults(story.watch)
+    assert (found.fault, found.end_ns is None) == ("swapped_sensors", False)
+    assert abs(found.start_ns - began_ns) <= 300 * NS
+
+
+@pytest.mark.parametrize("offset_min", range(5))
+@pytest.mark.parametrize("late_min", [1, 3])
+def test_a_hot_pipe_that_follows_a_cold_one_late_is_not_swapped(
+    offset_min: int, late_min: int
+) -> None:
+    began = 4 * HOUR + offset_min
+
+    def jumps(minute: int, sample: LoopSample) -> LoopSample:
+        # At a twentieth of the load the cold pipe rises by 3 K, and the hot one later.
+        assert sample.power_w and sample.hot_c and sample.cold_c
+        hot_c = sample.cold_c + 0.05 * (sample.hot_c - sample.cold_c)
+        return replace(
+            sample,
+            power_w=0.05 * sample.power_w,
+            cold_c=sample.cold_c + 3.0 * (minute >= began),
+            hot_c=hot_c + 3.0 * (minute >= began + late_min),
+        )
+
+    story = begun().goes_on(began, jumps)
+    assert story.goes_on(2 * HOUR, jumps).faults == {}
+
+
 def test_a_wrong_unit_from_the_start_is_told_without_training() -> None:
     story = begun().goes_on(HOUR, scaled(volume_flow_m3_h=60.0))
     assert "minutes and hours" in story.faults["unit_error"].evidence
