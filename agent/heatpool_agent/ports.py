@@ -19,6 +19,11 @@ from heatpool.sample import (
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent.core.calibrate import Calibration
 from heatpool_agent.core.ledger import Page
+from heatpool_agent.core.line import Identity as Identity
+from heatpool_agent.core.line import Lane as Lane
+from heatpool_agent.core.line import LineBusy as LineBusy
+from heatpool_agent.core.line import LineLimits as LineLimits
+from heatpool_agent.core.line import LineRefused as LineRefused
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import Command as Command
 
@@ -198,7 +203,10 @@ class SpoolMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolLoss:
-    """Rows that will never be sent, to be reported as a gap."""
+    """Numbers that will never be sent, to be reported as a gap.
+
+    `boot_id` may be that of a life before this one: a damaged file began anew.
+    """
 
     kind: SpoolKind
     boot_id: BootId
@@ -207,6 +215,25 @@ class SpoolLoss:
     reason: GapReason
     start_ns: int | None
     end_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStat:
+    """What one queue holds; the backlog is what is not known to be durable elsewhere.
+
+    `step_s` counts held rows by the seconds that each stands for; 0: as they were written.
+    """
+
+    mark: SpoolMark
+    frames_count: int
+    backlog_frames_count: int
+    backlog_rows_count: int
+    backlog_bytes: int
+    backlog_start_ns: int | None
+    size_bytes: int
+    lost_frames_count: Mapping[GapReason, int]
+    untold_count: int
+    rows_by_step_s: Mapping[int, int]
 
 
 class Spool(Protocol):
@@ -238,12 +265,22 @@ class Spool(Protocol):
         """The newest row of a metering point; None before the first one."""
         ...
 
-    def read(self, kind: SpoolKind, after: Seq, limit: int) -> Sequence[SpoolFrame]:
-        """The next closed frames of a queue, oldest first."""
+    def read(
+        self, kind: SpoolKind, after: Seq, limit: int, *, before: Seq | None = None
+    ) -> Sequence[SpoolFrame]:
+        """The next closed frames of a queue behind `after` and below `before`, oldest first.
+
+        They count as sent from now on: no such frame is ever changed. One that the disk spoiled
+        comes once, with an empty payload, and is among the losses from then on.
+        """
         ...
 
-    def forget(self, kind: SpoolKind, durable_seq: Seq) -> None:
-        """Notes what is durable elsewhere; rows go 24 h later."""
+    def forget(self, kind: SpoolKind, durable_seq: Seq, *, after: Seq | None = None) -> None:
+        """Notes what is durable elsewhere; rows go 24 h later.
+
+        Everything up to `durable_seq`; with `after` only what lies behind that number, such as
+        what the live lane has brought over while a backlog waits.
+        """
         ...
 
     def begin_anew(self, kind: SpoolKind) -> None:
@@ -263,7 +300,23 @@ class Spool(Protocol):
         ...
 
     def losses(self) -> Sequence[SpoolLoss]:
-        """Telemetry that will never be sent."""
+        """What of both queues will never be sent and is not known at the other end.
+
+        They come again until then, since what a line took may be lost with it: tell each once a
+        connection. Those of the present boot ids go by `forget`, those of older ones by `told`.
+        """
+        ...
+
+    def told(self, loss: SpoolLoss) -> None:
+        """Notes that the other end has this loss for good: its ack reached `last_seq`."""
+        ...
+
+    def heal(self) -> Sequence[SpoolKind]:
+        """Makes damaged files anew out of what can be read of them; which they were."""
+        ...
+
+    def stat(self) -> Sequence[QueueStat]:
+        """What both queues hold."""
         ...
 
     def close_frame(self) -> None:
@@ -277,10 +330,19 @@ class Spool(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acked:
-    """Everything of this queue up to `durable_seq` is safe elsewhere."""
+    """Everything of this queue from its oldest number to `durable_seq` is safe elsewhere."""
 
     boot_id: BootId
     durable_seq: Seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durable:
+    """These numbers of a queue, both ends included, are safe elsewhere."""
+
+    boot_id: BootId
+    first_seq: Seq
+    last_seq: Seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,20 +357,30 @@ class Resend:
 class Uplink(Protocol):
     """The line to one aggregator; opened with Hello already answered.
 
-    `durable` is what Hello's answer says of each queue, contiguous from its first number: another
-    disk at the other end knows less than this site was told before.
+    `durable` is all that Hello's answer says: another disk at the other end knows less than this
+    site was told before. `renew_ns` is when to open a new line with a newer certificate.
     """
 
-    durable: Mapping[BootId, Seq]
+    durable: Sequence[Durable]
+    renew_ns: int | None
 
-    async def send(self, frame: SpoolFrame) -> None:
-        """Hands one frame to the line; waits while the window is full.
+    @property
+    def limits(self) -> LineLimits:
+        """What is to be kept now; the aggregator may change it at any time."""
+        ...
 
-        A Resend that comes meanwhile ends the waiting and nothing is written: go back to it first.
+    async def send(self, frame: SpoolFrame) -> int:
+        """Hands one frame to the line, bytes; waits while the window of its lane is full.
+
+        0: a Resend came meanwhile and nothing is written: go back to it first.
 
         Raises:
             UplinkError: the line is down.
         """
+        ...
+
+    async def settled(self, lane: Lane) -> bool:
+        """Returns once all that was sent on a lane has arrived; False: a Resend came first."""
         ...
 
     async def tell(self, loss: SpoolLoss) -> None:
@@ -319,8 +391,8 @@ class Uplink(Protocol):
         """
         ...
 
-    def acks(self) -> AsyncIterator[Acked | Resend]:
-        """What becomes durable, beginning with what Hello's answer says, and what is missed."""
+    def acks(self) -> AsyncIterator[Durable | Resend]:
+        """What becomes durable after Hello's answer, and what is missed."""
         ...
 
     def setpoints(self) -> AsyncIterator[Setpoint | Heartbeat]:
@@ -334,13 +406,14 @@ class Uplink(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speaker:
-    """Who opens a line: the site, its queues and schemas."""
+    """Who opens a line: the site, its queues and schemas, and what proves it."""
 
     site_id: SiteId
     marks: Sequence[SpoolMark]
     schemas: Sequence[Schema]
     rejection_capacity_w: float | None
     loop_ids: Sequence[str]
+    identity: Identity | None = None
 
 
 class Shelf(Protocol):

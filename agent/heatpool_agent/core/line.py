@@ -1,0 +1,62 @@
+"""Words of the line to the aggregator: its lanes, what it asks, who speaks, how it refuses."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from heatpool.errors import UplinkError
+from heatpool.sample import SpoolKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineLimits:
+    """What the aggregator asks to be kept; None: it asks for nothing."""
+
+    batch_rows_count: int | None = None
+    batch_bytes: int | None = None
+    unacked_count: int | None = None
+    report_period_s: float | None = None
+    message_period_s: float | None = None
+    backlog_bytes_s: float | None = None
+
+
+class LineRefused(UplinkError):
+    """The aggregator does not know us, or not any more: a person must act; `fix` says how."""
+
+    def __init__(self, reason: str, *, fix: str) -> None:
+        self.fix = fix
+        super().__init__(reason)
+
+
+class LineBusy(UplinkError):
+    """The aggregator has more than it can take: come back later, and more slowly."""
+
+
+class Lane(StrEnum):
+    """Ways of frames over a line, each in the order of its numbers."""
+
+    BILLING = "billing"
+    BACKLOG = "backlog"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What proves who this site is: the CA it trusts, its own key and its certificate's chain."""
+
+    root_pem: bytes
+    key_pem: bytes = field(repr=False)
+    chain_pem: bytes
+
+
+def boundary_of(kind: SpoolKind, *, first_seq: int, next_seq: int) -> int:
+    """Where the live lane of a queue begins: its newest frame now. 0: the queue has one lane."""
+    if kind is SpoolKind.BILLING:
+        return 0
+    return max(first_seq, next_seq - 1)
+
+
+def lane_of(kind: SpoolKind, seq: int, *, boundary_seq: int) -> Lane:
+    """The lane that a frame travels on."""
+    if kind is SpoolKind.BILLING:
+        return Lane.BILLING
+    return Lane.LIVE if seq >= boundary_seq else Lane.BACKLOG
