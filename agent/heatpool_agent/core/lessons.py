@@ -10,8 +10,18 @@ from dataclasses import dataclass, replace
 from heatpool.sample import Estimate, QualityClass
 from heatpool_agent.core import attribution, learned_power
 from heatpool_agent.core.attribution import COMPONENTS, Cover, Left
-from heatpool_agent.core.calibrate import Learner, Lesson, of_components, of_load, of_loop
-from heatpool_agent.core.coefficients import LOAD, LOOP
+from heatpool_agent.core.calibrate import (
+    EXPONENT,
+    LEAST_W,
+    MOST_W,
+    SIZED_TIMES,
+    Learner,
+    Lesson,
+    of_components,
+    of_load,
+    of_loop,
+)
+from heatpool_agent.core.coefficients import LOAD, LOOP, row_of
 from heatpool_agent.core.contradictions import SHARED
 from heatpool_agent.core.estimate import LoopPriors
 from heatpool_agent.core.levels import TWIN_SUSPECTED, HostLoad, Witness
@@ -114,6 +124,29 @@ def learner_of(sight: Sight) -> Learner:
     if kind == LOOP:
         return of_loop(subject, *sight.assumed)
     return of_components(subject, basis, *sight.assumed)
+
+
+def resized(learner: Learner, told: Lesson) -> Learner:
+    """A learner of the load, assumed as much larger as the lesson shows where that is far beyond.
+
+    Cards may begin to work, or the record may come from a life that knew no sizes, when lessons
+    are held already. These stay: only what was assumed beside them was too narrow.
+    """
+    is_worse = bool(learner.quality) and told.quality > learner.quality
+    if learner.kind != LOAD or is_worse:
+        return learner
+    row = row_of(LOAD, told.inputs, EXPONENT)
+    assumed_w = sum(x * value for x, value in zip(row, learner.prior.means, strict=True))
+    times = told.measured_w / max(assumed_w, LEAST_W)
+    # What is no lesson shows no size.
+    if told.measured_w > MOST_W or not times > SIZED_TIMES:
+        return learner
+    prior = replace(
+        learner.prior,
+        means=tuple(times * value for value in learner.prior.means),
+        means_u=tuple(times * u for u in learner.prior.means_u),
+    )
+    return replace(learner, prior=prior)
 
 
 def gathered(before: Gathered | None, sight: Sight, span_s: float) -> Gathered:

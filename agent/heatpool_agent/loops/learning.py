@@ -139,7 +139,8 @@ class Learning:
             learner = self._learners.get(sight.key)
             if learner is None and len(self._learners) >= MOST_LEARNERS:
                 continue
-            after = calibrate.observed(learner or lessons.learner_of(sight), told)
+            before = lessons.resized(learner or lessons.learner_of(sight), told)
+            after = calibrate.observed(before, told)
             self._is_new = self._is_new or after.count != (learner.count if learner else 0)
             self._learners[sight.key] = after
 

@@ -1,11 +1,13 @@
 """The daemon's tick beside a meter: what it learns, of what it does not, and what it keeps."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from unit.agent.learning_site import CPUS, Site
 
 from heatpool.sample import QualityClass
+from heatpool_agent.core.calibrate import of_load
 from heatpool_agent.core.coefficients import COMPONENTS, LOAD, LOOP, predicted
 from heatpool_agent.core.reading import Node
 
@@ -143,3 +145,34 @@ async def test_a_loop_s_capture_is_learnt_beside_its_coolant_until_a_sensor_stan
     assert found[LOOP].values[0] == pytest.approx(0.72, abs=0.04)
     assert counts[1500][LOOP] > 50
     assert counts[2390][LOOP] == counts[1900][LOOP]
+
+
+@pytest.mark.parametrize("times", [8.0, 30.0])
+async def test_a_load_learnt_as_too_small_a_machine_takes_its_size_with_the_next_lesson(
+    times: float,
+) -> None:
+    site, r = Site(), random.Random(4)
+
+    async def taught(seconds: int) -> None:
+        for second in range(seconds):
+            site.clock.second += 1
+            busy = busy_now(second)
+            wall_w = times * (60 + 150 * busy) * (1 + r.gauss(0, 0.01))
+            await site.say("host", Node.HOST, busy_frac=busy, logical_cpu_count=float(CPUS))
+            await site.say("bmc", Node.CHASSIS, power_w=wall_w)
+            site.sense.tick(site.clock.event_ns(), site.clock.boot_ns())
+
+    def busy_now(second: int) -> float:
+        return 0.1 + 0.2 * ((second // 20) % 5)
+
+    await taught(200)
+    key = (LOAD, "", ("busy_frac",))
+    # What a life that knew no sizes left: the lessons, and the machine that was assumed.
+    narrow = of_load("", 0.63 * CPUS, 3.35 * CPUS).prior
+    site.learning._learners[key] = replace(site.learning._learners[key], prior=narrow)
+    await taught(40)
+    (found,) = (one for one in site.learning.coefficients if one.kind == LOAD)
+    for busy in (0.2, 0.9):
+        told, true_w = predicted(found, (busy,)), times * (60 + 150 * busy)
+        assert abs(told.value_w - true_w) <= 2 * told.value_w_u
+        assert told.value_w_u < 0.25 * true_w

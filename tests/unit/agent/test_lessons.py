@@ -1,11 +1,14 @@
 """What a tick teaches of a loop or a host, and what it must not."""
 
+from dataclasses import replace
+
 import pytest
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core.attribution import cover
-from heatpool_agent.core.lessons import Sight, host_sights, loop_sight
+from heatpool_agent.core.calibrate import Lesson, of_load
+from heatpool_agent.core.lessons import Sight, host_sights, loop_sight, resized
 from heatpool_agent.core.levels import HostLoad, NodePower, levels
 from heatpool_agent.core.reading import Node
 from heatpool_agent.core.tree import HostPower, LoopPower, Tree
@@ -91,3 +94,27 @@ def test_a_board_that_another_device_shows_stays_when_the_bmc_goes() -> None:
     assert sight.key == ("components", "a", ("board", "package"))
     assert sight.inputs == (138.0, 0.0, 0.0)
     assert sight.sensors == {"bmc"}
+
+
+@pytest.mark.parametrize(
+    ("measured_w", "quality", "is_resized"),
+    [(50.0, 2, False), (1700.0, 2, True), (1700.0, 3, False), (float("inf"), 2, False)],
+)
+def test_only_a_lesson_far_beyond_what_was_assumed_and_no_worse_makes_a_learner_larger(
+    *, measured_w: float, quality: int, is_resized: bool
+) -> None:
+    before = replace(of_load("", 10.0, 54.0), quality=2, count=20)
+    told = Lesson(
+        event_ns=0,
+        span_s=10.0,
+        inputs=(0.5,),
+        measured_w=measured_w,
+        measured_u_frac=0.02,
+        reference="pdu",
+        quality=quality,
+        prior_w=32.0,
+    )
+    after = resized(before, told)
+    assert (after.prior != before.prior) is is_resized
+    assert after.count == 20
+    assert resized(after, told) == after
