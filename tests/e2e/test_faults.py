@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.rig import Rig, rig
+from e2e.rig import PATIENCE_S, Rig, rig
 
 from heatpool_sim.plant.control import Mode
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SETPOINT = """
 [[setpoint]]
 site_id = "e1"
 heat_rate_w = 9000
-lease_s = 20
+lease_s = 60
 reason = "greenhouse wants heat"
 """
-# A tick, a look at the device, and its answer; far below the lease, which would end it too.
-AT_ONCE_S = 3.0
+# Two thirds of the lease (60 s) or of the device's watchdog (30 s) are always left, and would end
+# it too: what comes sooner came from neither.
+SOONER_S = 15.0
+# How long a fault is let be that must change nothing.
+LET_BE_S = 6.0
 # The first row of a log, and the windows of the agent's residual.
 START_NS = 1_767_225_610 * 10**9
 WINDOW_S = 300.0
@@ -38,13 +41,19 @@ def delivered_w(running: Rig) -> float:
     return running.fleet.doors["e1"].running.state.network.heat_rate_w
 
 
-async def plant_is(running: Rig, mode: Mode, *, within_s: float) -> float:
-    """Seconds until the coolant unit is in that mode, by the plant's own state."""
+async def plant_is(running: Rig, mode: Mode, *, within_s: float = PATIENCE_S) -> None:
+    """Waits until the coolant unit is in that mode, by the plant's own state."""
     began = time.monotonic()
     while running.fleet.doors["e1"].running.state.control.mode is not mode:
         assert time.monotonic() - began < within_s, running.agents["e1"].log_tail()
         await asyncio.sleep(0.02)
-    return time.monotonic() - began
+
+
+async def delivers(running: Rig, *, is_wanted: bool) -> None:
+    """Waits until heat goes into the network, or none: the valve travels at its own pace."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (delivered_w(running) > 0.0) is not is_wanted:  # noqa: ASYNC110  # the plant's state
+            await asyncio.sleep(0.1)
 
 
 async def faults_told(running: Rig) -> list[str]:
@@ -56,29 +65,28 @@ async def faults_told(running: Rig) -> list[str]:
 
 async def test_a_leak_ends_delivery_at_once_and_it_comes_back_when_dry(tmp_path: Path) -> None:
     async with rig(tmp_path, sites=1, mode="local", setpoint=SETPOINT, armed=True) as running:
-        await plant_is(running, Mode.REMOTE, within_s=40)
+        await plant_is(running, Mode.REMOTE)
         running.fleet.inject("e1", "leak")
-        assert await plant_is(running, Mode.LOCAL, within_s=10) <= AT_ONCE_S
-        async with asyncio.timeout(30):  # the valve travels at its own pace
-            while delivered_w(running) > 0.0:  # noqa: ASYNC110  # the plant's state
-                await asyncio.sleep(0.1)
+        await plant_is(running, Mode.LOCAL, within_s=SOONER_S)
+        await delivers(running, is_wanted=False)
         told = await running.eventually(
-            "/v1/sites", lambda answer: "leak" in answer["sites"][0]["setpoint"]["detail"], 15
+            "/v1/sites", lambda answer: "leak" in answer["sites"][0]["setpoint"]["detail"]
         )
         assert told["sites"][0]["setpoint"]["state"] == "overridden"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while await faults_told(running) != ["leak"]:  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.2)
         running.fleet.clear("e1", "leak")
-        await plant_is(running, Mode.REMOTE, within_s=60)
+        await plant_is(running, Mode.REMOTE)
 
 
 @pytest.mark.parametrize("fault", ["air_in_loop", "wrong_fluid", "fouling", "power_meter_low"])
 async def test_what_only_statistics_can_see_cuts_nobody_off(tmp_path: Path, fault: str) -> None:
     async with rig(tmp_path, sites=1, mode="local", setpoint=SETPOINT, armed=True) as running:
-        await plant_is(running, Mode.REMOTE, within_s=40)
+        await plant_is(running, Mode.REMOTE)
+        await delivers(running, is_wanted=True)
         running.fleet.inject("e1", fault)
-        await asyncio.sleep(2 * AT_ONCE_S)
+        await asyncio.sleep(LET_BE_S)
         assert running.fleet.doors["e1"].running.state.control.mode is Mode.REMOTE
         assert delivered_w(running) > 0.0
 
@@ -86,7 +94,7 @@ async def test_what_only_statistics_can_see_cuts_nobody_off(tmp_path: Path, faul
 def ran(folder: Path, *command: str) -> str:
     """What a program of ours says on stdout; it must end well."""
     ended = subprocess.run(
-        [sys.executable, "-m", *command], capture_output=True, text=True, timeout=150, cwd=folder
+        [sys.executable, "-m", *command], capture_output=True, text=True, timeout=400, cwd=folder
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     return ended.stdout

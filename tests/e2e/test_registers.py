@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from e2e.rig import Rig, rig, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 MODULUS_WH = 10**8
 
@@ -18,7 +18,7 @@ async def settled(running: Rig, past_ns: int) -> list[dict[str, Any]]:
     def is_past(answer: dict[str, Any]) -> bool:
         return any(s["start_ns"] > past_ns and s["is_complete"] for s in answer["statements"])
 
-    answer = await running.eventually("/v1/statements?limit=100", is_past, 60)
+    answer = await running.eventually("/v1/statements?limit=100", is_past)
     statements: list[dict[str, Any]] = answer["statements"][::-1]
     return statements
 
@@ -35,12 +35,13 @@ async def newest_ns(running: Rig) -> int:
 
 async def test_a_register_that_rolls_over_is_billed_exactly(tmp_path: Path) -> None:
     async with rig(tmp_path, sites=1) as running:
-        await running.eventually("/v1/statements", lambda a: bool(a["statements"]), 30)
-        running.fleet.approach_rollover("e1", left_wh=30)
-        # The jump itself is no roll-over and is not billed: begin to look behind it.
-        await asyncio.sleep(2)
+        await running.eventually("/v1/statements", lambda a: bool(a["statements"]))
+        running.fleet.approach_rollover("e1", left_wh=150)
+        # The jump itself is no roll-over and is not billed: begin to look behind it, and well
+        # before the roll-over, which is 18 s away.
+        await asyncio.sleep(4)
         began_ns = await newest_ns(running)
-        await until(lambda: running.fleet.register_wh("e1") < MODULUS_WH // 2, within_s=40)
+        await until(lambda: running.fleet.register_wh("e1") < MODULUS_WH // 2)
         statements = await settled(running, await newest_ns(running))
         balance = await running.ask("/v1/balance")
     later = [s for s in statements if s["start_ns"] > began_ns]
@@ -56,7 +57,7 @@ async def test_a_register_that_rolls_over_is_billed_exactly(tmp_path: Path) -> N
 
 async def test_a_meter_exchange_is_two_lines_and_no_energy_between(tmp_path: Path) -> None:
     async with rig(tmp_path, sites=2) as running:
-        await running.eventually("/v1/statements", lambda a: bool(a["statements"]), 30)
+        await running.eventually("/v1/statements", lambda a: bool(a["statements"]))
         old = running.fleet.meter("e1")
         new = running.fleet.exchange_meter("e1", register_wh=5)
         statements = await settled(running, await newest_ns(running))
