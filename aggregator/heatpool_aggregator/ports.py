@@ -306,6 +306,10 @@ class Identities(Protocol):
         """
         ...
 
+    async def deny_certificate(self, serial: str, reason: str) -> None:
+        """Puts one certificate on the denylist, ours or one from elsewhere; its holder stays."""
+        ...
+
     async def add_user(self, user: UserRecord, issued: Issued | None) -> None:
         """Adds a person or machine, or changes role and tenant; a revoked one is back."""
         ...

@@ -16,7 +16,6 @@ class JoinReason(StrEnum):
     EXPIRED = "expired"
     USED = "used"
     REVOKED = "revoked"
-    TURNED_AWAY = "turned_away"
     TOO_MANY_WAITING = "too_many_waiting"
     BAD_REQUEST = "bad_request"
 
@@ -73,10 +72,10 @@ class JoinAsk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A certificate that we signed; `uri` names its holder."""
+    """A certificate that we signed; `name` is its holder, as `site/e1`."""
 
     serial: str
-    uri: str
+    name: str
     key_sha256: bytes
     issued_ns: int
     expires_ns: int
@@ -93,6 +92,7 @@ class Waiting:
     peer: str
     asked_ns: int
     approved_ns: int | None = None
+    is_new: bool = False  # this very call put it on the list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,15 +63,26 @@ class SqliteFile:
         await self._call(lambda: self._write(statements))
 
     def _write(self, statements: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            for sql, rows in statements:
+                connection.executemany(sql, rows)
+
+        self._transact(work)
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives; all that it writes is there together, or none of it."""
+        return await self._call(lambda: self._transact(work))
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._open()
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for sql, rows in statements:
-                connection.executemany(sql, rows)
+            result = work(connection)
         except BaseException:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+        return result
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a question."""
