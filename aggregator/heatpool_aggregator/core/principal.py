@@ -69,6 +69,11 @@ def may(principal: Principal, action: Action) -> bool:
     return principal == LOCAL or action in _MAY[principal.role]
 
 
+def covers(role: Role, wanted: Role) -> bool:
+    """Whether somebody of this role may hold a token of the wanted one: it may no more."""
+    return _MAY[wanted] <= _MAY[role]
+
+
 def sees(principal: Principal, owner: str) -> bool:
     """Whether rows of this owner are shown; no tenant sees all, but a site or its owner nothing."""
     if principal.tenant:
