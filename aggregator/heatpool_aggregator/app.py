@@ -17,19 +17,23 @@ from heatpool.errors import HeatpoolError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
-from heatpool_aggregator.config import Config
+from heatpool_aggregator.config import Config, TlsFiles, tls_files
 from heatpool_aggregator.exports import prometheus
 from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.loops.control import Control, Standing
 from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.loops.planner import Planner
 from heatpool_aggregator.loops.shard import Shard
-from heatpool_aggregator.ports import Clock, Frame, Store
+from heatpool_aggregator.ports import Audit, Clock, Frame, Identities, Store
 from heatpool_aggregator.rpc import query, registry
 from heatpool_aggregator.rpc.control import ControlService
-from heatpool_aggregator.rpc.server import check_loopback, listening, make_server
+from heatpool_aggregator.rpc.guard import Guard
+from heatpool_aggregator.rpc.server import check_listen, check_loopback, listening, make_server
 from heatpool_aggregator.rpc.telemetry import TelemetryService
+from heatpool_aggregator.rpc.tls import ServerTls
 from heatpool_aggregator.stores import open_store
+from heatpool_aggregator.stores.audit import open_audit
+from heatpool_aggregator.stores.identities import open_identities
 from heatpool_aggregator.web.app import serve
 from heatpool_aggregator.wire.messages import MessageKind, Peek, Refusal
 
@@ -68,6 +72,10 @@ class Parts:
     shard: Shard
     control: Control
     planner: Planner
+    identities: Identities
+    audit: Audit
+    guard: Guard
+    tls: ServerTls | None
 
 
 async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
@@ -92,9 +100,11 @@ async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | 
 @asynccontextmanager
 async def serving(config: Config, directory: Path) -> AsyncIterator[Mapping[str, str]]:
     """The addresses of a running aggregator; leaving flushes everything and stops it."""
-    check_loopback(config.listen.grpc)
+    files = tls_files(config, directory)
+    check_address = check_listen if files else check_loopback
+    check_address(config.listen.grpc)
     async with AsyncExitStack() as stack:
-        parts = await _opened(config, directory, stack)
+        parts = await _opened(config, directory, files, stack)
         async with asyncio.TaskGroup() as loops:
             works = _works(parts).items()
             tasks = [loops.create_task(work, name=name) for name, work in works]
@@ -115,11 +125,17 @@ def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
     return Path(home) / "heatpool-aggregator"
 
 
-async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Parts:
+async def _opened(
+    config: Config, directory: Path, files: TlsFiles | None, stack: AsyncExitStack
+) -> Parts:
     board, clock, refusals = Board(), SystemClock(), deque[Refusal](maxlen=REFUSALS_LIMIT)
     log = await stack.enter_async_context(open_log(config.state.log, directory))
     store = await stack.enter_async_context(open_store(config.state.store, directory))
     partition = await stack.enter_async_context(log.partition(0))
+    identities = await stack.enter_async_context(
+        open_identities(directory, trust_domain=config.tls.trust_domain, clock=clock)
+    )
+    audit = await stack.enter_async_context(open_audit(directory))
     gateway = Gateway(log=log, clock=clock, board=board, refusals=refusals)
     await gateway.load(partition)
     shard = Shard(
@@ -143,6 +159,23 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         shard=shard,
         control=Control(standing=_standing(config), clock=clock, record=record),
         planner=Planner(config, store, board, clock),
+        identities=identities,
+        audit=audit,
+        guard=Guard(
+            identities=identities,
+            audit=audit,
+            clock=clock,
+            turned_away=board.turned_away,
+            trust_domain=files.trust_domain if files else None,
+            members=_members(config),
+        ),
+        tls=ServerTls(files) if files else None,
+    )
+
+
+def _members(config: Config) -> frozenset[SiteId]:
+    return frozenset(
+        SiteId(member.site_id) for source in config.virtual_source for member in source.member
     )
 
 
@@ -164,23 +197,24 @@ def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
         "shard": parts.shard.run(),
         "control": parts.control.run(),
         "planner": parts.planner.run(),
+        "guard": parts.guard.run(),
     }
 
 
 @asynccontextmanager
 async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     config, board, store = parts.config, parts.board, parts.store
-    known = frozenset(
-        SiteId(member.site_id) for source in config.virtual_source for member in source.member
-    )
+    guard = parts.guard
     server = make_server(
-        TelemetryService(parts.gateway.open, known), ControlService(parts.control, known)
+        TelemetryService(parts.gateway.open, guard.admit),
+        ControlService(parts.control, guard.admit),
+        guard,
     )
     query.add_to(server, board, store, config)
     registry.add_to(server, board, store, config)
     async with (
         serve(config, board, store, parts.clock, render_metrics=prometheus.render) as http,
-        listening(server, config.listen.grpc) as grpc_address,
+        listening(server, config.listen.grpc, parts.tls) as grpc_address,
     ):
         logger.info("aggregator.ready", extra=facts(grpc=grpc_address, http=http))
         yield {"grpc": grpc_address, "http": http}

@@ -13,6 +13,7 @@ from heatpool.sample import (
 )
 from heatpool.setpoint import SetpointState
 from heatpool_aggregator.core.settlement import PeriodBalance, Statement
+from heatpool_aggregator.core.turned_away import TurnedAway
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,8 @@ class Board:
     log_position: int = 0
     applied_position: int = 0
     version: int = 0
+    # Kept by the doors themselves: a refusal must wake nobody, or a stranger could.
+    turned_away: TurnedAway = field(default_factory=TurnedAway)
     _waiters: asyncio.Event = field(default_factory=asyncio.Event)
 
     def post(self, **values: object) -> None:

@@ -9,10 +9,10 @@ import grpc
 from heatpool.errors import WireError
 from heatpool.sample import SiteId
 from heatpool.setpoint import SetpointReport
-from heatpool_aggregator.rpc.telemetry import Context, Refused, stranger
+from heatpool_aggregator.core.turned_away import Reason
+from heatpool_aggregator.rpc.refused import Refused
+from heatpool_aggregator.rpc.telemetry import Admit, Context, first_of
 from heatpool_aggregator.wire.control import ControlHello, request_from_bytes
-
-HELLO_S = 10.0  # a stream without a name holds a place for no longer
 
 
 class Session(Protocol):
@@ -45,22 +45,25 @@ class FanOut(Protocol[SessionT]):
 class ControlService:
     """One bidirectional stream per agent."""
 
-    def __init__(self, fan_out: FanOut[SessionT], known: frozenset[SiteId]) -> None:
-        self._fan_out, self._known = fan_out, known
+    def __init__(self, fan_out: FanOut[SessionT], admit: Admit) -> None:
+        self._fan_out, self._admit = fan_out, admit
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        """Serves one agent until it goes."""
+        """Serves one agent until it goes.
+
+        Raises:
+            Refused: it said what it may not.
+            WireError: it said what nobody understands.
+        """
+        hello = _hello(await first_of(requests))
+        await self._admit(context, hello.site_ids)
+        session = await self._fan_out.open(hello.site_ids)
         try:
-            hello = await self._hello(requests)
-            session = await self._fan_out.open(hello.site_ids)
-            try:
-                refused = await self._serve(session, hello, requests, context)
-            finally:
-                self._fan_out.close(session)
-        except Refused as error:
-            refused = error
+            refused = await self._serve(session, hello, requests, context)
+        finally:
+            self._fan_out.close(session)
         if refused is not None:
-            await context.abort(refused.code, refused.detail)
+            raise refused
 
     async def _serve(
         self,
@@ -68,40 +71,21 @@ class ControlService:
         hello: ControlHello,
         requests: AsyncIterator[bytes],
         context: Context,
-    ) -> Refused | None:
+    ) -> Refused | WireError | None:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(_write(session, context), name="control-write")
             refused = await self._read(hello, requests)
             writer.cancel()
         return refused
 
-    async def _hello(self, requests: AsyncIterator[bytes]) -> ControlHello:
-        try:
-            async with asyncio.timeout(HELLO_S):
-                first = request_from_bytes(await anext(aiter(requests)))
-        except (TimeoutError, StopAsyncIteration) as error:
-            raise Refused(
-                grpc.StatusCode.FAILED_PRECONDITION, f"no hello within {HELLO_S:g} s"
-            ) from error
-        except WireError as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
-        if not isinstance(first, ControlHello):
-            raise Refused(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                "the first message is the state of a setpoint: say hello first",
-            )
-        if strangers := [site_id for site_id in first.site_ids if site_id not in self._known]:
-            raise Refused(grpc.StatusCode.PERMISSION_DENIED, stranger(strangers[0]))
-        return first
-
-    async def _read(self, hello: ControlHello, requests: AsyncIterator[bytes]) -> Refused | None:
+    async def _read(
+        self, hello: ControlHello, requests: AsyncIterator[bytes]
+    ) -> Refused | WireError | None:
         try:
             async for data in requests:
                 await self._take(hello, data)
-        except Refused as refused:
+        except (Refused, WireError) as refused:
             return refused
-        except WireError as error:
-            return Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return None
 
     async def _take(self, hello: ControlHello, data: bytes) -> None:
@@ -112,11 +96,22 @@ class ControlService:
             raise Refused(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"site {report.site_id!r} is not among those that this stream speaks for",
+                reason=Reason.OTHER_SITE,
             )
         if not await self._fan_out.report(report, data):
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "the log does not keep up: come back in 10 s"
             )
+
+
+def _hello(first: bytes) -> ControlHello:
+    hello = request_from_bytes(first)
+    if not isinstance(hello, ControlHello):
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "the first message is the state of a setpoint: say hello first",
+        )
+    return hello
 
 
 async def _write(session: Session, context: Context) -> None:

@@ -4,16 +4,19 @@ Bytes in, bytes out: a batch is not decoded here, because that would cost more t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import grpc
 
 from heatpool.errors import WireError
 from heatpool.sample import SiteId
+from heatpool_aggregator.rpc.refused import Refused
 from heatpool_aggregator.wire.messages import WIRE_VERSION, Hello, MessageKind, Peek
 from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
+
+HELLO_S = 10.0
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -47,49 +50,54 @@ class Session(Protocol):
         ...
 
 
-class Refused(Exception):
-    """The stream ends with this status."""
-
-    def __init__(self, code: grpc.StatusCode, detail: str) -> None:
-        self.code, self.detail = code, detail
-        super().__init__(detail)
+# Lets a stream speak for sites from now on, or raises Refused.
+Admit = Callable[[grpc.aio.ServicerContext[Any, Any], Sequence[SiteId]], Awaitable[None]]
 
 
 class TelemetryService:
     """One bidirectional stream per agent."""
 
-    def __init__(self, open_session: Callable[[], Session], known: frozenset[SiteId]) -> None:
-        self._open_session, self._known = open_session, known
+    def __init__(self, open_session: Callable[[], Session], admit: Admit) -> None:
+        self._open_session, self._admit = open_session, admit
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
-        """Serves one agent until it goes."""
+        """Serves one agent until it goes.
+
+        Raises:
+            Refused: it said what it may not.
+            WireError: it said what nobody understands.
+        """
+        first = await first_of(requests)
         session = self._open_session()
-        refused: Refused | None = None
+        refused: Refused | WireError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_write(session, context), name="telemetry-write")
-                refused = await self._read(session, requests)
+                refused = await self._read(session, first, requests, context)
                 session.finish()
         finally:
             session.close()
         if refused is not None:
-            await context.abort(refused.code, refused.detail)
+            raise refused
 
-    async def _read(self, session: Session, requests: AsyncIterator[bytes]) -> Refused | None:
+    async def _read(
+        self, session: Session, first: bytes, requests: AsyncIterator[bytes], context: Context
+    ) -> Refused | WireError | None:
         """Takes message after message; what ended the stream, None if the agent did."""
         try:
+            await self._take(session, first, context)
             async for data in requests:
-                await self._take(session, data)
-        except Refused as refused:
+                await self._take(session, data, context)
+        except (Refused, WireError) as refused:
             return refused
-        except WireError as error:
-            return Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return None
 
-    async def _take(self, session: Session, data: bytes) -> None:
+    async def _take(self, session: Session, data: bytes, context: Context) -> None:
         head = peek(data)
         if head.kind is MessageKind.HELLO:
-            is_taken = await session.hello(self._admitted(hello_from_bytes(data)), data)
+            hello = _understood(hello_from_bytes(data))
+            await self._admit(context, [site.site_id for site in hello.sites])
+            is_taken = await session.hello(hello, data)
         elif session.has_hello:
             is_taken = await session.put(head, data)
         else:
@@ -103,24 +111,32 @@ class TelemetryService:
                 "the log does not keep up: come back in 10 s, nothing that was acked is lost",
             )
 
-    def _admitted(self, hello: Hello) -> Hello:
-        if hello.wire_version != WIRE_VERSION:
-            raise Refused(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"wire version {hello.wire_version} is not spoken here, this is {WIRE_VERSION}: "
-                "run the same version of heatpool on both ends",
-            )
-        if strangers := [site.site_id for site in hello.sites if site.site_id not in self._known]:
-            raise Refused(grpc.StatusCode.PERMISSION_DENIED, stranger(strangers[0]))
-        return hello
+
+async def first_of(requests: AsyncIterator[bytes]) -> bytes:
+    """The first message of a stream.
+
+    Raises:
+        Refused: it does not come; a stream without a name holds a place for no longer.
+    """
+    try:
+        async with asyncio.timeout(HELLO_S):
+            return await anext(aiter(requests))
+    except TimeoutError as error:
+        text = f"no hello within {HELLO_S:g} s"
+        raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, text) from error
+    except StopAsyncIteration as error:
+        text = "the stream ended without a hello"
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text) from error
 
 
-def stranger(site_id: SiteId) -> str:
-    """What to tell a site that no virtual source has as a member."""
-    return (
-        f"site {site_id!r} is no member of a virtual source here: add it as "
-        "[[virtual_source.member]] to the aggregator's configuration and start it again"
-    )
+def _understood(hello: Hello) -> Hello:
+    if hello.wire_version != WIRE_VERSION:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"wire version {hello.wire_version} is not spoken here, this is {WIRE_VERSION}: "
+            "run the same version of heatpool on both ends",
+        )
+    return hello
 
 
 async def _write(session: Session, context: Context) -> None:

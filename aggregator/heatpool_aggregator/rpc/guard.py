@@ -1,0 +1,296 @@
+"""Who may call: recognised at the start of each call, and looked at again while it lasts.
+
+A stream may last for months, so it is ended when its caller is revoked, changes, or runs out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, auto
+
+import grpc
+import grpc.aio
+
+from heatpool.errors import StoreError, WireError
+from heatpool.process.journal import facts
+from heatpool.sample import SiteId
+from heatpool_aggregator.core.principal import (
+    LOCAL,
+    Action,
+    Principal,
+    Role,
+    may,
+    name_of,
+    speaks_for,
+)
+from heatpool_aggregator.core.turned_away import Reason, TurnedAway
+from heatpool_aggregator.ports import Audit, Clock, Identities
+from heatpool_aggregator.rpc.certificate import Certificate, Context, certificate_of, host_of
+from heatpool_aggregator.rpc.refused import Refused
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+# Looking at every caller again takes no more than a tenth of the time, however often we must.
+REST_FOLD = 9
+AUDIT_S = 5.0
+_SUBJECT_LIMIT = 64
+
+
+class Anybody(Enum):
+    """Needs that no role decides."""
+
+    AT_ALL = auto()
+    PROVEN = auto()
+
+
+Need = Action | Anybody
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Call:
+    """One call of somebody recognised; `certificate` is None on this machine without TLS."""
+
+    method: str
+    principal: Principal
+    certificate: Certificate | None
+    task: "asyncio.Task[object] | None"
+    sites: tuple[SiteId, ...] = ()
+    ending: Refused | None = field(default=None)
+
+    def end(self, refused: Refused) -> None:
+        """Ends it with this status, wherever it waits."""
+        if self.ending is None and self.task is not None:
+            self.ending = refused
+            self.task.cancel()
+
+
+_CALL: ContextVar[Call] = ContextVar("call")
+
+
+class Guard:
+    """Every door's guard; without a trust domain there is no TLS and every caller is LOCAL."""
+
+    def __init__(
+        self,
+        *,
+        identities: Identities,
+        audit: Audit,
+        clock: Clock,
+        turned_away: TurnedAway,
+        trust_domain: str | None,
+        members: frozenset[SiteId],
+    ) -> None:
+        self._identities, self._audit, self._clock = identities, audit, clock
+        self._turned_away, self._trust_domain = turned_away, trust_domain
+        self._members = members
+        self._calls: set[Call] = set()
+        self._places: dict[tuple[str, SiteId], Call] = {}
+        self._version = -1
+        self._epoch = 0
+        self._is_blind = False
+
+    async def principal(self, context: Context) -> Principal:
+        """Who calls.
+
+        Raises:
+            Refused: nobody whom we know.
+        """
+        call = _CALL.get(None)
+        return (await self._recognised(context))[0] if call is None else call.principal
+
+    async def admit(self, context: Context, site_ids: Sequence[SiteId]) -> None:
+        """Lets the caller speak for these sites from now on; an older stream of one of them ends.
+
+        Raises:
+            Refused: it may not speak for one of them.
+        """
+        principal = await self.principal(context)
+        if strangers := [one for one in site_ids if not self._may_speak(principal, one)]:
+            raise Refused(
+                grpc.StatusCode.PERMISSION_DENIED,
+                self._stranger(principal, strangers[0]),
+                reason=Reason.OTHER_SITE,
+            )
+        # What has proven nothing may not end what others do.
+        if principal.role is Role.SITE:
+            self._take_places(_CALL.get(), tuple(site_ids))
+
+    async def serve(
+        self, context: Context, method: str, need: Need, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Does the work of one call, if the caller may; what goes wrong becomes its status."""
+        try:
+            await self._serve(context, method, need, work)
+        except Refused as refused:
+            await self.turn_away(context, refused)
+        except WireError as error:
+            await self.turn_away(context, Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
+        except StoreError as error:
+            await self.turn_away(context, Refused(grpc.StatusCode.UNAVAILABLE, str(error)))
+        except grpc.aio.BaseError:
+            raise  # the work has set the status itself
+        except Exception:
+            logger.exception("rpc.broken", extra=facts(method=method))
+            text = "a fault of the aggregator; its journal says more"
+            await self.turn_away(context, Refused(grpc.StatusCode.INTERNAL, text))
+
+    async def turn_away(self, context: Context, refused: Refused) -> None:
+        """Ends the call with this status; counted, and told once per peer and reason."""
+        if refused.reason is not None:
+            await self._tell(context, refused.reason, refused)
+        await context.abort(refused.code, refused.detail)
+
+    async def run(self) -> None:
+        """Looks at open calls until cancelled."""
+        while self._trust_domain is not None:
+            began_ns = self._clock.boot_ns()
+            await self.step()
+            took_s = (self._clock.boot_ns() - began_ns) / 1e9
+            await asyncio.sleep(max(LOOK_S, REST_FOLD * took_s))
+
+    async def step(self) -> None:
+        """One look: who ran out, and whether anybody was revoked."""
+        now_ns = self._clock.now_ns()
+        for call in tuple(self._calls):
+            if call.certificate is not None and call.certificate.until_ns <= now_ns:
+                call.end(_expired(call.certificate))
+        try:
+            version = await self._identities.version()
+            if version != self._version:
+                self._epoch += 1
+                await self._look_again()
+                self._version = version
+            self._is_blind = False
+        except StoreError as error:
+            # Where nothing can be read nothing was revoked: who is in stays in.
+            if not self._is_blind:
+                logger.exception("rpc.identities_failed", extra=facts(reason=str(error)))
+            self._is_blind = True
+
+    async def _serve(
+        self, context: Context, method: str, need: Need, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        if need is Anybody.AT_ALL:
+            await work()
+            return
+        epoch = self._epoch
+        principal, certificate = await self._recognised(context)
+        call = Call(
+            method=method,
+            principal=principal,
+            certificate=certificate,
+            task=asyncio.current_task(),
+        )
+        _CALL.set(call)
+        if isinstance(need, Action) and not may(principal, need):
+            text = f"{principal.name} is {principal.role}, which may not {need} ({method})"
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, text, reason=Reason.ROLE)
+        self._calls.add(call)
+        try:
+            if self._epoch != epoch:  # somebody was revoked while this one was recognised
+                await self._check(call)
+            await work()
+        except asyncio.CancelledError:
+            if call.ending is None or call.task is None:
+                raise
+            call.task.uncancel()
+            raise call.ending from None
+        finally:
+            self._leave(call)
+
+    async def _recognised(self, context: Context) -> tuple[Principal, Certificate | None]:
+        if self._trust_domain is None:
+            return LOCAL, None
+        certificate = certificate_of(context)
+        name = name_of(self._trust_domain, certificate.uri)
+        if name is None:
+            text = f"the client certificate is not of trust domain {self._trust_domain!r}"
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.UNKNOWN)
+        if certificate.until_ns <= self._clock.now_ns():
+            raise _expired(certificate)
+        found = await self._identities.principal_of_cert(certificate.uri, certificate.serial)
+        if found is None:
+            raise _revoked(name)
+        return found, certificate
+
+    async def _look_again(self) -> None:
+        for call in tuple(self._calls):
+            await self._check(call)
+
+    async def _check(self, call: Call) -> None:
+        """Ends the call if its caller is not who it was."""
+        certificate = call.certificate
+        if certificate is None:
+            return
+        found = await self._identities.principal_of_cert(certificate.uri, certificate.serial)
+        if found is None:
+            call.end(_revoked(call.principal.name))
+        elif found != call.principal:
+            text = f"revoked: the rights of {call.principal.name} have changed, connect again"
+            call.end(Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.REVOKED))
+
+    def _may_speak(self, principal: Principal, site_id: SiteId) -> bool:
+        if principal == LOCAL:
+            return site_id in self._members
+        return speaks_for(principal, site_id)
+
+    def _stranger(self, principal: Principal, site_id: SiteId) -> str:
+        if principal == LOCAL:
+            return (
+                f"site {site_id!r} is no member of a virtual source here: add it as "
+                "[[virtual_source.member]] to the aggregator's configuration and start it again"
+            )
+        return f"site {site_id!r} is named, and the certificate is that of {principal.name}"
+
+    def _take_places(self, call: Call, site_ids: tuple[SiteId, ...]) -> None:
+        """The newest stream of a site stays: the older one is mostly a line that is dead."""
+        for site_id in site_ids:
+            older = self._places.get((call.method, site_id))
+            if older is not None and older is not call:
+                text = f"another stream speaks for site {site_id!r} since now"
+                older.end(Refused(grpc.StatusCode.ABORTED, text))
+            self._places[(call.method, site_id)] = call
+        call.sites = site_ids
+
+    def _leave(self, call: Call) -> None:
+        self._calls.discard(call)
+        for site_id in call.sites:
+            if self._places.get((call.method, site_id)) is call:
+                del self._places[(call.method, site_id)]
+
+    async def _tell(self, context: Context, reason: Reason, refused: Refused) -> None:
+        call = _CALL.get(None)
+        peer = host_of(context) if call is None else call.principal.name
+        if not self._turned_away.count(peer, reason, boot_ns=self._clock.boot_ns()):
+            return
+        logger.warning(
+            "rpc.refused", extra=facts(peer=peer, reason=str(reason), detail=refused.detail)
+        )
+        if call is None or refused.code is not grpc.StatusCode.PERMISSION_DENIED:
+            return
+        try:
+            async with asyncio.timeout(AUDIT_S):
+                await self._audit.append(
+                    who=peer,
+                    action=f"refused.{reason}",
+                    subject=call.method.rpartition(".")[2][:_SUBJECT_LIMIT],
+                    reason=refused.detail,
+                    at_ns=self._clock.now_ns(),
+                )
+        except (StoreError, TimeoutError) as error:
+            logger.error("rpc.audit_failed", extra=facts(reason=str(error)))
+
+
+def _revoked(name: str) -> Refused:
+    text = f"revoked: {name} is not enrolled here, or not any more; enrol it again"
+    return Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.REVOKED)
+
+
+def _expired(certificate: Certificate) -> Refused:
+    until = datetime.fromtimestamp(certificate.until_ns // 10**9, UTC).isoformat()
+    text = f"expired: the certificate of {certificate.uri} ended at {until}; renew it, or enrol"
+    return Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.EXPIRED)

@@ -1,0 +1,28 @@
+"""A call that ends with a status and a reason."""
+
+from collections.abc import Mapping
+
+import grpc
+
+from heatpool_aggregator.core.turned_away import Reason
+
+_REASONS: Mapping[grpc.StatusCode, Reason] = {
+    grpc.StatusCode.UNAUTHENTICATED: Reason.UNKNOWN,
+    grpc.StatusCode.PERMISSION_DENIED: Reason.ROLE,
+    grpc.StatusCode.INVALID_ARGUMENT: Reason.MALFORMED,
+    grpc.StatusCode.FAILED_PRECONDITION: Reason.OUT_OF_ORDER,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.OVERLOAD,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Reason.TOO_SLOW,
+    grpc.StatusCode.UNIMPLEMENTED: Reason.NO_SUCH_METHOD,
+    grpc.StatusCode.ABORTED: Reason.REPLACED,
+    grpc.StatusCode.INTERNAL: Reason.BROKEN,
+}
+
+
+class Refused(Exception):
+    """The call ends with this status; `reason` counts it, None where it is no refusal."""
+
+    def __init__(self, code: grpc.StatusCode, detail: str, *, reason: Reason | None = None) -> None:
+        self.code, self.detail = code, detail
+        self.reason = reason or _REASONS.get(code)
+        super().__init__(detail)
