@@ -108,7 +108,7 @@ class ModbusBench:
         for writer in self._talks.values():
             writer.close()
         if talks:
-            await asyncio.wait(talks, timeout=1.0)
+            await asyncio.wait(talks, timeout=30.0)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.exchanges += 1

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ports.bench import FAULTS
 from ports.machine_bench import Counter
+from turns import turned
 
 from heatpool_agent.ports import Roots
 from heatpool_sim.devices.mqtt_cdu import BASE, MqttCdu
@@ -84,7 +85,7 @@ class Mosquitto:
             self._program, "-c", str(self._file),
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             while not await _is_open(self.port):
                 assert self._process.returncode is None, f"mosquitto refused {self._file}"
                 await asyncio.sleep(0.01)
@@ -202,7 +203,7 @@ class MqttBench:
         """The unit says words where its figures were."""
         self.plant.faults = frozenset({"mqtt_text"})
         await self._published(4)
-        await asyncio.sleep(2 * PACE_S)
+        await turned(10 * PACE_S)
 
     async def heal(self) -> None:
         """As at the start, at the same port."""
@@ -212,7 +213,7 @@ class MqttBench:
 
     async def _published(self, count: int) -> None:
         until = self._unit.published_count + count
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             while self._unit.published_count < until:  # noqa: ASYNC110  # a device has no event
                 await asyncio.sleep(PACE_S / 4)
 

@@ -16,7 +16,7 @@ from heatpool_sim.devices.redfish_tree import ROOT, Resource
 USER, PASSWORD = "agent", "wort"
 CHASSIS = f"{ROOT}/Chassis/1"
 # Longer than the suite waits, and short enough to be waited for at the end.
-SLOW_S = 0.8
+SLOW_S = 1.6
 
 
 def _link(path: str) -> dict[str, str]:
