@@ -170,7 +170,8 @@ def observed(learner: Learner, lesson: Lesson) -> Learner:
     if not _is_lesson(learner, lesson):
         return learner
     learner = _watched(learner, lesson)
-    if learner.high_w - learner.low_w <= MOVED_FRAC * learner.high_w:
+    # A share shows at any one power; what it rests on beside, the loss, keeps its own doubt.
+    if learner.kind != LOOP and not has_moved(learner):
         return _waited(learner, lesson)
     if learner.still is not None:
         still, learner = learner.still, replace(learner, still=None, still_count=0)

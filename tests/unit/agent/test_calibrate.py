@@ -101,6 +101,19 @@ def test_a_load_that_does_not_move_teaches_nothing() -> None:
     assert not calibrate.has_moved(learner)
 
 
+def test_a_steady_loop_teaches_its_share_and_keeps_the_doubt_of_its_loss() -> None:
+    learner = calibrate.of_loop("rack", 0.80, 0.10, 10e3)
+    loss_w_k, loss_w_k_u = learner.prior.means[1], learner.prior.means_u[1]
+    for at in range(100):
+        measured_w = 0.70 * 10e3 - loss_w_k * 15.0 + (at % 3)
+        steady = lesson(at, 0.0, measured_w, prior_w=7.5e3, inputs=(10e3, 15.0))
+        learner = calibrate.observed(learner, steady)
+    found = known(learner)
+    assert found.count == 100
+    assert found.values[0] == pytest.approx(0.70, abs=0.02)
+    assert found.covariance[1][1] > (0.5 * loss_w_k_u) ** 2
+
+
 def test_a_long_rest_counts_once_when_the_load_moves_at_last() -> None:
     rest = [lesson(at, 40.0, 124.0) for at in range(200)]
     learner = taught(*rest, lesson(200, 160.0, 256.0))
