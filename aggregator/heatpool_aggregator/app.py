@@ -19,6 +19,9 @@ from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config, TlsFiles, tls_files
 from heatpool_aggregator.exports import prometheus
+from heatpool_aggregator.identity import authority
+from heatpool_aggregator.identity.joining import Joining
+from heatpool_aggregator.identity.places import places
 from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.loops.control import Control, Standing
 from heatpool_aggregator.loops.gateway import Gateway
@@ -30,6 +33,7 @@ from heatpool_aggregator.rpc.control import ControlService
 from heatpool_aggregator.rpc.guard import Guard
 from heatpool_aggregator.rpc.server import check_listen, check_loopback, listening, make_server
 from heatpool_aggregator.rpc.telemetry import TelemetryService
+from heatpool_aggregator.rpc.tenants import Tenants
 from heatpool_aggregator.rpc.tls import ServerTls
 from heatpool_aggregator.stores import open_store
 from heatpool_aggregator.stores.audit import open_audit
@@ -76,6 +80,7 @@ class Parts:
     audit: Audit
     guard: Guard
     tls: ServerTls | None
+    joining: Joining | None
 
 
 async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
@@ -147,6 +152,8 @@ async def _opened(
         refusals=refusals,
     )
 
+    ca = await asyncio.to_thread(_own_ca, directory) if files else None
+
     async def record(frame: Frame) -> bool:
         return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
 
@@ -170,6 +177,15 @@ async def _opened(
             members=_members(config),
         ),
         tls=ServerTls(files) if files else None,
+        joining=None
+        if ca is None
+        else Joining(
+            authority=ca,
+            identities=identities,
+            audit=audit,
+            clock=clock,
+            trust_domain=config.tls.trust_domain,
+        ),
     )
 
 
@@ -177,6 +193,12 @@ def _members(config: Config) -> frozenset[SiteId]:
     return frozenset(
         SiteId(member.site_id) for source in config.virtual_source for member in source.member
     )
+
+
+def _own_ca(directory: Path) -> authority.Authority | None:
+    """The CA that `init` made; None: certificates come from elsewhere."""
+    own = places(directory)
+    return authority.load(own) if own.ca_key.exists() else None
 
 
 def _standing(config: Config) -> list[Standing]:
@@ -210,8 +232,9 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
         ControlService(parts.control, guard.admit),
         guard,
     )
-    query.add_to(server, board, store, config)
-    registry.add_to(server, board, store, config)
+    tenants = Tenants(guard, parts.identities)
+    query.add_to(server, query.Query(board, store, config, tenants))
+    registry.add_to(server, registry.Registry(board, config, tenants, parts.joining))
     async with (
         serve(config, board, store, parts.clock, render_metrics=prometheus.render) as http,
         listening(server, config.listen.grpc, parts.tls) as grpc_address,

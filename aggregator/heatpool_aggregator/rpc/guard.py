@@ -27,8 +27,9 @@ from heatpool_aggregator.core.principal import (
     speaks_for,
 )
 from heatpool_aggregator.core.turned_away import Reason, TurnedAway
+from heatpool_aggregator.identity.certificates import Named
 from heatpool_aggregator.ports import Audit, Clock, Identities
-from heatpool_aggregator.rpc.certificate import Certificate, Context, certificate_of, host_of
+from heatpool_aggregator.rpc.certificate import Context, certificate_of, host_of
 from heatpool_aggregator.rpc.refused import Refused
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 LOOK_S = 1.0
 # Looking at every caller again takes no more than a tenth of the time, however often we must.
 REST_FOLD = 9
+STORE_S = 10.0
+LOOK_AGAIN_S = 30.0
 AUDIT_S = 5.0
 _SUBJECT_LIMIT = 64
 
@@ -56,7 +59,7 @@ class Call:
 
     method: str
     principal: Principal
-    certificate: Certificate | None
+    certificate: Named | None
     task: "asyncio.Task[object] | None"
     sites: tuple[SiteId, ...] = ()
     ending: Refused | None = field(default=None)
@@ -129,8 +132,9 @@ class Guard:
             await self.turn_away(context, refused)
         except WireError as error:
             await self.turn_away(context, Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
-        except StoreError as error:
-            await self.turn_away(context, Refused(grpc.StatusCode.UNAVAILABLE, str(error)))
+        except (StoreError, TimeoutError) as error:
+            text = str(error) or f"a file did not answer within {STORE_S:g} s; ask again"
+            await self.turn_away(context, Refused(grpc.StatusCode.UNAVAILABLE, text))
         except grpc.aio.BaseError:
             raise  # the work has set the status itself
         except Exception:
@@ -156,16 +160,17 @@ class Guard:
         """One look: who ran out, and whether anybody was revoked."""
         now_ns = self._clock.now_ns()
         for call in tuple(self._calls):
-            if call.certificate is not None and call.certificate.until_ns <= now_ns:
+            if call.certificate is not None and call.certificate.expires_ns <= now_ns:
                 call.end(_expired(call.certificate))
         try:
-            version = await self._identities.version()
-            if version != self._version:
-                self._epoch += 1
-                await self._look_again()
-                self._version = version
+            async with asyncio.timeout(LOOK_AGAIN_S):
+                version = await self._identities.version()
+                if version != self._version:
+                    self._epoch += 1
+                    await self._look_again()
+                    self._version = version
             self._is_blind = False
-        except StoreError as error:
+        except (StoreError, TimeoutError) as error:
             # Where nothing can be read nothing was revoked: who is in stays in.
             if not self._is_blind:
                 logger.exception("rpc.identities_failed", extra=facts(reason=str(error)))
@@ -202,7 +207,7 @@ class Guard:
         finally:
             self._leave(call)
 
-    async def _recognised(self, context: Context) -> tuple[Principal, Certificate | None]:
+    async def _recognised(self, context: Context) -> tuple[Principal, Named | None]:
         if self._trust_domain is None:
             return LOCAL, None
         certificate = certificate_of(context)
@@ -210,9 +215,10 @@ class Guard:
         if name is None:
             text = f"the client certificate is not of trust domain {self._trust_domain!r}"
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.UNKNOWN)
-        if certificate.until_ns <= self._clock.now_ns():
+        if certificate.expires_ns <= self._clock.now_ns():
             raise _expired(certificate)
-        found = await self._identities.principal_of_cert(certificate.uri, certificate.serial)
+        async with asyncio.timeout(STORE_S):
+            found = await self._identities.principal_of_cert(certificate.uri, certificate.serial)
         if found is None:
             raise _revoked(name)
         return found, certificate
@@ -290,7 +296,7 @@ def _revoked(name: str) -> Refused:
     return Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.REVOKED)
 
 
-def _expired(certificate: Certificate) -> Refused:
-    until = datetime.fromtimestamp(certificate.until_ns // 10**9, UTC).isoformat()
+def _expired(certificate: Named) -> Refused:
+    until = datetime.fromtimestamp(certificate.expires_ns // 10**9, UTC).isoformat()
     text = f"expired: the certificate of {certificate.uri} ended at {until}; renew it, or enrol"
     return Refused(grpc.StatusCode.UNAUTHENTICATED, text, reason=Reason.EXPIRED)

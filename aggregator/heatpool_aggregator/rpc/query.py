@@ -3,7 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar
@@ -15,11 +16,12 @@ from heatpool.errors import HeatpoolError, StoreError, WireError
 from heatpool.period import Period, period_containing
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_aggregator.board import Board
+from heatpool_aggregator.board import Board, SiteView, SourceView
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.agreement import memberships
 from heatpool_aggregator.core.settlement import PointSeries, Statement, settle_all, statement
 from heatpool_aggregator.ports import Event, Store
+from heatpool_aggregator.rpc.tenants import Tenants, unknown_site
 from heatpool_aggregator.wire import query as wire
 
 logger = logging.getLogger(__name__)
@@ -35,20 +37,23 @@ Q = TypeVar("Q")
 
 
 class Query:
-    """Answers of the query service, as bytes."""
+    """Answers of the query service, as bytes; each caller hears of its own sites alone.
 
-    def __init__(self, board: Board, store: Store, config: Config) -> None:
-        self._board, self._store = board, store
+    Of others' sites it hears what they add to the virtual sources that it is in.
+    """
+
+    def __init__(self, board: Board, store: Store, config: Config, tenants: Tenants) -> None:
+        self._board, self._store, self._tenants = board, store, tenants
         self._members = memberships(config.virtual_source)
         self._period_s = config.settlement.period_s
 
     async def sites(self, _: bytes, context: Context) -> bytes:
         """State of every site."""
-        return wire.sites_to_bytes(self._board.sites)
+        return wire.sites_to_bytes(await self._seen_sites(context))
 
     async def sources(self, _: bytes, context: Context) -> bytes:
         """State of every virtual source."""
-        return wire.sources_to_bytes(self._board.sources)
+        return wire.sources_to_bytes(await self._seen_sources(context))
 
     async def watch(self, _: bytes, context: Context) -> AsyncIterator[bytes]:
         """State of the virtual sources each time it changes, at most once a second."""
@@ -56,7 +61,7 @@ class Query:
         while True:
             if shown != (now := self._board.sources):
                 shown = now
-                yield wire.sources_to_bytes(now)
+                yield wire.sources_to_bytes(await self._seen_sources(context))
                 await asyncio.sleep(WATCH_S)
             if shown == self._board.sources:
                 await self._board.changed()
@@ -68,7 +73,7 @@ class Query:
         if at_ns is None or last is None:
             if at_ns is not None:
                 await _not_found(context, "no settlement period was closed yet")
-            return wire.statement_to_bytes(last)
+            return wire.statement_to_bytes(last and await self._seen_part(context, last))
         if at_ns >= last.end_ns:
             detail = f"the period around {_utc(at_ns)} is not closed; the last one ends at"
             await _not_found(context, f"{detail} {_utc(last.end_ns)}")
@@ -76,17 +81,52 @@ class Query:
         if not (found.lines or found.missing):
             detail = f"the period around {_utc(at_ns)} has no metered member; nothing was settled"
             await _not_found(context, detail)
-        return wire.statement_to_bytes(found)
+        return wire.statement_to_bytes(await self._seen_part(context, found))
 
     async def gaps(self, request: bytes, context: Context) -> bytes:
         """What is missing and why, of one site or of all."""
-        site_id = wire.gaps_request_from_bytes(request)
-        if site_id and site_id not in {view.site_id for view in self._board.sites}:
-            await _not_found(context, f"site {site_id!r} is not known; `heatpool sites` lists them")
-        read = self._store.events.read
+        site_id = SiteId(wire.gaps_request_from_bytes(request))
+        known = [view.site_id for view in self._board.sites]
+        if site_id and site_id not in known:
+            await _not_found(context, unknown_site(site_id))
+        if site_id:
+            await self._tenants.check(context, site_id)
+        seen = await self._tenants.seen(context, known)
         async with asyncio.timeout(STORE_S):
-            events = await read(GAP_EVENT, SiteId(site_id) if site_id else None, GAPS_LIMIT)
+            if site_id or len(seen) == len(known):
+                events = await self._store.events.read(GAP_EVENT, site_id or None, GAPS_LIMIT)
+            else:
+                events = await self._events_of(sorted(seen))
         return wire.gaps_to_bytes(gap_view(event) for event in events)
+
+    async def _events_of(self, site_ids: Sequence[SiteId]) -> Sequence[Event]:
+        """The newest of these sites, asked one by one: others' must not push them out."""
+        read = self._store.events.read
+        found = [event for one in site_ids for event in await read(GAP_EVENT, one, GAPS_LIMIT)]
+        return sorted(found, key=lambda event: event.event_ns, reverse=True)[:GAPS_LIMIT]
+
+    async def _seen_sites(self, context: Context) -> Sequence[SiteView]:
+        views = self._board.sites
+        seen = await self._tenants.seen(context, [view.site_id for view in views])
+        return views if len(seen) == len(views) else [v for v in views if v.site_id in seen]
+
+    async def _seen_sources(self, context: Context) -> Sequence[SourceView]:
+        views = self._board.sources
+        members = {member.site_id for member in self._members}
+        seen = await self._tenants.seen(context, members)
+        if seen == members:
+            return views
+        own = {one.virtual_source_id for one in self._members if one.site_id in seen}
+        return [view for view in views if view.virtual_source_id in own]
+
+    async def _seen_part(self, context: Context, whole: Statement) -> Statement:
+        named = {line.site_id for line in whole.lines} | {site_id for site_id, _ in whole.missing}
+        seen = await self._tenants.seen(context, named)
+        return replace(
+            whole,
+            lines=tuple(line for line in whole.lines if line.site_id in seen),
+            missing=tuple(entry for entry in whole.missing if entry[0] in seen),
+        )
 
     async def _statement_at(self, at_ns: int) -> Statement:
         async with asyncio.timeout(STORE_S):
@@ -112,9 +152,8 @@ class Query:
         return missing
 
 
-def add_to(server: grpc.aio.Server, board: Board, store: Store, config: Config) -> None:
+def add_to(server: grpc.aio.Server, query: Query) -> None:
     """Serves the query service on the server."""
-    query = Query(board, store, config)
     unary = {
         "ListSiteStatus": query.sites,
         "ListSourceStatus": query.sources,

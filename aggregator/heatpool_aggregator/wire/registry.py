@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from google.protobuf.message import DecodeError
+
+from heatpool.errors import WireError
 from heatpool.v1 import registry_pb2 as pb
 from heatpool_aggregator.board import SiteView
 from heatpool_aggregator.config import VirtualSource
@@ -16,11 +19,31 @@ def sites_to_bytes(views: Sequence[SiteView]) -> bytes:
     return pb.ListSitesResponse(sites=[_site(view) for view in ordered]).SerializeToString()
 
 
-def sources_to_bytes(sources: Sequence[VirtualSource]) -> bytes:
-    """Who takes heat, from whom and on what terms, ordered by id."""
+def sources_to_bytes(sources: Sequence[VirtualSource], *, has_prices: bool = True) -> bytes:
+    """Who takes heat, from whom and on what terms, ordered by id; without prices they are empty."""
     ordered = sorted(sources, key=lambda source: source.id)
     return pb.ListVirtualSourcesResponse(
-        virtual_sources=[_source(source) for source in ordered]
+        virtual_sources=[_source(source, has_prices=has_prices) for source in ordered]
+    ).SerializeToString()
+
+
+def renew_request_from_bytes(data: bytes) -> bytes:
+    """The signing request, DER.
+
+    Raises:
+        WireError: these bytes are no such message.
+    """
+    try:
+        csr_der: bytes = pb.RenewCertificateRequest.FromString(data).csr_der
+    except DecodeError as error:
+        raise WireError(f"{len(data)} bytes are no RenewCertificateRequest: {error}") from error
+    return csr_der
+
+
+def renewed_to_bytes(*, chain_pem: str, ca_pem: str, renew_after_ns: int) -> bytes:
+    """The new certificate, and when it should be renewed, ns."""
+    return pb.RenewCertificateResponse(
+        chain_pem=chain_pem, ca_pem=ca_pem, renew_after_ns=renew_after_ns
     ).SerializeToString()
 
 
@@ -36,7 +59,7 @@ def _site(view: SiteView) -> pb.Site:
     )
 
 
-def _source(source: VirtualSource) -> pb.VirtualSourceDefinition:
+def _source(source: VirtualSource, *, has_prices: bool) -> pb.VirtualSourceDefinition:
     return pb.VirtualSourceDefinition(
         virtual_source_id=source.id,
         kind=pb.OfftakerKind.Value(f"OFFTAKER_KIND_{source.kind.upper()}"),
@@ -46,5 +69,5 @@ def _source(source: VirtualSource) -> pb.VirtualSourceDefinition:
         ],
         version=source.version,
         agreement_id=source.agreement.id,
-        price_eur_mwh=format(source.agreement.price_eur_mwh, "f"),
+        price_eur_mwh=format(source.agreement.price_eur_mwh, "f") if has_prices else "",
     )

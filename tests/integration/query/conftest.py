@@ -23,6 +23,7 @@ from heatpool.sample import (
     VirtualSourceId,
 )
 from heatpool.setpoint import SetpointState
+from heatpool_aggregator.app import SystemClock
 from heatpool_aggregator.board import (
     BalanceView,
     Board,
@@ -37,6 +38,11 @@ from heatpool_aggregator.config import Agreement, Config, Member, VirtualSource
 from heatpool_aggregator.core.settlement import PeriodBalance, Statement, StatementLine
 from heatpool_aggregator.ports import Store, StoredRegister
 from heatpool_aggregator.rpc import query, registry
+from heatpool_aggregator.rpc.door import Door
+from heatpool_aggregator.rpc.guard import Guard
+from heatpool_aggregator.rpc.tenants import Tenants
+from heatpool_aggregator.stores.audit import open_audit
+from heatpool_aggregator.stores.identities import open_identities
 from heatpool_aggregator.stores.sqlite import open_store
 
 S = 10**9
@@ -221,11 +227,25 @@ def board() -> Board:
 @pytest.fixture
 async def rig(tmp_path: Path, board: Board) -> AsyncIterator[Rig]:
     """The query services on a free port of the loopback, over a real store."""
-    async with open_store("", tmp_path) as opened:
+    clock = SystemClock()
+    async with (
+        open_store("", tmp_path) as opened,
+        open_identities(tmp_path, trust_domain="heatpool", clock=clock) as identities,
+        open_audit(tmp_path) as audit,
+    ):
         store: Any = opened
-        server = grpc.aio.server()
-        query.add_to(server, board, store, CONFIG)
-        registry.add_to(server, board, store, CONFIG)
+        guard = Guard(
+            identities=identities,
+            audit=audit,
+            clock=clock,
+            turned_away=board.turned_away,
+            trust_domain=None,
+            members=frozenset(),
+        )
+        tenants = Tenants(guard, identities)
+        server = grpc.aio.server(interceptors=(Door(guard),))
+        query.add_to(server, query.Query(board, store, CONFIG, tenants))
+        registry.add_to(server, registry.Registry(board, CONFIG, tenants, None))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
