@@ -14,12 +14,13 @@ PROTO_VENV := .venv-protos
 PROTO_STAMP := $(PROTO_VENV)/.stamp
 REDFISH_VENV := .venv-redfish
 REDFISH_STAMP := $(REDFISH_VENV)/.stamp
+NODE_STAMP := tests/node/node_modules/.stamp
 FUZZ_VENV := .venv-fuzz
 FUZZ_STAMP := $(FUZZ_VENV)/.stamp
 SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos docs bench bench-estimator bench-faults oracles redfish-conformance fuzz clean
+.PHONY: help demo test lint protos release-wire node-client docs bench bench-estimator bench-faults oracles redfish-conformance fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
@@ -37,6 +38,12 @@ lint: $(LINT_STAMP) ## ruff, mypy, import-linter, buf
 	$(BIN)/mypy tests docs bench
 	$(BIN)/lint-imports --no-cache
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	cd protos && ../$(BIN)/buf breaking --against released.binpb
+
+release-wire: $(LINT_STAMP) ## freezes the messages of a release: from now on buf breaking guards them
+	cd protos && ../$(BIN)/buf breaking --against released.binpb && ../$(BIN)/buf build --exclude-source-info -o released.binpb
+
+node-client: $(NODE_STAMP) ## installs the independent client of tests/node (needs node and npm)
 
 protos: $(PROTO_STAMP) ## remakes the stubs of the messages from protos/heatpool/v1/*.proto
 	PATH="$(CURDIR)/$(PROTO_VENV)/bin:$$PATH" python -m grpc_tools.protoc -Iprotos --python_out=protos --mypy_out=protos \
@@ -64,7 +71,7 @@ fuzz: $(FUZZ_STAMP) ## fuzzes every decoder, SECONDS_EACH=60 (ARGS="mbus_stream 
 	@$(FUZZ_VENV)/bin/python tests/fuzz/run.py --seconds $(SECONDS_EACH) $(ARGS)
 
 clean: ## removes the environments and every cache
-	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) $(FUZZ_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) $(FUZZ_VENV) tests/node/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp is older than what it was made of: the next call installs again.
@@ -99,6 +106,10 @@ $(PROTO_STAMP): Makefile
 $(ORACLE_STAMP): Makefile
 	@$(PYTHON) -m venv $(ORACLE_VENV)
 	@$(ORACLE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check CoolProp iapws
+	@touch $@
+
+$(NODE_STAMP): tests/node/package-lock.json
+	@cd tests/node && npm ci --silent
 	@touch $@
 
 # DMTF's validators stand apart: they bring a Redfish client of their own, which nothing here uses.
