@@ -15,7 +15,7 @@ from heatpool.errors import ConfigError, HeatpoolError
 from heatpool.process import journal
 
 EXIT_RUN, EXIT_USAGE = 1, 2
-COMMANDS = ("run", "config")
+COMMANDS = ("run", "config", "init", "token", "site", "user", "certificate", "audit")
 
 
 class Lazy(click.Group):

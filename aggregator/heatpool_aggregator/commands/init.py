@@ -1,0 +1,133 @@
+"""`heatpool-aggregator init`: a CA, a server certificate and an admin, whole or not at all."""
+
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from heatpool.errors import ConfigError, HeatpoolError
+from heatpool_aggregator.commands import office
+from heatpool_aggregator.commands.office import Office, Setting
+from heatpool_aggregator.core.enrolment import Issued, UserRecord
+from heatpool_aggregator.core.principal import PERSON, Role
+from heatpool_aggregator.identity import authority, certificates, people, places, server
+from heatpool_aggregator.identity.authority import Authority
+from heatpool_aggregator.identity.places import Places
+
+_HERE = ("localhost", "127.0.0.1", "::1")
+
+
+@click.command("init")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Name or address by which sites reach this server; may be given again.  "
+    "[default: this host's name]",
+)
+@click.option("--admin", callback=office.name, default="admin", help="Name of the first admin.")
+@click.option("--force", is_flag=True, help="Replace what is there: every site has to join anew.")
+@office.at_desk
+def command(
+    *,
+    hosts: tuple[str, ...],
+    admin: str,
+    force: bool,
+    path: Path | None,
+    directory: Path | None,
+    is_json: bool,
+) -> None:
+    """Make a CA, a server certificate and an admin in the state folder.
+
+    From its next start on the service speaks TLS, and may bind other addresses than loopback.
+    """
+    setting = office.setting(path=path, directory=directory, is_json=is_json)
+    names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *_HERE)))
+    for name in names:
+        certificates.general_name(name)  # refused before anything is made
+    if setting.files.folder.exists() and not force:
+        raise ConfigError(
+            [
+                f"{setting.files.folder}: is there already, and sites may rely on its CA; --force "
+                "puts it aside and makes a new one, `certificate renew-server` only renews"
+            ]
+        )
+    office.work(setting, lambda desk: _init(desk, names, admin))
+
+
+async def _init(desk: Office, names: Sequence[str], admin: str) -> None:
+    setting, now_ns = desk.setting, desk.clock.now_ns()
+    # A folder that is renamed when it is whole: a killed `init` leaves nothing half made.
+    made = Places(setting.files.folder.with_name(f".identity.{os.getpid()}"))
+    try:
+        places.make_folder(made.folder)
+        ca = authority.make(made, now_ns=now_ns)
+        server.make(ca, made, names, now_ns=now_ns)
+        issued = _write_admin(ca, made.admin, setting, name=admin, now_ns=now_ns)
+        user = UserRecord(
+            name=issued.name,
+            role=Role.ADMIN,
+            tenant="",
+            added_ns=now_ns,
+            revoked_ns=None,
+            expires_ns=None,
+        )
+        await desk.identities.add_user(user, issued)
+        await desk.tell("init", "ca", ca_hash=ca.ca_hash, hosts=list(names), admin=issued.name)
+        aside = _put_in_place(made.folder, setting.files.folder, now_ns)
+    finally:
+        shutil.rmtree(made.folder, ignore_errors=True)
+    _say(setting, ca, names, aside)
+
+
+def _write_admin(ca: Authority, file: Path, setting: Setting, *, name: str, now_ns: int) -> Issued:
+    person = people.make(
+        ca,
+        f"{PERSON}/{name}",
+        trust_domain=setting.config.tls.trust_domain,
+        now_ns=now_ns,
+    )
+    places.write(file, person.pem)
+    return person.issued
+
+
+def _put_in_place(made: Path, folder: Path, now_ns: int) -> Path | None:
+    """Where the older folder went, if there was one."""
+    aside = None
+    try:
+        if folder.exists():
+            aside = folder.with_name(f"identity.before-{now_ns // office.NS_PER_S}")
+            folder.rename(aside)
+        made.rename(folder)
+    except OSError as error:
+        raise HeatpoolError(f"{folder}: cannot be made ({error.strerror})") from error
+    return aside
+
+
+def _say(setting: Setting, ca: Authority, names: Sequence[str], aside: Path | None) -> None:
+    files = setting.files
+    result = {
+        "folder": str(files.folder),
+        "ca_hash": ca.ca_hash,
+        "hosts": list(names),
+        "admin": str(files.admin),
+        "replaced": None if aside is None else str(aside),
+    }
+    put_aside = "" if aside is None else f"the older one is in {aside}: every site joins anew\n"
+    setting.say(
+        result,
+        lambda: (
+            f"made {files.folder}: CA, certificate for {', '.join(names)}, {files.admin.name}\n"
+            f"{put_aside}"
+            f"CA hash  {ca.ca_hash}\n"
+            "next:\n"
+            "  1. keep a copy of that folder where nobody else gets at it\n"
+            '  2. let the service listen: listen.grpc = "0.0.0.0:8443", '
+            'listen.http = "0.0.0.0:8080"; start it anew\n'
+            "  3. for each site: heatpool-aggregator token new --site-id ID\n"
+            "  4. for your browser: heatpool-aggregator user add NAME --role operator --api-token"
+        ),
+    )
