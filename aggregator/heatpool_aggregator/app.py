@@ -176,7 +176,7 @@ async def _opened(
             trust_domain=files.trust_domain if files else None,
             members=_members(config),
         ),
-        tls=ServerTls(files) if files else None,
+        tls=ServerTls(files, board.turned_away) if files else None,
         joining=None
         if ca is None
         else Joining(

@@ -6,11 +6,13 @@ from enum import StrEnum
 
 PEERS_LIMIT = 1_024  # about 200 kB; whoever falls out is told of again
 TELL_AGAIN_NS = 86_400 * 10**9
+MET_LIMIT = 20_000  # connections; about 4 MB when full
 
 
 class Reason(StrEnum):
     """Why; a label of a metric, so this list is all there is."""
 
+    TLS = "tls"  # a handshake that no call came of: no certificate, a foreign one, no TLS at all
     UNKNOWN = "unknown_certificate"  # not of our trust domain, or of nobody we know
     REVOKED = "revoked"
     EXPIRED = "expired"
@@ -32,6 +34,9 @@ class TurnedAway:
     def __init__(self) -> None:
         self._counts: Counter[Reason] = Counter()
         self._told_ns: OrderedDict[tuple[str, Reason], int] = OrderedDict()
+        self.handshakes_begun = 0  # kept by who does them
+        self._begun_before = self._met_count = 0
+        self._met: OrderedDict[str, None] = OrderedDict()
 
     @property
     def counts(self) -> Mapping[Reason, int]:
@@ -51,3 +56,23 @@ class TurnedAway:
         if len(self._told_ns) > PEERS_LIMIT:
             self._told_ns.popitem(last=False)
         return True
+
+    def meet(self, connection: str) -> None:
+        """A call came over this connection, `address:port` of its other end."""
+        if connection in self._met:
+            return
+        self._met[connection] = None
+        self._met_count += 1
+        if len(self._met) > MET_LIMIT:
+            self._met.popitem(last=False)
+
+    def settle_handshakes(self) -> int:
+        """Counts those begun before the last settling that no call came of; how many are new.
+
+        Who does the handshakes does not say why one fails. Calls of handshakes begun since then
+        are set against older ones, so that this counts late, and never too many.
+        """
+        lost = self._begun_before - self._met_count - self._counts[Reason.TLS]
+        self._begun_before = self.handshakes_begun
+        self._counts[Reason.TLS] += max(0, lost)
+        return max(0, lost)

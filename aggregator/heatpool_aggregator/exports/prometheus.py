@@ -73,6 +73,7 @@ class _Board:
         board = self._board
         yield from _sources(sorted(board.sources, key=lambda view: view.virtual_source_id))
         yield from _ingest(board)
+        yield _refused(board)
         if board.statement is not None:
             yield from _statement(board.statement)
         yield from _balance(board)
@@ -107,6 +108,15 @@ def _ingest(board: Board) -> Iterator[Metric]:
         ("applied_position", "Position up to which the inbox is applied."),
     ):
         yield GaugeMetricFamily(f"heatpool_ingest_{name}", text, value=getattr(board, name))
+
+
+def _refused(board: Board) -> Metric:
+    family = CounterMetricFamily(
+        "heatpool_refused", "Calls turned away at the doors, by reason.", labels=("reason",)
+    )
+    for reason, count in board.turned_away.counts.items():
+        family.add_metric((reason,), count)
+    return family
 
 
 def _statement(closed: Statement) -> Iterator[Metric]:

@@ -6,8 +6,6 @@ A stream may last for months, so it is ended when its caller is revoked, changes
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 
@@ -29,6 +27,7 @@ from heatpool_aggregator.core.principal import (
 from heatpool_aggregator.core.turned_away import Reason, TurnedAway
 from heatpool_aggregator.identity.certificates import Named
 from heatpool_aggregator.ports import Audit, Clock, Identities
+from heatpool_aggregator.rpc.calls import CALL, Call, OpenCalls
 from heatpool_aggregator.rpc.certificate import Context, certificate_of, host_of
 from heatpool_aggregator.rpc.refused import Refused
 
@@ -40,6 +39,7 @@ REST_FOLD = 9
 STORE_S = 10.0
 LOOK_AGAIN_S = 30.0
 AUDIT_S = 5.0
+SETTLE_NS = 15 * 10**9  # a little longer than a handshake may take
 _SUBJECT_LIMIT = 64
 
 
@@ -51,27 +51,6 @@ class Anybody(Enum):
 
 
 Need = Action | Anybody
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Call:
-    """One call of somebody recognised; `certificate` is None on this machine without TLS."""
-
-    method: str
-    principal: Principal
-    certificate: Named | None
-    task: "asyncio.Task[object] | None"
-    sites: tuple[SiteId, ...] = ()
-    ending: Refused | None = field(default=None)
-
-    def end(self, refused: Refused) -> None:
-        """Ends it with this status, wherever it waits."""
-        if self.ending is None and self.task is not None:
-            self.ending = refused
-            self.task.cancel()
-
-
-_CALL: ContextVar[Call] = ContextVar("call")
 
 
 class Guard:
@@ -90,11 +69,11 @@ class Guard:
         self._identities, self._audit, self._clock = identities, audit, clock
         self._turned_away, self._trust_domain = turned_away, trust_domain
         self._members = members
-        self._calls: set[Call] = set()
-        self._places: dict[tuple[str, SiteId], Call] = {}
+        self._calls = OpenCalls()
         self._version = -1
         self._epoch = 0
         self._is_blind = False
+        self._settled_ns = clock.boot_ns()
 
     async def principal(self, context: Context) -> Principal:
         """Who calls.
@@ -102,7 +81,7 @@ class Guard:
         Raises:
             Refused: nobody whom we know.
         """
-        call = _CALL.get(None)
+        call = CALL.get(None)
         return (await self._recognised(context))[0] if call is None else call.principal
 
     async def admit(self, context: Context, site_ids: Sequence[SiteId]) -> None:
@@ -120,12 +99,13 @@ class Guard:
             )
         # What has proven nothing may not end what others do.
         if principal.role is Role.SITE:
-            self._take_places(_CALL.get(), tuple(site_ids))
+            self._calls.take_places(CALL.get(), tuple(site_ids))
 
     async def serve(
         self, context: Context, method: str, need: Need, work: Callable[[], Awaitable[None]]
     ) -> None:
         """Does the work of one call, if the caller may; what goes wrong becomes its status."""
+        self._turned_away.meet(context.peer())
         try:
             await self._serve(context, method, need, work)
         except Refused as refused:
@@ -144,6 +124,7 @@ class Guard:
 
     async def turn_away(self, context: Context, refused: Refused) -> None:
         """Ends the call with this status; counted, and told once per peer and reason."""
+        self._turned_away.meet(context.peer())
         if refused.reason is not None:
             await self._tell(context, refused.reason, refused)
         await context.abort(refused.code, refused.detail)
@@ -158,8 +139,9 @@ class Guard:
 
     async def step(self) -> None:
         """One look: who ran out, and whether anybody was revoked."""
+        self._settle_handshakes()
         now_ns = self._clock.now_ns()
-        for call in tuple(self._calls):
+        for call in self._calls.now():
             if call.certificate is not None and call.certificate.expires_ns <= now_ns:
                 call.end(_expired(call.certificate))
         try:
@@ -176,6 +158,14 @@ class Guard:
                 logger.exception("rpc.identities_failed", extra=facts(reason=str(error)))
             self._is_blind = True
 
+    def _settle_handshakes(self) -> None:
+        now_ns = self._clock.boot_ns()
+        if now_ns - self._settled_ns < SETTLE_NS:
+            return
+        self._settled_ns = now_ns
+        if count := self._turned_away.settle_handshakes():
+            logger.warning("rpc.handshakes_failed", extra=facts(count=count))
+
     async def _serve(
         self, context: Context, method: str, need: Need, work: Callable[[], Awaitable[None]]
     ) -> None:
@@ -190,11 +180,11 @@ class Guard:
             certificate=certificate,
             task=asyncio.current_task(),
         )
-        _CALL.set(call)
+        CALL.set(call)
         if isinstance(need, Action) and not may(principal, need):
             text = f"{principal.name} is {principal.role}, which may not {need} ({method})"
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text, reason=Reason.ROLE)
-        self._calls.add(call)
+        self._calls.enter(call)
         try:
             if self._epoch != epoch:  # somebody was revoked while this one was recognised
                 await self._check(call)
@@ -205,7 +195,7 @@ class Guard:
             call.task.uncancel()
             raise call.ending from None
         finally:
-            self._leave(call)
+            self._calls.leave(call)
 
     async def _recognised(self, context: Context) -> tuple[Principal, Named | None]:
         if self._trust_domain is None:
@@ -224,7 +214,7 @@ class Guard:
         return found, certificate
 
     async def _look_again(self) -> None:
-        for call in tuple(self._calls):
+        for call in self._calls.now():
             await self._check(call)
 
     async def _check(self, call: Call) -> None:
@@ -252,24 +242,8 @@ class Guard:
             )
         return f"site {site_id!r} is named, and the certificate is that of {principal.name}"
 
-    def _take_places(self, call: Call, site_ids: tuple[SiteId, ...]) -> None:
-        """The newest stream of a site stays: the older one is mostly a line that is dead."""
-        for site_id in site_ids:
-            older = self._places.get((call.method, site_id))
-            if older is not None and older is not call:
-                text = f"another stream speaks for site {site_id!r} since now"
-                older.end(Refused(grpc.StatusCode.ABORTED, text))
-            self._places[(call.method, site_id)] = call
-        call.sites = site_ids
-
-    def _leave(self, call: Call) -> None:
-        self._calls.discard(call)
-        for site_id in call.sites:
-            if self._places.get((call.method, site_id)) is call:
-                del self._places[(call.method, site_id)]
-
     async def _tell(self, context: Context, reason: Reason, refused: Refused) -> None:
-        call = _CALL.get(None)
+        call = CALL.get(None)
         peer = host_of(context) if call is None else call.principal.name
         if not self._turned_away.count(peer, reason, boot_ns=self._clock.boot_ns()):
             return

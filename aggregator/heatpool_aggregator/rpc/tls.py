@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from heatpool.errors import ConfigError
 from heatpool.process.journal import facts
 from heatpool_aggregator.config import TlsFiles
+from heatpool_aggregator.core.turned_away import TurnedAway
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,10 @@ _Signature = tuple[tuple[int, int, int], ...]
 class ServerTls:
     """Certificates of one server; every client must show one, too."""
 
-    def __init__(self, files: TlsFiles) -> None:
-        self._files = files
+    def __init__(self, files: TlsFiles, turned_away: TurnedAway) -> None:
+        self._files, self._turned_away = files, turned_away
         self._signature: _Signature = ()
-        self._count = itertools.count(1)
-        self.handshakes = 0  # begun, whether they succeeded or not
+        self._count = itertools.count(1)  # handshakes come from several threads
 
     def credentials(self) -> grpc.ServerCredentials:
         """What the port is opened with.
@@ -41,7 +41,7 @@ class ServerTls:
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """Called by gRPC, in a thread of its own, before each handshake; None: as before."""
-        self.handshakes = next(self._count)
+        self._turned_away.handshakes_begun = next(self._count)
         try:
             signature = self._look()
             if signature == self._signature:

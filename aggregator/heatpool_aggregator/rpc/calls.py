@@ -1,0 +1,67 @@
+"""Calls that are open now, and which of them speaks for which site."""
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import grpc
+
+from heatpool.sample import SiteId
+from heatpool_aggregator.core.principal import Principal
+from heatpool_aggregator.identity.certificates import Named
+from heatpool_aggregator.rpc.refused import Refused
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Call:
+    """One call of somebody recognised; `certificate` is None on this machine without TLS."""
+
+    method: str
+    principal: Principal
+    certificate: Named | None
+    task: "asyncio.Task[object] | None"
+    sites: tuple[SiteId, ...] = ()
+    ending: Refused | None = None
+
+    def end(self, refused: Refused) -> None:
+        """Ends it with this status, wherever it waits."""
+        if self.ending is None and self.task is not None:
+            self.ending = refused
+            self.task.cancel()
+
+
+# The call in which this code runs.
+CALL: ContextVar[Call] = ContextVar("call")
+
+
+class OpenCalls:
+    """All calls of those recognised."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._places: dict[tuple[str, SiteId], Call] = {}
+
+    def now(self) -> tuple[Call, ...]:
+        """Those that are open now; they may come and go while one looks at them."""
+        return tuple(self._calls)
+
+    def enter(self, call: Call) -> None:
+        """The call has begun."""
+        self._calls.add(call)
+
+    def leave(self, call: Call) -> None:
+        """The call has ended."""
+        self._calls.discard(call)
+        for site_id in call.sites:
+            if self._places.get((call.method, site_id)) is call:
+                del self._places[(call.method, site_id)]
+
+    def take_places(self, call: Call, site_ids: tuple[SiteId, ...]) -> None:
+        """The newest stream of a site stays: the older one is mostly a line that is dead."""
+        for site_id in site_ids:
+            older = self._places.get((call.method, site_id))
+            if older is not None and older is not call:
+                text = f"another stream speaks for site {site_id!r} since now"
+                older.end(Refused(grpc.StatusCode.ABORTED, text))
+            self._places[(call.method, site_id)] = call
+        call.sites = site_ids
