@@ -1,0 +1,280 @@
+"""The identity of a site on disk: there as a whole, or not at all, and for its owner alone.
+
+Key and chain, the CA and the place go together. What replaces them is first written as one file,
+whose name is the promise; only then the three are, so that no kill leaves a mixture of two sites.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from heatpool.errors import StoreError, WireError
+from heatpool.sample import SiteId
+from heatpool_agent.core import certificate
+from heatpool_agent.core.certificate import Certificate
+from heatpool_agent.ports import Identity
+
+SITE, CA, PLACE = "site.pem", "ca.pem", "place.json"
+# A key that waits for its certificate, such as one in the queue of approvals.
+ASKING = "asking.pem"
+_WHOLE, _LOCK = "whole.json", "lock"
+SCHEMA = "heatpool.place/1"
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+_NAMES = (SITE, CA, PLACE)
+_TRIES = 5
+_BEGIN_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+JOIN_AGAIN = "heatpool-agent join --force, with a new token, enrols this site again"
+
+Mark = tuple[int, ...]
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a site was enrolled: as whom, where to send, and when to renew."""
+
+    site_id: str
+    grpc: str  # host:port
+    renew_after_ns: int
+    schema: str = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A site's identity as it was read from disk."""
+
+    place: Place
+    identity: Identity
+    certificate: Certificate
+
+    @property
+    def site_id(self) -> SiteId:
+        """Who this site is."""
+        return SiteId(self.place.site_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Papers:
+    """What makes up an identity, as text."""
+
+    key_pem: str
+    chain_pem: str
+    ca_pem: str
+    place: Place
+
+
+def folder_of(state: Path) -> Path:
+    """Where the identity lies within an agent's state folder."""
+    return state / "identity"
+
+
+def mark(state: Path) -> Mark:
+    """Changes whenever the identity does; three looks at a folder, nothing is read."""
+    found: list[int] = []
+    for name in (_WHOLE, *_NAMES):
+        try:
+            seen = (folder_of(state) / name).stat()
+        except OSError:
+            found += (0, 0)
+        else:
+            found += (seen.st_ino, seen.st_mtime_ns)
+    return tuple(found)
+
+
+def load(state: Path) -> Enrolled | None:
+    """The identity of a site; None: it has not joined.
+
+    Raises:
+        StoreError: there is one that cannot be used, with what mends it.
+    """
+    for _ in range(_TRIES):
+        before = mark(state)
+        texts = _texts(folder_of(state))
+        if mark(state) == before:
+            break
+    return _enrolled(folder_of(state), texts) if texts else None
+
+
+def keep(state: Path, papers: Papers) -> None:
+    """Replaces the identity, and lets go of the key that waited.
+
+    Raises:
+        StoreError: it cannot be written; the old one is as it was.
+    """
+    place = msgspec.json.encode(papers.place).decode()
+    texts = {SITE: papers.key_pem + papers.chain_pem, CA: papers.ca_pem, PLACE: place}
+    folder = make_folder(state)
+    with _refusals(folder), _locked(folder):
+        write(folder / _WHOLE, json.dumps(texts))
+        _finish(folder)
+        (folder / ASKING).unlink(missing_ok=True)
+
+
+def mend(state: Path) -> None:
+    """Ends what a kill interrupted; to be called by whoever owns the files.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    folder = folder_of(state)
+    if (folder / _WHOLE).exists():
+        with _refusals(folder), _locked(folder):
+            _finish(folder)
+
+
+def forget(state: Path) -> bool:
+    """Takes the identity away, and nothing else; whether there was one.
+
+    Raises:
+        StoreError: it cannot be removed.
+    """
+    folder = folder_of(state)
+    if not folder.exists():
+        return False
+    with _refusals(folder), _locked(folder):
+        _finish(folder)
+        was_there = (folder / PLACE).exists()
+        # The place first: without it the rest is no identity.
+        for name in (PLACE, SITE, CA, ASKING):
+            (folder / name).unlink(missing_ok=True)
+        _sync(folder)
+    return was_there
+
+
+def make_folder(state: Path) -> Path:
+    """The folder of the identity, made where it is not there, closed to others.
+
+    Raises:
+        StoreError: it cannot be.
+    """
+    folder = folder_of(state)
+    with _refusals(folder):
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        folder.chmod(FOLDER_MODE)
+        _give(folder, state)
+    return folder
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces one file, on the disk when this returns; OSError where it cannot be."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(aside, flags, FILE_MODE), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        _give(aside, path.parent)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _finish(folder: Path) -> None:
+    """Gives the three files what was promised; a second time changes nothing."""
+    promised = _promised(folder)
+    if promised is None:
+        return
+    for name in _NAMES:
+        write(folder / name, promised[name])
+    (folder / _WHOLE).unlink(missing_ok=True)
+    _sync(folder)
+
+
+def _promised(folder: Path) -> Mapping[str, str] | None:
+    try:
+        return msgspec.json.decode((folder / _WHOLE).read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise _unusable(folder / _WHOLE, error) from error
+
+
+def _texts(folder: Path) -> Mapping[str, str] | None:
+    try:
+        if not folder.is_dir() or not any((folder / name).exists() for name in (_WHOLE, PLACE)):
+            return None
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    promised = _promised(folder)
+    if promised is not None:
+        return promised
+    found = {}
+    for name in _NAMES:
+        try:
+            found[name] = (folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unusable(folder / name, error) from error
+    return found
+
+
+def _enrolled(folder: Path, texts: Mapping[str, str]) -> Enrolled:
+    try:
+        place = msgspec.json.decode(texts[PLACE], type=Place)
+        key_pem, begin, rest = texts[SITE].partition(_BEGIN_CERTIFICATE)
+        chain_pem = begin + rest
+        own = certificate.first(chain_pem)
+        identity = Identity(
+            root_pem=texts[CA].encode(),
+            key_pem=key_pem.encode(),
+            chain_pem=chain_pem.encode(),
+        )
+    except (KeyError, msgspec.DecodeError, WireError) as error:
+        raise _unusable(folder, error) from error
+    if place.schema != SCHEMA:
+        raise _unusable(folder / PLACE, ValueError(f"its schema is {place.schema!r}"))
+    return Enrolled(place=place, identity=identity, certificate=own)
+
+
+def _unusable(path: Path, error: Exception) -> StoreError:
+    why = error.strerror if isinstance(error, OSError) else error
+    if isinstance(error, PermissionError):
+        return StoreError(f"{path}: {why}; run this as the user who runs the agent, or as root")
+    return StoreError(f"{path}: {why}; {JOIN_AGAIN}")
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        where = error.filename or folder
+        raise StoreError(
+            f"{where}: {error.strerror}; run this as the user who runs the agent, or as root"
+        ) from error
+    except OSError as error:
+        where = error.filename or folder
+        raise StoreError(f"{where}: {error.strerror}; look at the disk and the owner") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time: the daemon renews while a person may join again."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _give(folder / _LOCK, folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _give(path: Path, like: Path) -> None:
+    """What root writes belongs to whom the folder belongs, else the agent could not read it."""
+    if os.geteuid() == 0 and (owner := like.stat()).st_uid:
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
