@@ -11,9 +11,10 @@ from heatpool_agent.core.contradictions import Contradiction
 from heatpool_agent.core.crosscheck import Disagreement
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.ledger import Hidden
+from heatpool_agent.core.line import LineLimits
 from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.reading import Reading
-from heatpool_agent.core.safety import LoopState
+from heatpool_agent.core.safety import LoopState, Override
 from heatpool_agent.core.tree import LoopPower
 from heatpool_agent.ports import SpoolMark
 
@@ -85,13 +86,33 @@ class SetpointView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UplinkView:
-    """State of the line."""
+class BacklogView:
+    """What waited when the line was opened, and how far it has gone; None is not known yet.
 
-    state: str = "none"  # none | waiting | connected
+    Rows and bytes are told from those sent so far. `left_s` is how long the rest takes at this
+    rate, s.
+    """
+
+    frames_count: int
+    rows_count: int | None
+    size_bytes: int | None
+    start_frames_count: int
+    done_frac: float
+    frames_s: float | None = None
+    left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UplinkView:
+    """State of the line; `fix` is what a person must do where it was refused."""
+
+    state: str = "none"  # none | waiting | refused | connected
     detail: str = ""
+    fix: str = ""
     batches_sent: int = 0
     batches_acked: int = 0
+    backlog: BacklogView | None = None
+    link_bytes_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -114,7 +135,11 @@ class Board:
     spool_error: str = ""
     actuator_errors: Mapping[str, str] = field(default_factory=dict)  # by loop
     uplink: UplinkView = field(default_factory=UplinkView)
+    # What the aggregator asks of the site's rows; nothing while the line was never open.
+    asked: LineLimits = field(default_factory=LineLimits)
     setpoint: SetpointView | None = None
+    # The local operator's word, above every order until its end on the boot clock.
+    override: Override | None = None
     # Python 3.11 can lose a cancellation: where a task group fails in the same moment, and in
     # asyncio.wait_for, which pymodbus awaits. A loop asks here whether it was told to end.
     is_stopping: bool = False

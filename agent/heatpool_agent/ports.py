@@ -24,6 +24,7 @@ from heatpool_agent.core.line import Lane as Lane
 from heatpool_agent.core.line import LineBusy as LineBusy
 from heatpool_agent.core.line import LineLimits as LineLimits
 from heatpool_agent.core.line import LineRefused as LineRefused
+from heatpool_agent.core.line import Sent as Sent
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import Command as Command
 
@@ -157,7 +158,11 @@ class SensorModule(Protocol):
 
 
 class Actuator(Protocol):
-    """Writes to one unit; never reads for the estimator."""
+    """Writes to one unit; never reads for the estimator.
+
+    One that follows more of a setpoint than its heat rate has `uses`, a frozenset of the names of
+    those fields of a Command; of others it is reported that they are not used.
+    """
 
     async def apply(self, command: Command) -> float:
         """Writes, reads back, compares; the heat rate, W, that the device confirms.
@@ -311,6 +316,10 @@ class Spool(Protocol):
         """Notes that the other end has this loss for good: its ack reached `last_seq`."""
         ...
 
+    def lose(self, kind: SpoolKind, start_ns: int, end_ns: int) -> None:
+        """Gives a number to rows that never came to the disk, and says that they are dropped."""
+        ...
+
     def heal(self) -> Sequence[SpoolKind]:
         """Makes damaged files anew out of what can be read of them; which they were."""
         ...
@@ -358,25 +367,28 @@ class Uplink(Protocol):
     """The line to one aggregator; opened with Hello already answered.
 
     `durable` is all that Hello's answer says: another disk at the other end knows less than this
-    site was told before. `renew_ns` is when to open a new line with a newer certificate.
+    site was told before.
     """
 
     durable: Sequence[Durable]
-    renew_ns: int | None
 
     @property
     def limits(self) -> LineLimits:
         """What is to be kept now; the aggregator may change it at any time."""
         ...
 
-    async def send(self, frame: SpoolFrame) -> int:
-        """Hands one frame to the line, bytes; waits while the window of its lane is full.
+    async def send(self, frame: SpoolFrame) -> Sent | None:
+        """Hands one frame to the line; waits while the window of its lane is full.
 
-        0: a Resend came meanwhile and nothing is written: go back to it first.
+        None: a Resend came meanwhile and nothing is written: go back to it first.
 
         Raises:
             UplinkError: the line is down.
         """
+        ...
+
+    async def aged(self) -> None:
+        """Returns once a new line with a newer certificate should be opened; never without one."""
         ...
 
     async def settled(self, lane: Lane) -> bool:
@@ -391,8 +403,8 @@ class Uplink(Protocol):
         """
         ...
 
-    def acks(self) -> AsyncIterator[Durable | Resend]:
-        """What becomes durable after Hello's answer, and what is missed."""
+    def acks(self) -> AsyncIterator[Durable | Resend | LineLimits]:
+        """What becomes durable after Hello's answer, what is missed, what is to be kept now."""
         ...
 
     def setpoints(self) -> AsyncIterator[Setpoint | Heartbeat]:

@@ -1,5 +1,6 @@
 """Contract values <-> protobuf messages of the agent; nothing else imports the message stubs."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +12,19 @@ from heatpool.errors import WireError
 from heatpool.sample import BootId, RegisterRow, Schema, SiteId, SpoolKind
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool.v1 import control_pb2, telemetry_pb2
-from heatpool_agent.ports import Acked, Resend, Seq, Speaker, SpoolFrame, SpoolLoss, SpoolMark
+from heatpool_agent.core.line import boundary_of
+from heatpool_agent.ports import (
+    Durable,
+    Lane,
+    LineLimits,
+    Resend,
+    Sent,
+    Seq,
+    Speaker,
+    SpoolFrame,
+    SpoolLoss,
+    SpoolMark,
+)
 
 WIRE_VERSION = 1
 TELEMETRY_METHOD = "/heatpool.v1.TelemetryService/Stream"
@@ -22,21 +35,38 @@ SITE_INDEX = 0
 M = TypeVar("M", bound=Message)
 
 
+# Below, what zlib saves is less than what it adds.
+ZLIB_ROWS_LEAST = 60
+ZLIB_LEVEL = 1
+_LANES = {telemetry_pb2.LANE_LIVE: Lane.LIVE, telemetry_pb2.LANE_BACKLOG: Lane.BACKLOG}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelloAnswer:
     """What the aggregator knows of this site, how much it wants at a time, and when."""
 
-    durable: tuple[Acked, ...]
-    window: int
+    durable: tuple[Durable, ...]
+    limits: LineLimits
+    reads_zlib: bool
     wait_s: float | None
     refused_schemas: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMark:
+    """Watermarks of one lane of a queue; no lane: of the whole queue, as older ones say it."""
+
+    boot_id: BootId
+    lane: Lane | None
+    received_seq: Seq
+    durable_seq: Seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckAnswer:
     """What became durable, and what is kept aside because it cannot be used."""
 
-    durable: tuple[Acked, ...]
+    marks: tuple[LaneMark, ...]
     refused: tuple[str, ...]
     wait_s: float | None
 
@@ -55,7 +85,7 @@ def hello(speaker: Speaker, *, agent_version: str, sent_ns: int) -> bytes:
         wire_version=WIRE_VERSION,
         agent_version=agent_version,
         sites=[site],
-        codecs=[telemetry_pb2.PAYLOAD_CODEC_NONE],
+        codecs=[telemetry_pb2.PAYLOAD_CODEC_NONE, telemetry_pb2.PAYLOAD_CODEC_ZLIB],
         sent_ns=sent_ns,
     )
     return telemetry_pb2.TelemetryServiceStreamRequest(hello=message).SerializeToString()
@@ -67,6 +97,7 @@ def _spool_state(mark: SpoolMark) -> telemetry_pb2.SpoolState:
         boot_id=mark.boot_id,
         first_seq=mark.first_seq,
         next_seq=mark.next_seq,
+        boundary_seq=boundary_of(mark.kind, first_seq=mark.first_seq, next_seq=mark.next_seq),
     )
 
 
@@ -82,16 +113,39 @@ def _schema(schema: Schema) -> telemetry_pb2.Schema:
     )
 
 
-def batch(frame: SpoolFrame, *, sent_ns: int) -> bytes:
-    """One spooled frame as a message of the telemetry stream.
+def batch(
+    frame: SpoolFrame, *, sent_ns: int, reads_zlib: bool = False, most_bytes: int | None = None
+) -> tuple[bytes, Sent]:
+    """One spooled frame as a message of the telemetry stream, and what it takes along.
+
+    It is packed where the other end reads zlib and that saves bytes, or must.
 
     Raises:
         WireError: the spool holds bytes that are no frame, or figures that the message cannot hold.
     """
     try:
-        return _request(frame, sent_ns).SerializeToString()
+        request = _request(frame, sent_ns)
+        n_rows = request.telemetry.n_rows
+        data = request.SerializeToString()
+        is_large = most_bytes is not None and len(data) > most_bytes
+        if reads_zlib and request.telemetry.cells and (n_rows >= ZLIB_ROWS_LEAST or is_large):
+            _pack(request.telemetry)
+            data = min(data, request.SerializeToString(), key=len)
     except (TypeError, ValueError, OverflowError) as error:
         raise WireError(f"frame {frame.seq} does not fit its message: {error}") from error
+    return data, Sent(size_bytes=len(data), rows_count=n_rows or len(request.registers.rows))
+
+
+def _pack(message: telemetry_pb2.TelemetryBatch) -> None:
+    """Moves the cells into the payload: their varints as protobuf packs them, then zlib."""
+    packed = telemetry_pb2.TelemetryBatch(cells=message.cells).SerializeToString()
+    # One byte of tag, then the length: its last byte has no bit that says "more".
+    head = 2
+    while packed[head - 1] & 0x80:
+        head += 1
+    del message.cells[:]
+    message.codec = telemetry_pb2.PAYLOAD_CODEC_ZLIB
+    message.payload = zlib.compress(packed[head:], ZLIB_LEVEL)
 
 
 def _request(frame: SpoolFrame, sent_ns: int) -> telemetry_pb2.TelemetryServiceStreamRequest:
@@ -151,7 +205,7 @@ def gap(loss: SpoolLoss) -> bytes:
     return telemetry_pb2.TelemetryServiceStreamRequest(gap=message).SerializeToString()
 
 
-def answer(data: bytes) -> HelloAnswer | AckAnswer | Resend | None:
+def answer(data: bytes) -> HelloAnswer | AckAnswer | Resend | LineLimits | None:
     """What came down the telemetry stream; None for what this version does not act on.
 
     Raises:
@@ -170,16 +224,23 @@ def answer(data: bytes) -> HelloAnswer | AckAnswer | Resend | None:
             first_seq=Seq(wish.first_seq),
             last_seq=Seq(wish.last_seq),
         )
+    if which == "slow":
+        return _limits(response.slow.limits)
     return None
 
 
 def _hello_answer(reply: telemetry_pb2.HelloReply) -> HelloAnswer:
     return HelloAnswer(
         durable=tuple(
-            Acked(boot_id=BootId(known.boot_id), durable_seq=Seq(known.last_seq))
+            Durable(
+                boot_id=BootId(known.boot_id),
+                first_seq=Seq(known.first_seq),
+                last_seq=Seq(known.last_seq),
+            )
             for known in reply.durable
         ),
-        window=reply.limits.unacked_batches_count,
+        limits=_limits(reply.limits),
+        reads_zlib=telemetry_pb2.PAYLOAD_CODEC_ZLIB in reply.codecs,
         wait_s=reply.retry_after_s if reply.HasField("retry_after_s") else None,
         refused_schemas=tuple(
             f"schema {refused.schema_id}: {refused.reason}" for refused in reply.refused_schemas
@@ -187,10 +248,27 @@ def _hello_answer(reply: telemetry_pb2.HelloReply) -> HelloAnswer:
     )
 
 
+def _limits(limits: telemetry_pb2.Limits) -> LineLimits:
+    """Zero, as the absence of a limit, is none: nobody wants batches of no rows."""
+    return LineLimits(
+        batch_rows_count=limits.batch_rows_count or None,
+        batch_bytes=limits.batch_bytes or None,
+        unacked_count=limits.unacked_batches_count or None,
+        report_period_s=limits.report_period_s or None,
+        message_period_s=limits.message_period_s or None,
+        backlog_bytes_s=limits.backlog_bytes_s if limits.HasField("backlog_bytes_s") else None,
+    )
+
+
 def _ack_answer(ack: telemetry_pb2.Ack) -> AckAnswer:
     return AckAnswer(
-        durable=tuple(
-            Acked(boot_id=BootId(acked.boot_id), durable_seq=Seq(acked.durable_seq))
+        marks=tuple(
+            LaneMark(
+                boot_id=BootId(acked.boot_id),
+                lane=_LANES.get(acked.lane),
+                received_seq=Seq(max(acked.received_seq, acked.durable_seq)),
+                durable_seq=Seq(acked.durable_seq),
+            )
             for acked in ack.spools
         ),
         refused=tuple(

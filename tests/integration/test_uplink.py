@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
 from integration.uplink_site import (
     HOT,
     Server,
@@ -13,13 +12,12 @@ from integration.uplink_site import (
     site,
 )
 
-from heatpool.errors import ConfigError
 from heatpool.sample import (
     SpoolKind,
 )
 from heatpool.setpoint import Heartbeat, Setpoint
-from heatpool_agent.ports import Seq
-from heatpool_agent.uplinks import grpc as uplink
+from heatpool_agent.core.line import lane_share
+from heatpool_agent.ports import Lane, Seq
 
 
 async def test_everything_is_sent_once_and_let_go_when_it_is_durable(tmp_path: Path) -> None:
@@ -29,19 +27,30 @@ async def test_everything_is_sent_once_and_let_go_when_it_is_durable(tmp_path: P
         async with pushing(own, server):
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 30)
             await becomes(lambda: own.spool.mark(SpoolKind.BILLING).durable_seq == 1)
-    assert server.numbers("telemetry") == list(range(1, 31))
+    assert server.lane("telemetry", is_live=False) == list(range(1, 30))
+    assert server.lane("telemetry", is_live=True) == [30]
     assert server.frames[0] == ("registers", 1), "billing leads"
     assert (own.board.uplink.batches_sent, own.board.uplink.batches_acked) == (31, 31)
 
 
 async def test_a_server_that_never_acks_gets_no_more_than_the_window(tmp_path: Path) -> None:
-    async with listening(Server(acks=False, window=6)) as server, site(tmp_path) as own:
+    async with listening(Server(acks=False, window=8)) as server, site(tmp_path) as own:
+        await own.rows(1)
+        async with pushing(own, server):
+            await becomes(lambda: own.board.uplink.state == "connected")
+            await own.rows(40, first=2)
+            await becomes(lambda: len(server.frames) >= lane_share(Lane.LIVE, 8))
+            await asyncio.sleep(0.5)
+            assert server.numbers("telemetry") == [1, 2]
+    assert own.spool.mark(SpoolKind.TELEMETRY).durable_seq == Seq(0)
+
+
+async def test_live_rows_do_not_wait_for_a_backlog_that_stands_still(tmp_path: Path) -> None:
+    async with listening(Server(acks=False)) as server, site(tmp_path) as own:
         await own.rows(40)
         async with pushing(own, server):
-            await becomes(lambda: len(server.frames) >= 6)
-            await asyncio.sleep(0.5)
-            assert len(server.frames) == 6
-    assert own.spool.mark(SpoolKind.TELEMETRY).durable_seq == Seq(0)
+            await becomes(lambda: 40 in server.numbers("telemetry"))
+            await becomes(lambda: server.lane("telemetry", is_live=False) == [1])
 
 
 async def test_what_was_not_acked_when_the_line_fell_is_sent_again(tmp_path: Path) -> None:
@@ -50,7 +59,8 @@ async def test_what_was_not_acked_when_the_line_fell_is_sent_again(tmp_path: Pat
         async with pushing(own, server):
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 20)
     assert set(server.numbers("telemetry")) == set(range(1, 21))
-    assert server.numbers("telemetry").count(12) >= 2, "the frame at the cut was never acked"
+    at_cut = server.frames[11][1]
+    assert server.numbers("telemetry").count(at_cut) >= 2, "the frame at the cut was never acked"
     assert len(server.hellos) == 2
 
 
@@ -73,7 +83,7 @@ async def test_a_server_that_lost_its_disk_gets_again_what_it_had_acknowledged(
                 await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 5)
         own.board.is_line_closing = False
         async with listening(Server()) as empty, pushing(own, empty):
-            await becomes(lambda: empty.numbers("telemetry") == [1, 2, 3, 4, 5])
+            await becomes(lambda: sorted(empty.numbers("telemetry")) == [1, 2, 3, 4, 5])
 
 
 async def test_what_is_missed_is_sent_again_and_what_is_gone_is_told(tmp_path: Path) -> None:
@@ -81,8 +91,7 @@ async def test_what_is_missed_is_sent_again_and_what_is_gone_is_told(tmp_path: P
         await own.rows(700)
         first = own.spool.mark(SpoolKind.TELEMETRY).first_seq
         async with pushing(own, server):
-            await becomes(lambda: server.numbers("telemetry").count(700) == 2)
-    assert server.numbers("telemetry").count(first) == 2
+            await becomes(lambda: server.numbers("telemetry").count(first) == 2)
     assert server.gaps[-1].last_seq == first - 1
 
 
@@ -114,7 +123,7 @@ async def test_a_frame_that_the_disk_spoiled_is_told_as_a_gap_and_those_behind_i
         spoil = "UPDATE frames SET payload = x'ff' WHERE seq = 2"
         await own.spooling.call(own.spool._db[SpoolKind.TELEMETRY].execute, spoil)
         async with pushing(own, server):
-            await becomes(lambda: server.numbers("telemetry") == [1, 3])
+            await becomes(lambda: sorted(server.numbers("telemetry")) == [1, 3])
     assert [(gap.first_seq, gap.last_seq) for gap in server.gaps] == [(2, 2)]
 
 
@@ -153,9 +162,3 @@ async def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
         await becomes(lambda: own.board.uplink.state == "waiting")
         async with listening(server):
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 2)
-
-
-@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "http://127.0.0.1", "ftp://a:1", "://"])
-def test_an_address_that_cannot_be_used_is_a_mistake_of_the_settings(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"aggregator\.url"):
-        uplink.target_of(url)

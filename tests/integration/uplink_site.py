@@ -103,7 +103,8 @@ class Server:
         self.taken.add(seq)
         while self.contiguous + 1 in self.taken:
             self.contiguous += 1
-        downs = [self.ack("telemetry", self.contiguous)]
+        # An older server knows no lanes: its mark is that of the whole queue.
+        downs = [self.ack("telemetry", self.contiguous, has_lanes=False)]
         if is_first_behind and self.lost not in self.taken:
             boot_id = self.boot_id("telemetry", self.hellos[-1])
             missed = telemetry_pb2.Resend(boot_id=boot_id, first_seq=self.lost, last_seq=self.lost)
@@ -126,10 +127,24 @@ class Server:
         (spool,) = [spool for spool in hello.sites[0].spools if spool.kind == int(kind)]
         return spool.boot_id
 
-    def ack(self, which: str, seq: int) -> Down:
+    def ack(self, which: str, seq: int, *, has_lanes: bool = True) -> Down:
         boot_id = self.boot_id(which, self.hellos[-1])
         spool = telemetry_pb2.AckedSpool(boot_id=boot_id, received_seq=seq, durable_seq=seq)
+        if has_lanes:
+            is_live = seq >= self.boundary(which)
+            spool.lane = telemetry_pb2.LANE_LIVE if is_live else telemetry_pb2.LANE_BACKLOG
         return Down(ack=telemetry_pb2.Ack(spools=[spool]))
+
+    def boundary(self, which: str) -> int:
+        """Where the live lane begins, as the last hello has it."""
+        boot_id = self.boot_id(which, self.hellos[-1])
+        (spool,) = [one for one in self.hellos[-1].sites[0].spools if one.boot_id == boot_id]
+        return spool.boundary_seq
+
+    def lane(self, which: str, *, is_live: bool) -> list[int]:
+        """Numbers of one lane as they came, where there was one hello."""
+        bound = self.boundary(which)
+        return [seq for seq in self.numbers(which) if (seq >= bound) is is_live]
 
     async def control(
         self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
@@ -247,7 +262,7 @@ async def pushing(site: Site, server: Server) -> AsyncIterator[None]:
 
 
 async def becomes(is_true: Callable[[], bool]) -> None:
-    """Returns once a claim holds; fails after 15 s."""
-    async with asyncio.timeout(15):
+    """Returns once a claim holds; fails after a minute."""
+    async with asyncio.timeout(60):
         while not is_true():  # noqa: ASYNC110  # the other end's state
             await asyncio.sleep(0.01)

@@ -6,6 +6,9 @@ from enum import StrEnum
 from heatpool.errors import UplinkError
 from heatpool.sample import SpoolKind
 
+# Four messages in flight hide a round trip of a slow line; the aggregator may allow more.
+WINDOW_LEAST = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineLimits:
@@ -40,6 +43,14 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What one message took along: bytes on the line, and rows."""
+
+    size_bytes: int
+    rows_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What proves who this site is: the CA it trusts, its own key and its certificate's chain."""
 
@@ -60,3 +71,11 @@ def lane_of(kind: SpoolKind, seq: int, *, boundary_seq: int) -> Lane:
     if kind is SpoolKind.BILLING:
         return Lane.BILLING
     return Lane.LIVE if seq >= boundary_seq else Lane.BACKLOG
+
+
+def lane_share(lane: Lane, unacked_count: int | None) -> int:
+    """Frames of a lane that may be on their way, of what all lanes together may have."""
+    count = unacked_count or WINDOW_LEAST
+    backlog, billing = max(1, count // 2), max(1, count // 4)
+    shares = {Lane.BACKLOG: backlog, Lane.BILLING: billing}
+    return shares.get(lane, max(1, count - backlog - billing))

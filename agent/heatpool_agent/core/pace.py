@@ -12,6 +12,8 @@ REGAIN = 1.1
 # A live frame must not wait longer behind a burst, s.
 BURST_S = 1.0
 PAUSE_MOST_S = 60.0
+# Commits at the other end come 50 ms apart: less than two of them tells nothing of a link.
+TOLD_LEAST_S = 0.1
 
 
 class Pace:
@@ -23,6 +25,10 @@ class Pace:
         self.burst_count = 1
         self._least: tuple[float, int] | None = None
 
+    def begin(self) -> None:
+        """A new line: its link is not known yet, a share that was taken back stays so."""
+        self.link_bytes_s, self._least, self.burst_count = None, None, 1
+
     def slow(self) -> None:
         """The other end has too much to do: half the share from now on."""
         self.share_frac = max(SHARE_LEAST_FRAC, self.share_frac / 2)
@@ -32,7 +38,7 @@ class Pace:
         self, sent_bytes: int, elapsed_s: float, *, count: int, limit_bytes_s: float | None
     ) -> float:
         """How long to send no backlog after a burst of `count` frames, s."""
-        link_s = self._link_s(sent_bytes, elapsed_s)
+        link_s = self._link_s(sent_bytes, elapsed_s, count=count)
         self._note(sent_bytes, link_s)
         self._size(link_s, count)
         pause_s = link_s / self.share_frac - elapsed_s
@@ -41,19 +47,21 @@ class Pace:
         self.share_frac = min(SHARE_FRAC, self.share_frac * REGAIN)
         return min(PAUSE_MOST_S, max(0.0, pause_s))
 
-    def _link_s(self, sent_bytes: int, elapsed_s: float) -> float:
+    def _link_s(self, sent_bytes: int, elapsed_s: float, *, count: int) -> float:
         """What of the time went into the link itself, s; nothing while it cannot be told."""
         if self._least is None or elapsed_s < self._least[0]:
             self._least = (elapsed_s, sent_bytes)
         least_s, least_bytes = self._least
         more_bytes = sent_bytes - least_bytes
-        if more_bytes <= 0:
-            return 0.0
-        # The shortest burst had bytes of its own on the link: its share belongs to them.
-        return (elapsed_s - least_s) * min(2.0, sent_bytes / more_bytes)
+        if more_bytes > 0:
+            # The shortest burst had bytes of its own on the link: its share belongs to them.
+            return (elapsed_s - least_s) * min(2.0, sent_bytes / more_bytes)
+        # Bursts that may not grow never tell the link from the way: then all of it is the link.
+        return elapsed_s if count < self.burst_count else 0.0
 
     def _note(self, sent_bytes: int, link_s: float) -> None:
-        if link_s > 0:
+        """Keeps the link's rate where the time can be told from the jitter of commits."""
+        if link_s >= TOLD_LEAST_S:
             seen = sent_bytes / link_s
             known = self.link_bytes_s
             self.link_bytes_s = seen if known is None else known + 0.2 * (seen - known)

@@ -3,33 +3,40 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
-from heatpool.errors import HeatpoolError, StoreError, UplinkError, WireError
+from heatpool.errors import ConfigError, HeatpoolError, StoreError, UplinkError
 from heatpool.process.journal import facts
-from heatpool.sample import BootId, GapReason, SpoolKind
-from heatpool_agent.board import Board
+from heatpool.sample import BootId, SpoolKind
+from heatpool_agent.board import BacklogView, Board
+from heatpool_agent.core.drain import Drain
+from heatpool_agent.core.pace import Pace
+from heatpool_agent.core.patience import Patience
+from heatpool_agent.core.seq_ranges import SeqRanges
+from heatpool_agent.loops.lanes import Lanes, Line
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (
+    Acked,
+    Durable,
+    Lane,
+    LineBusy,
+    LineLimits,
+    LineRefused,
     Resend,
+    Sent,
     Seq,
     Speaker,
     Spool,
-    SpoolFrame,
-    SpoolLoss,
-    SpoolMark,
     Uplink,
 )
 
 logger = logging.getLogger(__name__)
 
-RETRY_LEAST_S = 1.0
-RETRY_MOST_S = 300.0
-READ_FRAMES = 16
-# Billing leads: money must not wait behind a backlog of estimates.
-ORDER = (SpoolKind.BILLING, SpoolKind.TELEMETRY)
+# How often the aggregator's wishes are looked at, and how short a period may be.
+LOOK_S = 10.0
+PERIOD_LEAST_S = 1.0
 
 OpenUplink = Callable[[Speaker], AbstractAsyncContextManager[Uplink]]
 
@@ -45,147 +52,168 @@ class Push:
         *,
         speaker: Callable[[], Speaker],
         open_uplink: OpenUplink,
+        first_wait_s: float = 0.0,
+        message_period_s: float = float("inf"),
     ) -> None:
         self._spool = spool
         self._spooling = spooling
         self._board = board
         self._speaker = speaker
         self._open_uplink = open_uplink
-        self._sent: dict[BootId, Seq] = {}
-        self._resends = 0
-        self._tries = 0
+        self._first_wait_s = first_wait_s
+        self._message_period_s = message_period_s
+        self._patience = Patience()
+        self._pace = Pace()
+        self._durable: dict[BootId, SeqRanges] = {}
+        self._drain = Drain(0, 0.0)
 
     async def run(self) -> None:
         """Connects and serves until cancelled."""
+        await self._first_wait()
         while True:
-            wait_s: float | None = None
+            wait_s = 0.0
             try:
                 await self._connected()
-            except* (UplinkError, StoreError) as group:
-                wait_s = self._lost(group)
+            except* (UplinkError, StoreError, ConfigError) as group:
+                wait_s = self._lost(_weightiest(group))
             if self._board.is_line_closing:
                 return
-            await asyncio.sleep(self._wait_s() if wait_s is None else wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _first_wait(self) -> None:
+        if self._first_wait_s:
+            told = f"first connect in {self._first_wait_s:.0f} s: sites come one by one"
+            self._post(state="waiting", detail=told, fix="")
+            await asyncio.sleep(self._first_wait_s)
 
     async def _connected(self) -> None:
         speaker = await self._spooling.call(self._speaker)
         async with self._open_uplink(speaker) as uplink:
-            self._tries = 0
-            await self._check_age(uplink, speaker)
-            # What was sent on an older line may be lost, and so may the other end's disk: begin
-            # behind what it says now that it has.
-            self._sent = {
-                mark.boot_id: uplink.durable.get(mark.boot_id, Seq(mark.first_seq - 1))
-                for mark in speaker.marks
-            }
-            self._post(state="connected", detail="")
-            logger.info("uplink.connected")
-            async with asyncio.TaskGroup() as tasks:
-                for name, work in (
-                    ("send", self._send(uplink, speaker)),
-                    ("acks", self._take_acks(uplink)),
-                    ("wishes", self._take_wishes(uplink)),
-                    ("reports", self._send_reports(uplink)),
-                ):
-                    tasks.create_task(work, name=f"push.{name}")
+            opened_s = _now_s()
+            try:
+                await self._served(uplink, speaker)
+            finally:
+                self._patience.held(_now_s() - opened_s)
+
+    async def _served(self, uplink: Uplink, speaker: Speaker) -> None:
+        await self._check_age(uplink, speaker)
+        self._begin(uplink, speaker)
+        line = Line(uplink=uplink, speaker=speaker, durable=self._durable)
+        lanes = Lanes(line, self._spool, self._spooling, pace=self._pace, sent=self._sent)
+        self._pace.begin()
+        self._drain = Drain(lanes.left_count(), _now_s())
+        self._post(state="connected", detail="", fix="")
+        self._post_drain()
+        logger.info("uplink.connected", extra=facts(backlog_frames=self._drain.start_count))
+        await self._let_go()
+        async with asyncio.TaskGroup() as tasks:
+            for name, work in (
+                ("billing", lanes.billing()),
+                ("live", lanes.live()),
+                ("backlog", lanes.backlog()),
+                ("news", self._news(lanes)),
+                ("acks", self._take_acks(uplink, lanes)),
+                ("wishes", self._take_wishes(uplink)),
+                ("reports", self._send_reports(uplink)),
+                ("period", self._keep_period(uplink)),
+                ("age", _until_aged(uplink)),
+            ):
+                tasks.create_task(work, name=f"push.{name}")
 
     async def _check_age(self, uplink: Uplink, speaker: Speaker) -> None:
         """A file brought back from a copy would give numbers again that others hold for good."""
-        older = [
-            mark for mark in speaker.marks if uplink.durable.get(mark.boot_id, 0) >= mark.next_seq
-        ]
+        newest: dict[BootId, int] = {}
+        for known in uplink.durable:
+            newest[known.boot_id] = max(known.last_seq, newest.get(known.boot_id, 0))
+        older = [mark for mark in speaker.marks if newest.get(mark.boot_id, 0) >= mark.next_seq]
         for mark in older:
-            durable_seq = uplink.durable[mark.boot_id]
             logger.error(
                 "spool.older_than_sent",
                 extra=facts(
-                    kind=mark.kind.name.lower(), next_seq=mark.next_seq, durable_seq=durable_seq
+                    kind=mark.kind.name.lower(),
+                    next_seq=mark.next_seq,
+                    durable_seq=newest[mark.boot_id],
                 ),
             )
             await self._spooling.begin_anew(mark.kind)
         if older:
             raise UplinkError("new boot id: saying Hello again", wait_s=0.0)
 
-    def _lost(self, group: ExceptionGroup[HeatpoolError]) -> float | None:
-        error = _first(group)
-        wait_s: float | None = getattr(error, "wait_s", None)
-        if self._board.uplink.state != "waiting" or self._board.uplink.detail != str(error):
+    def _begin(self, uplink: Uplink, speaker: Speaker) -> None:
+        """Begins with what the other end says that it has: it may know less than it once said."""
+        before, self._durable = self._durable, {}
+        for mark in speaker.marks:
+            told = [
+                (one.first_seq, one.last_seq)
+                for one in uplink.durable
+                if one.boot_id == mark.boot_id
+            ]
+            self._durable[mark.boot_id] = SeqRanges(told)
+            known = before.get(mark.boot_id, SeqRanges([(1, mark.durable_seq)]))
+            span = (mark.first_seq, mark.next_seq)
+            self._count(self._durable[mark.boot_id].count(*span) - known.count(*span))
+        self._board.asked = uplink.limits
+
+    def _lost(self, error: HeatpoolError) -> float:
+        view = self._board.uplink
+        state = "refused" if isinstance(error, LineRefused | ConfigError) else "waiting"
+        wait_s = self._patience.wait_s(error, random.random())
+        if isinstance(error, LineBusy):
+            self._pace.slow()
+        if (view.state, view.detail) != (state, str(error)):
             # With no wait it was our own wish, and nothing that a person must look at.
-            level = logging.INFO if wait_s == 0.0 else logging.WARNING
-            logger.log(level, "uplink.lost", extra=facts(reason=str(error)))
-        self._post(state="waiting", detail=str(error))
+            level = logging.WARNING if wait_s else logging.INFO
+            logger.log(level, "uplink.lost", extra=facts(reason=str(error), state=state))
+        self._post(state=state, detail=str(error), fix=getattr(error, "fix", ""))
         return wait_s
 
-    async def _send(self, uplink: Uplink, speaker: Speaker) -> None:
-        for loss in await self._spooling.call(self._spool.losses):
-            await uplink.tell(loss)
+    async def _news(self, lanes: Lanes) -> None:
+        """Tells the lanes of new frames, and the other end of new losses."""
         while True:
             self._board.spooled.clear()
-            if len(await self._spooling.call(self._spool.schemas)) > len(speaker.schemas):
-                raise UplinkError("new channels: saying Hello again", wait_s=0.0)
-            sent = [await self._send_some(uplink, kind) for kind in ORDER]
-            if not any(sent):
-                await self._board.spooled.wait()
+            lanes.wake()
+            await lanes.tell_losses()
+            await self._board.spooled.wait()
 
-    async def _send_some(self, uplink: Uplink, kind: SpoolKind) -> int:
-        boot_id = self._spool.mark(kind).boot_id
-        after = self._sent.get(boot_id, Seq(0))
-        frames = await self._spooling.call(self._spool.read, kind, after, READ_FRAMES)
-        resends = self._resends
-        for frame in frames:
-            try:
-                await uplink.send(frame)
-            except WireError as error:
-                await self._unreadable(uplink, frame, error)
-            if self._resends != resends:
-                break  # gone back meanwhile: this frame's number may lie behind what is due now
-            self._sent[boot_id] = frame.seq
-            self._post(batches_sent=self._board.uplink.batches_sent + 1)
-        return len(frames)
+    def _sent(self, lane: Lane, sent: Sent) -> None:
+        if lane is not Lane.LIVE:
+            self._drain.sent(sent)
+        self._post(batches_sent=self._board.uplink.batches_sent + 1)
 
-    async def _unreadable(self, uplink: Uplink, frame: SpoolFrame, error: WireError) -> None:
-        """A frame that the disk spoiled is told as a gap; those behind it still go."""
-        logger.error(
-            "spool.unreadable",
-            extra=facts(kind=frame.kind.name.lower(), seq=frame.seq, reason=str(error)),
-        )
-        await uplink.tell(
-            SpoolLoss(
-                kind=frame.kind,
-                boot_id=frame.boot_id,
-                first_seq=frame.seq,
-                last_seq=frame.seq,
-                reason=GapReason.DAMAGED,
-                start_ns=None,
-                end_ns=None,
-            )
-        )
+    async def _take_acks(self, uplink: Uplink, lanes: Lanes) -> None:
+        async for word in uplink.acks():
+            if isinstance(word, Resend):
+                await lanes.again(word)
+            elif isinstance(word, LineLimits):
+                self._pace.slow()
+                self._board.asked = word
+            else:
+                self._note(word)
+                await self._let_go()
+            self._drain.left(lanes.left_count(), _now_s())
+            self._post_drain()
 
-    async def _take_acks(self, uplink: Uplink) -> None:
-        async for acked in uplink.acks():
-            if isinstance(acked, Resend):
-                await self._again(uplink, acked)
-                continue
-            before = {mark.boot_id: mark.durable_seq for mark in self._board.marks.values()}
-            await self._spooling.acked(acked)
-            known = before.get(acked.boot_id, acked.durable_seq)
-            fresh = max(0, acked.durable_seq - known)
-            self._post(batches_acked=self._board.uplink.batches_acked + fresh)
+    def _note(self, durable: Durable) -> None:
+        known = self._durable.setdefault(durable.boot_id, SeqRanges())
+        span = (durable.first_seq, durable.last_seq)
+        self._count(durable.last_seq - durable.first_seq + 1 - known.count(*span))
+        known.add(*span)
 
-    async def _again(self, uplink: Uplink, missed: Resend) -> None:
-        """Goes back to the first missed number; what is no longer held is told as a gap."""
-        # Before anything is awaited: the sender must not go on with its batch.
-        self._resends += 1
-        for kind in ORDER:
+    def _count(self, fresh_count: int) -> None:
+        self._post(batches_acked=self._board.uplink.batches_acked + max(0, fresh_count))
+
+    async def _let_go(self) -> None:
+        """Lets go what is durable without a hole from the oldest number that is held.
+
+        What the live lane has brought over stays until the backlog below it has arrived.
+        """
+        for kind in SpoolKind:
             mark = self._spool.mark(kind)
-            if mark.boot_id != missed.boot_id:
-                continue
-            # Repeats are harmless at the other end.
-            back = Seq(max(missed.first_seq, mark.first_seq) - 1)
-            self._sent[missed.boot_id] = min(self._sent.get(missed.boot_id, back), back)
-            self._board.spooled.set()
-            if missed.first_seq < mark.first_seq:
-                await uplink.tell(_lost(missed, mark))
+            known = self._durable.get(mark.boot_id, SeqRanges())
+            durable_seq = known.contiguous_from(mark.first_seq)
+            if durable_seq > mark.durable_seq:
+                acked = Acked(boot_id=mark.boot_id, durable_seq=Seq(durable_seq))
+                await self._spooling.acked(acked)
 
     async def _take_wishes(self, uplink: Uplink) -> None:
         async for wish in uplink.setpoints():
@@ -196,29 +224,54 @@ class Push:
             report = await self._board.reports.get()
             await uplink.report(report)
 
+    async def _keep_period(self, uplink: Uplink) -> None:
+        """Closes frames sooner than the site would where the aggregator asks for that."""
+        while True:
+            asked_s = uplink.limits.message_period_s
+            if asked_s is None or asked_s >= self._message_period_s:
+                await asyncio.sleep(LOOK_S)
+                continue
+            await asyncio.sleep(max(PERIOD_LEAST_S, asked_s))
+            await self._spooling.close_frame()
+
     def _post(self, **changes: object) -> None:
         self._board.uplink = replace(self._board.uplink, **changes)  # type: ignore[arg-type]
 
-    def _wait_s(self) -> float:
-        """Full jitter below a doubling bound, for ever: nobody gives up, nobody marches in step."""
-        self._tries += 1
-        most_s = min(RETRY_MOST_S, RETRY_LEAST_S * 2 ** min(self._tries, 16))
-        return random.uniform(0.0, most_s)
+    def _post_drain(self) -> None:
+        drain = self._drain
+        view = BacklogView(
+            frames_count=drain.left_count,
+            rows_count=drain.rows_left,
+            size_bytes=drain.bytes_left,
+            start_frames_count=drain.start_count,
+            done_frac=drain.done_frac,
+            frames_s=drain.frames_s,
+            left_s=drain.left_s,
+        )
+        self._post(backlog=view, link_bytes_s=self._pace.link_bytes_s)
 
 
-def _lost(missed: Resend, mark: SpoolMark) -> SpoolLoss:
-    return SpoolLoss(
-        kind=mark.kind,
-        boot_id=mark.boot_id,
-        first_seq=missed.first_seq,
-        last_seq=Seq(min(missed.last_seq, mark.first_seq - 1)),
-        reason=GapReason.DROPPED,
-        start_ns=None,
-        end_ns=None,
-    )
+async def _until_aged(uplink: Uplink) -> None:
+    await uplink.aged()
+    raise UplinkError("a newer certificate is due: saying Hello again", wait_s=0.0)
 
 
-def _first(group: ExceptionGroup[HeatpoolError]) -> HeatpoolError:
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _weightiest(group: ExceptionGroup[HeatpoolError]) -> HeatpoolError:
+    """Of what failed together, that which says most of what is to be done."""
+    ranks = (LineRefused, ConfigError, LineBusy)
+    errors = list(_leaves(group))
+    ranked = [error for rank in ranks for error in errors if isinstance(error, rank)]
+    named = [error for error in errors if getattr(error, "wait_s", None) is not None]
+    return (ranked + named + errors)[0]
+
+
+def _leaves(group: ExceptionGroup[HeatpoolError]) -> Iterator[HeatpoolError]:
     for error in group.exceptions:
-        return _first(error) if isinstance(error, ExceptionGroup) else error
-    raise AssertionError("an exception group is never empty")
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

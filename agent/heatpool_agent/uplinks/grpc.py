@@ -5,28 +5,44 @@ Bytes only; what they mean is `wire`'s. Every failure of the line is an UplinkEr
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import grpc
 import grpc.aio
 
 from heatpool import __version__
-from heatpool.errors import ConfigError, UplinkError, WireError
+from heatpool.errors import UplinkError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent import wire
-from heatpool_agent.config import aggregator_address
-from heatpool_agent.ports import Acked, Clock, Resend, Seq, Speaker, SpoolFrame, SpoolLoss
+from heatpool_agent.core.line import boundary_of, lane_of
+from heatpool_agent.ports import (
+    Clock,
+    Durable,
+    Identity,
+    Lane,
+    LineLimits,
+    LineRefused,
+    Resend,
+    Sent,
+    Seq,
+    Speaker,
+    SpoolFrame,
+    SpoolLoss,
+)
+from heatpool_agent.uplinks.address import Address, address_of
+from heatpool_agent.uplinks.cert_life import life_ns, renewal_ns
+from heatpool_agent.uplinks.failures import as_uplink_error, ended, within
+from heatpool_agent.uplinks.window import Window
 
 logger = logging.getLogger(__name__)
 
-HELLO_TIMEOUT_S = 10.0
+HELLO_TIMEOUT_S = 20.0
 WRITE_TIMEOUT_S = 20.0
-# Four messages in flight hide a round trip of a slow line; the aggregator may allow more.
-WINDOW_LEAST = 4
+AGE_LOOK_S = 60.0
 OPTIONS = (
     # A dead line is seen within half a minute, also where a router forgot the connection.
     ("grpc.keepalive_time_ms", 20_000),
@@ -40,33 +56,34 @@ T = TypeVar("T")
 Stream = grpc.aio.StreamStreamCall  # of bytes both ways
 
 
-def target_of(url: str) -> str:
-    """The `host:port` behind an aggregator url.
-
-    Raises:
-        ConfigError: no address in it, or a scheme that is not known.
-    """
-    address = aggregator_address(url)
-    if address is None:
-        raise ConfigError([f"aggregator.url: is {url!r}, must be http://HOST:PORT"])
-    return address
-
-
 class GrpcUplink:
-    """An open line; what was written is counted until it is durable at the other end."""
+    """An open line; what was written is counted until it has arrived at the other end."""
 
     def __init__(
-        self, telemetry: "Stream[bytes, bytes]", control: "Stream[bytes, bytes]", clock: Clock
+        self,
+        telemetry: "Stream[bytes, bytes]",
+        control: "Stream[bytes, bytes]",
+        clock: Clock,
+        *,
+        renew_ns: int | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._control = control
         self._clock = clock
-        self.durable: Mapping[BootId, Seq] = {}
-        self._window = WINDOW_LEAST
-        self._sent: dict[BootId, Seq] = {}
-        self._durable: dict[BootId, Seq] = {}
-        self._moved = asyncio.Event()
-        self._resends = 0
+        self.durable: Sequence[Durable] = ()
+        self._renew_ns = renew_ns
+        self._limits = LineLimits()
+        self._reads_zlib = False
+        self._starts: dict[BootId, tuple[int, int]] = {}
+        self._window = Window()
+        # A stream takes one message at a time, and several tasks have some.
+        self._writing = asyncio.Lock()
+        self._hold_until_s = 0.0
+
+    @property
+    def limits(self) -> LineLimits:
+        """What is to be kept now."""
+        return self._limits
 
     async def greet(self, speaker: Speaker) -> None:
         """Opens both streams.
@@ -76,134 +93,193 @@ class GrpcUplink:
         """
         sent_ns = self._clock.event_ns()
         hello = wire.hello(speaker, agent_version=__version__, sent_ns=sent_ns)
-        async with _within(HELLO_TIMEOUT_S, "Hello"):
-            await self._line(self._telemetry.write(hello))
+        async with within(HELLO_TIMEOUT_S, "Hello"):
+            await self._line(self._telemetry, self._telemetry.write(hello))
             answer = await self._answer()
             ask = wire.control_hello([speaker.site_id], sent_ns=sent_ns)
-            await self._line(self._control.write(ask))
+            await self._line(self._control, self._control.write(ask))
         if not isinstance(answer, wire.HelloAnswer):
             raise UplinkError("the aggregator did not answer Hello with a HelloReply")
         if answer.wait_s is not None:
             raise UplinkError("the aggregator asks to come back later", wait_s=answer.wait_s)
         if answer.refused_schemas:
             raise UplinkError("; ".join(answer.refused_schemas))
-        self.durable = {acked.boot_id: acked.durable_seq for acked in answer.durable}
-        self._window = max(WINDOW_LEAST, answer.window)
+        self._starts = {
+            mark.boot_id: (
+                mark.first_seq,
+                boundary_of(mark.kind, first_seq=mark.first_seq, next_seq=mark.next_seq),
+            )
+            for mark in speaker.marks
+        }
+        self.durable = answer.durable
+        self._reads_zlib = answer.reads_zlib
+        self._keep(answer.limits)
 
-    async def send(self, frame: SpoolFrame) -> None:
-        """Writes one frame, once fewer than the window wait for their ack.
+    def _keep(self, limits: LineLimits) -> None:
+        self._limits = limits
+        self._window.allow(limits.unacked_count)
 
-        What was sent before waits for no window, and a Resend ends the waiting with nothing
-        written: else the missed frame would wait for an ack that only itself can bring.
+    async def send(self, frame: SpoolFrame) -> Sent | None:
+        """Writes one frame, once fewer than the window of its lane wait for their ack.
+
         Raises:
             WireError: it is no frame; nothing was written.
         """
-        resends = self._resends
-        while frame.seq > self._sent.get(frame.boot_id, 0) and (
-            self._waiting_count() >= self._window
-        ):
-            self._moved.clear()
-            await self._moved.wait()
-            if self._resends != resends:
-                return
-        message = wire.batch(frame, sent_ns=self._clock.event_ns())
-        self._durable.setdefault(frame.boot_id, Seq(frame.seq - 1))
-        self._sent[frame.boot_id] = max(frame.seq, self._sent.get(frame.boot_id, frame.seq))
+        _, boundary_seq = self._starts.get(frame.boot_id, (0, 0))
+        lane = lane_of(frame.kind, frame.seq, boundary_seq=boundary_seq)
+        if not await self._window.room(lane, frame.seq):
+            return None
+        await self._held()
+        message, sent = wire.batch(
+            frame,
+            sent_ns=self._clock.event_ns(),
+            reads_zlib=self._reads_zlib,
+            most_bytes=self._limits.batch_bytes,
+        )
+        self._window.went(lane, frame.boot_id, frame.seq)
         await self._write(message)
+        return sent
+
+    async def _held(self) -> None:
+        """Waits while the aggregator wants nothing."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._hold_until_s - loop.time()))
+
+    async def aged(self) -> None:
+        """Returns once a newer certificate should be shown; never without one."""
+        while self._renew_ns is None or self._clock.event_ns() < self._renew_ns:  # noqa: ASYNC110  # a clock that may be set
+            await asyncio.sleep(AGE_LOOK_S)
+
+    async def settled(self, lane: Lane) -> bool:
+        """Returns once all that was sent on a lane has arrived; False: a Resend came first."""
+        return await self._window.settled(lane)
 
     async def tell(self, loss: SpoolLoss) -> None:
         """Writes one gap."""
         await self._write(wire.gap(loss))
 
     async def _write(self, message: bytes) -> None:
-        async with _within(WRITE_TIMEOUT_S, "a write"):
-            await self._line(self._telemetry.write(message))
+        async with self._writing, within(WRITE_TIMEOUT_S, "a write"):
+            await self._line(self._telemetry, self._telemetry.write(message))
 
-    def _waiting_count(self) -> int:
-        return sum(max(0, seq - self._durable[boot]) for boot, seq in self._sent.items())
-
-    async def acks(self) -> AsyncIterator[Acked | Resend]:
-        """What becomes durable, beginning with what Hello's answer says, and what is missed."""
-        for boot_id, seq in self.durable.items():
-            yield Acked(boot_id=boot_id, durable_seq=seq)
+    async def acks(self) -> AsyncIterator[Durable | Resend | LineLimits]:
+        """What becomes durable after Hello's answer, what is missed, and what is to be kept."""
         while True:
             answer = await self._answer()
             if isinstance(answer, Resend):
-                self._resends += 1
-                self._moved.set()
+                await self._window.missed()
+                yield answer
+            elif isinstance(answer, LineLimits):
+                logger.warning("uplink.slow", extra=facts(limits=answer))
+                self._keep(answer)
                 yield answer
             elif isinstance(answer, wire.AckAnswer):
-                for refused in answer.refused:
-                    logger.error("uplink.refused", extra=facts(frame=refused))
-                for acked in answer.durable:
-                    self._durable[acked.boot_id] = acked.durable_seq
-                    yield acked
-                self._moved.set()
+                for durable in await self._taken(answer):
+                    yield durable
+
+    async def _taken(self, ack: wire.AckAnswer) -> list[Durable]:
+        """What an ack says is durable; its other words are heeded here."""
+        for refused in ack.refused:
+            logger.error("uplink.refused", extra=facts(frame=refused))
+        if ack.wait_s is not None:
+            self._hold_until_s = asyncio.get_running_loop().time() + ack.wait_s
+        found = []
+        for mark in ack.marks:
+            start = self._start(mark)
+            await self._window.arrived(mark.boot_id, start, mark.received_seq)
+            if mark.durable_seq >= start:
+                found.append(
+                    Durable(boot_id=mark.boot_id, first_seq=Seq(start), last_seq=mark.durable_seq)
+                )
+        return found
+
+    def _start(self, mark: wire.LaneMark) -> int:
+        """From where a watermark counts; a queue without a boundary has its live lane alone."""
+        first_seq, boundary_seq = self._starts.get(mark.boot_id, (1, 0))
+        return max(first_seq, boundary_seq) if mark.lane is Lane.LIVE else first_seq
 
     async def setpoints(self) -> AsyncIterator[Setpoint | Heartbeat]:
         """What is wished from this site."""
         while True:
             message = await self._next(self._control)
-            with _as_uplink_error():
+            with as_uplink_error():
                 wish = wire.wish(message)
             if wish is not None:
                 yield wish
 
     async def report(self, report: SetpointReport) -> None:
         """Writes what became of a setpoint."""
-        async with _within(WRITE_TIMEOUT_S, "a report"):
-            await self._line(self._control.write(wire.setpoint_report(report)))
+        async with within(WRITE_TIMEOUT_S, "a report"):
+            await self._line(self._control, self._control.write(wire.setpoint_report(report)))
 
-    async def _answer(self) -> wire.HelloAnswer | wire.AckAnswer | Resend | None:
+    async def _answer(self) -> wire.HelloAnswer | wire.AckAnswer | Resend | LineLimits | None:
         message = await self._next(self._telemetry)
-        with _as_uplink_error():
+        with as_uplink_error():
             return wire.answer(message)
 
     async def _next(self, stream: "Stream[bytes, bytes]") -> bytes:
-        message = await self._line(stream.read())
+        message = await self._line(stream, stream.read())
         if not isinstance(message, bytes):  # the end of the stream
-            with _as_uplink_error():
-                code, details = await stream.code(), await stream.details()
-                raise UplinkError(f"the aggregator closed the stream: {code.name} {details}")
+            raise await ended(stream)
         return message
 
-    async def _line(self, awaitable: Awaitable[T]) -> T:
-        with _as_uplink_error():
-            return await awaitable
+    async def _line(self, stream: "Stream[bytes, bytes]", awaitable: Awaitable[T]) -> T:
+        try:
+            with as_uplink_error():
+                return await awaitable
+        except UplinkError:
+            # A write to a stream that has ended only says so; the stream says why.
+            if stream.done():
+                raise await ended(stream) from None
+            raise
 
 
-@contextmanager
-def _as_uplink_error() -> Iterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise UplinkError(f"{error.code().name}: {error.details()}") from error
-    except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-        raise UplinkError(f"the stream is closed: {error}") from error
-    except WireError as error:
-        raise UplinkError(f"the aggregator sent what cannot be read: {error}") from error
+def _channel(address: Address, identity: Identity | None) -> grpc.aio.Channel:
+    if not address.is_secure or identity is None:
+        return grpc.aio.insecure_channel(address.target, options=OPTIONS)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=identity.root_pem,
+        private_key=identity.key_pem,
+        certificate_chain=identity.chain_pem,
+    )
+    return grpc.aio.secure_channel(address.target, credentials, options=OPTIONS)
+
+
+def _renewal_ns(identity: Identity | None, now_ns: int) -> int | None:
+    """When to come again with a newer certificate; None for one that is past that already.
+
+    Raises:
+        LineRefused: it has ended.
+    """
+    if identity is None:
+        return None
+    life = life_ns(identity.chain_pem)
+    if life is not None and life[1] < now_ns:
+        raise LineRefused(
+            f"this site's certificate ended {(now_ns - life[1]) / 86_400e9:.1f} days ago",
+            fix="heatpool-agent join again, with a new token from the aggregator; look at the "
+            "clock first: timedatectl",
+        )
+    due_ns = renewal_ns(identity.chain_pem)
+    return None if due_ns is None or due_ns <= now_ns else due_ns
 
 
 @asynccontextmanager
-async def _within(seconds_s: float, what: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds_s):
-            yield
-    except TimeoutError as error:
-        raise UplinkError(f"{what} was not taken within {seconds_s:.0f} s") from error
-
-
-@asynccontextmanager
-async def open(url: str, speaker: Speaker, clock: Clock) -> AsyncIterator[GrpcUplink]:
+async def open(
+    url: str, speaker: Speaker, clock: Clock, identity: Identity | None = None
+) -> AsyncIterator[GrpcUplink]:
     """A line whose Hello is answered; both streams end with the context.
 
     Raises:
+        ConfigError: the url cannot be used with this identity.
         UplinkError: the aggregator cannot be reached or refused the site.
     """
-    async with grpc.aio.insecure_channel(target_of(url), options=OPTIONS) as channel:
+    address = address_of(url, identity)
+    renew_ns = _renewal_ns(identity if address.is_secure else None, clock.event_ns())
+    async with _channel(address, identity) as channel:
         telemetry: Stream[bytes, bytes] = channel.stream_stream(wire.TELEMETRY_METHOD)()
         control: Stream[bytes, bytes] = channel.stream_stream(wire.CONTROL_METHOD)()
-        uplink = GrpcUplink(telemetry, control, clock)
+        uplink = GrpcUplink(telemetry, control, clock, renew_ns=renew_ns)
         try:
             await uplink.greet(speaker)
             yield uplink
