@@ -24,6 +24,8 @@ from heatpool_agent.assembly import (
 )
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, is_announced
+from heatpool_agent.kept_orders import OverrideFile
+from heatpool_agent.loops.desk import Desk
 from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import Sense
@@ -48,6 +50,7 @@ class Parts:
     clock: Clock
     driven: Sequence[Driven]
     obeys: Sequence[Obey]
+    desk: Desk
     spool: Spool
     spooling: Spooling
     learning: Learning
@@ -88,6 +91,7 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
         clock=clock,
         driven=driven,
         obeys=obeys,
+        desk=Desk([obey.loop_id for obey in obeys], board, clock, OverrideFile(folder)),
         spool=spool,
         spooling=spooling,
         learning=learning,
@@ -127,7 +131,7 @@ def _site_tasks(parts: Parts, site: asyncio.TaskGroup) -> list[asyncio.Task[None
         learning=parts.learning,
     )
     watches = [Supervisor(one, parts.board, parts.clock, sense.take) for one in parts.driven]
-    works = {"sense": sense.run(), "learning": parts.learning.run()}
+    works = {"sense": sense.run(), "learning": parts.learning.run(), "desk": parts.desk.run()}
     works |= {f"sensor.{one.id}": w.run() for one, w in zip(parts.driven, watches, strict=True)}
     works |= {f"obey.{index}": obey.run() for index, obey in enumerate(parts.obeys)}
     return [site.create_task(work, name=name) for name, work in works.items()]

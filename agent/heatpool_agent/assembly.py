@@ -3,6 +3,7 @@
 `app` runs what is assembled here, and the one-shot commands use single parts of it.
 """
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -24,8 +25,10 @@ from heatpool_agent import actuators, calibrations, sensors, spool, spool_files
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
 from heatpool_agent.core.safety import Limits
+from heatpool_agent.enrol.files import Enrolled
+from heatpool_agent.kept_orders import SeenOrders
 from heatpool_agent.loops.learning import Learning
-from heatpool_agent.loops.obey import Obey
+from heatpool_agent.loops.obey import Habits, Obey
 from heatpool_agent.loops.sense import LoopSettings
 from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.ports import Clock, Roots, Spool
@@ -37,6 +40,10 @@ NO_LOOP = "site"
 # Sensors that never see coolant.
 DRY_KINDS = frozenset({"rapl", "hwmon", "nvml", "nvidia_smi", "host", "perf_event"})
 BILLING_PERIOD_S = 60.0
+# Where StateDirectory= of our unit lies.
+SERVICE_FOLDER = Path("/var/lib/heatpool-agent")
+# A loop has answered to all but a hundredth after five times its lag; its meter is read thrice.
+LAGS_COUNT, METER_S = 5, 3 * BILLING_PERIOD_S
 
 
 class SystemClock:
@@ -125,7 +132,7 @@ async def open_parts(
     found = mistakes(config)
     roots = replace(config.roots.roots(), state=folder)
     driven = await open_sensors(config, clock, stack, found, roots_of=lambda _: roots)
-    obeys = await _open_obeys(config, board, clock, stack, found)
+    obeys = await _open_obeys(config, board, clock, stack, found, folder)
     if found:
         raise ConfigError(found)
     return driven, obeys
@@ -231,7 +238,12 @@ def _doubles(blocks: Sequence[Mapping[str, Any]], what: str) -> list[str]:
 
 
 async def _open_obeys(
-    config: Config, board: Board, clock: Clock, stack: AsyncExitStack, found: list[str]
+    config: Config,
+    board: Board,
+    clock: Clock,
+    stack: AsyncExitStack,
+    found: list[str],
+    folder: Path | None,
 ) -> list[Obey]:
     """One loop of obedience per actuator; mistakes join `found`."""
     obeys = []
@@ -244,7 +256,9 @@ async def _open_obeys(
             _check_armed(loop_id, config, is_armed=chosen.armed)
             roots = config.roots.roots()
             actuator = await stack.enter_async_context(module.open(chosen, roots, clock))
-            obeys.append(Obey(loop_id, actuator, _limits(loop_id, config), board, clock))
+            habits = await asyncio.to_thread(_habits, loop_id, config, clock, folder)
+            limits = _limits(loop_id, config)
+            obeys.append(Obey(loop_id, actuator, limits, board, clock, habits=habits))
     loops = [obey.loop_id for obey in obeys]
     found += [
         f"actuator: loop {loop!r} has more than one" for loop in {*loops} if loops.count(loop) > 1
@@ -281,6 +295,25 @@ def _limits(loop_id: str, config: Config) -> Limits:
 
 
 def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
+def _habits(loop_id: str, config: Config, clock: Clock, folder: Path | None) -> Habits:
+    """How a loop obeys; without a folder nothing is remembered."""
+    (loop,) = [loop for loop in config.loop if loop.id == loop_id]
+    model = loop_model(loop)
+    habits = Habits(
+        hold_s=config.orders.hold_s, effect_s=METER_S + LAGS_COUNT * (model.tau_s + model.delay_s)
+    )
+    if folder is None:
+        return habits
+    seen = SeenOrders(folder, loop_id)
+    try:
+        seen_seq = seen.read()
+    except StoreError as error:
+        # Numbers are times of the aggregator's clock: what was recorded until now stays refused.
+        logger.error("orders.unreadable", extra=facts(reason=str(error)))
+        seen_seq = clock.event_ns()
+    return replace(habits, seen_seq=seen_seq, keep=seen.keep)
+
+
     """The site's queue on disk, its tables made or brought up to date.
 
     Raises:

@@ -16,6 +16,7 @@ from heatpool.process import settings
 from heatpool.water import FLUIDS
 from heatpool_agent.core.estimate import LoopPriors
 from heatpool_agent.core.loop_sample import LoopModel
+from heatpool_agent.core.obedience import HOLD_DEFAULT_S, HOLD_MOST_S
 from heatpool_agent.ports import Roots
 
 ENV_PREFIX = "HEATPOOL"
@@ -71,6 +72,12 @@ class Aggregator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Orders(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long the site keeps to itself, s, after its start and after a lease that ran out."""
+
+    hold_s: Annotated[float, msgspec.Meta(ge=0, le=HOLD_MOST_S)] = HOLD_DEFAULT_S
+
+
     """Bounds of the queue on disk."""
 
     max_bytes: Annotated[int, msgspec.Meta(ge=1_000_000)] = 200_000_000
@@ -131,6 +138,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     actuator: tuple[dict[str, Any], ...] = ()
     aggregator: Aggregator = Aggregator()
     spool: Spool = Spool()
+    orders: Orders = Orders()
     http: Http = Http()
     roots: RootSettings = RootSettings()
 

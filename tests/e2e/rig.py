@@ -248,6 +248,8 @@ period_s = 1
 url = "http://{grpc}"
 [http]
 listen = "127.0.0.1:0"
+[orders]
+hold_s = 1
 {actuator if armed else ""}
 """
 

@@ -24,6 +24,9 @@ class Command:
 
     heat_rate_w: float | None
     reason: str
+    # Wishes beside the heat rate, for an actuator that names them among what it `uses`.
+    hot_c: float | None = None
+    ramp_w_s: float | None = None
 
     @classmethod
     def deliver(cls, heat_rate_w: float, reason: str) -> "Command":
@@ -95,35 +98,30 @@ class Held:
 
 
 def admit(
-    held: Held | None, setpoint: Setpoint, *, boot_ns: int, event_ns: int
+    held: Held | None, setpoint: Setpoint, *, boot_ns: int, event_ns: int, seen_seq: int = 0
 ) -> tuple[Held | None, SetpointState, str]:
     """What the site holds after a message, what became of the message, and why.
 
-    An older number loses for as long as the process lives, also after its lease. The same number
-    again is the aggregator repeating itself, after a reconnect: the lease starts anew. The wall
-    clock only delays a beginning; it never lengthens a lease.
+    Only a number above all that were ever seen is an order, so nothing that was recorded can be
+    played back; `seen_seq` is the highest of earlier lives. The wall clock only delays a beginning;
+    it never lengthens a lease.
     """
     if refusal := _refusal(setpoint):
         return held, SetpointState.REFUSED, refusal
-    if held is not None and setpoint.setpoint_seq < held.setpoint.setpoint_seq:
-        detail = f"seq {setpoint.setpoint_seq} is older than {held.setpoint.setpoint_seq}"
-        return held, SetpointState.SUPERSEDED, detail
+    newest_seq = max(seen_seq, held.setpoint.setpoint_seq if held is not None else 0)
+    if setpoint.setpoint_seq <= newest_seq:
+        detail = f"seq {setpoint.setpoint_seq} is not newer than {newest_seq}: seen before"
+        return held, SetpointState.REFUSED, detail
     if setpoint.dry_run:
         return held, SetpointState.RECEIVED, "dry run: not applied"
-    is_repeat = held is not None and setpoint.setpoint_seq == held.setpoint.setpoint_seq
-    if held is not None and is_repeat and setpoint != held.setpoint:
-        return held, SetpointState.REFUSED, f"seq {setpoint.setpoint_seq} was something else"
-    lease_ns = _lease_ns(setpoint)
     wait_ns = max(0, setpoint.valid_from_ns - event_ns)
     admitted = Held(
         setpoint=setpoint,
         received_boot_ns=boot_ns,
         starts_boot_ns=boot_ns + wait_ns,
-        lease_ends_boot_ns=boot_ns + lease_ns,
-        before=held.before if held is not None and is_repeat else _now_followed(held, boot_ns),
+        lease_ends_boot_ns=boot_ns + _lease_ns(setpoint),
+        before=_now_followed(held, boot_ns),
     )
-    if is_repeat:
-        return admitted, SetpointState.RENEWED, ""
     return admitted, SetpointState.RECEIVED, f"starts in {wait_ns / 1e9:.0f} s" if wait_ns else ""
 
 
@@ -132,7 +130,7 @@ def renew(held: Held | None, heartbeat: Heartbeat, *, boot_ns: int) -> Held | No
 
     A lease that ran out stays out: only the setpoint itself, sent again, starts one.
     """
-    if held is None or heartbeat.plan_id != held.setpoint.plan_id:
+    if held is None or not heartbeat.plan_id or heartbeat.plan_id != held.setpoint.plan_id:
         return held
     if boot_ns >= held.lease_ends_boot_ns:
         return held
@@ -146,11 +144,12 @@ def decide(
     *,
     override: Override | None,
     boot_ns: int,
+    waits: str = "",
 ) -> Command:
     """What the actuator is told now, W into the network; `release` means reject all heat here.
 
-    First match wins: interlock, local override, lease, wish within limits.
-    An absent safety reading trips the interlock: absent is not fine.
+    First match wins: interlock, local override, lease, what the site still `waits` for, wish within
+    limits. An absent safety reading trips the interlock: absent is not fine.
 
     Source: agent.md, section 9.
     """
@@ -161,8 +160,15 @@ def decide(
     followed = _now_followed(held, boot_ns)
     if followed is None:
         return Command.release("no lease")
+    if waits:
+        return Command.release(waits)
     wish = followed.setpoint
-    return Command.deliver(clamp_w(_within_bounds_w(wish), limits), reason=wish.reason)
+    return Command(
+        heat_rate_w=clamp_w(_within_bounds_w(wish), limits),
+        reason=wish.reason,
+        hot_c=None if wish.hot_c is None else min(wish.hot_c, limits.hot_limit_c),
+        ramp_w_s=wish.ramp_w_s,
+    )
 
 
 def interlock(seen: LoopState, limits: Limits, *, boot_ns: int) -> str:
@@ -237,7 +243,7 @@ def _within_bounds_w(wish: Setpoint) -> float:
 
 
 def _lease_ns(setpoint: Setpoint) -> int:
-    return int(min(max(setpoint.lease_s, LEASE_MIN_S), LEASE_MAX_S) * NS_PER_S)
+    return int(setpoint.lease_s * NS_PER_S)
 
 
 def _refusal(setpoint: Setpoint) -> str:
@@ -246,4 +252,11 @@ def _refusal(setpoint: Setpoint) -> str:
         return "heat rate or bound is no number"
     if setpoint.heat_rate_w < 0:
         return f"heat_rate_w {setpoint.heat_rate_w:g} is negative; a site only gives heat"
-    return "" if math.isfinite(setpoint.lease_s) else "lease_s is no number"
+    if not LEASE_MIN_S <= setpoint.lease_s <= LEASE_MAX_S:
+        return f"lease_s {setpoint.lease_s:g} is not {LEASE_MIN_S:g} to {LEASE_MAX_S:g}"
+    if setpoint.hot_c is not None and not math.isfinite(setpoint.hot_c):
+        return "hot_c is no number"
+    ramp_w_s = setpoint.ramp_w_s
+    if ramp_w_s is not None and not (math.isfinite(ramp_w_s) and ramp_w_s > 0):
+        return "ramp_w_s is no positive number"
+    return ""

@@ -6,40 +6,60 @@ is rejected here.
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from heatpool.errors import ActuatorError
+from heatpool.errors import ActuatorError, StoreError
 from heatpool.process.journal import facts
-from heatpool.setpoint import Setpoint, SetpointReport, SetpointState
+from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.board import Board, LoopView, SetpointView, put_newest
-from heatpool_agent.core.safety import (
-    Command,
-    Held,
-    Limits,
-    LoopState,
-    admit,
-    decide,
-    renew,
-)
+from heatpool_agent.core.effect import EFFECT_DEFAULT_S, Applied, is_awaited, is_past, is_seen
+from heatpool_agent.core.obedience import HOLD_DEFAULT_S, Obedience, beat, settled, take
+from heatpool_agent.core.safety import Command, Held, Limits, LoopState, decide
 from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.ports import Actuator, Clock
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
+# A number is on disk within milliseconds; a disk that is slower is asked again at the next tick.
+KEEP_S = 0.5
 # Beside the tick this stays within the two seconds that a fallback may take.
 ACT_TIMEOUT_S = 0.8
 # A device that refused a wish is not asked for the same again before this.
 REFUSED_WAIT_S = 30
-# The meter moved by more than its noise towards what was wished.
-EFFECT_FRAC = 0.10
 _NS = 1_000_000_000
+
+
+def _forget(_: int) -> None:
+    """Keeps nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How a loop obeys: how long it keeps to itself, how soon its meter answers, s.
+
+    `seen_seq` is the highest order of earlier lives; `keep` puts a higher one on disk, blocking.
+    """
+
+    hold_s: float = HOLD_DEFAULT_S
+    effect_s: float = EFFECT_DEFAULT_S
+    seen_seq: int = 0
+    keep: Callable[[int], None] = _forget
 
 
 class Obey:
     """One loop with its actuator; holds at most one setpoint, never over a restart."""
 
     def __init__(
-        self, loop_id: str, actuator: Actuator, limits: Limits, board: Board, clock: Clock
+        self,
+        loop_id: str,
+        actuator: Actuator,
+        limits: Limits,
+        board: Board,
+        clock: Clock,
+        *,
+        habits: Habits = Habits(),
     ) -> None:
         self.loop_id = loop_id
         self._wishes = board.listen()
@@ -47,7 +67,17 @@ class Obey:
         self._limits = limits
         self._board = board
         self._clock = clock
-        self._held: Held | None = None
+        self._habits = habits
+        self._obedience = Obedience(
+            hold_ns=round(habits.hold_s * _NS),
+            quiet_boot_ns=clock.boot_ns(),
+            seen_seq=habits.seen_seq,
+        )
+        self._unkept: tuple[Setpoint, int] | None = None
+        self._waits = ""
+        self._renewed_seq = 0
+        self._applied: Applied | None = None
+        self._is_lost = False  # the effect did not come in its time, and that was told
         self._told: tuple[float | None, str, int] | None = None
         self._reason = ""
         self._refused: tuple[float | None, str, int] | None = None
@@ -60,42 +90,86 @@ class Obey:
         """Decides and acts until cancelled; every way out ends in a release."""
         try:
             while not self._board.is_stopping:
-                self._take_wishes()
-                await self._act(self._decided())
-                self._post()
+                await self.step()
                 await until_next_tick(TICK_S, self._clock)
         finally:
             await self._release_at_exit()
 
-    def _take_wishes(self) -> None:
-        boot_ns = self._clock.boot_ns()
+    async def step(self) -> None:
+        """One tick: takes what is wished, decides, acts and shows."""
+        await self._take_wishes()
+        await self._act(self._decided())
+        self._post()
+
+    @property
+    def _held(self) -> Held | None:
+        return self._obedience.held
+
+    async def _take_wishes(self) -> None:
+        if self._unkept is not None:
+            unkept, self._unkept = self._unkept, None
+            await self._take(*unkept)
         while not self._wishes.empty():
             wish = self._wishes.get_nowait()
             if not isinstance(wish, Setpoint):
-                self._held = renew(self._held, wish, boot_ns=boot_ns)
+                self._renew(wish)
             elif wish.site_id == self._board.site_id and wish.loop_id in ("", self.loop_id):
-                self._take(wish, boot_ns)
+                await self._take(wish, self._clock.boot_ns())
+        self._obedience = settled(self._obedience, boot_ns=self._clock.boot_ns())
 
-    def _take(self, wish: Setpoint, boot_ns: int) -> None:
-        self._held, state, detail = admit(
-            self._held, wish, boot_ns=boot_ns, event_ns=self._clock.event_ns()
+    def _renew(self, heartbeat: Heartbeat) -> None:
+        before = self._held
+        self._obedience = beat(self._obedience, heartbeat, boot_ns=self._clock.boot_ns())
+        held = self._held
+        # Said once: a hundred thousand sites would say it three thousand times a second.
+        if held is not None and held is not before and self._renewed_seq < self._obedience.seen_seq:
+            self._renewed_seq = held.setpoint.setpoint_seq
+            self._report(self._renewed_seq, SetpointState.RENEWED, "by heartbeat, from here on")
+
+    async def _take(self, wish: Setpoint, boot_ns: int) -> None:
+        """An order and when it was received, from which its lease runs."""
+        obedience, state, detail = take(
+            self._obedience, wish, boot_ns=boot_ns, event_ns=self._clock.event_ns()
         )
+        if state is not SetpointState.REFUSED:
+            try:
+                # Before anything follows from it: whoever plays it back later must come too late.
+                async with asyncio.timeout(KEEP_S):
+                    await asyncio.to_thread(self._habits.keep, wish.setpoint_seq)
+            except TimeoutError:
+                self._unkept = wish, boot_ns
+                return
+            except StoreError as error:
+                state, detail = SetpointState.REFUSED, f"its number cannot be kept: {error}"
+        self._answer(wish, state, detail)
+        if state is SetpointState.RECEIVED:
+            self._obedience = obedience
+            if not wish.dry_run:
+                self._state = state
+
+    def _answer(self, wish: Setpoint, state: SetpointState, detail: str) -> None:
         logger.info(
             "setpoint.%s",
             state.name.lower(),
             extra=facts(seq=wish.setpoint_seq, heat_rate_w=wish.heat_rate_w, reason=detail),
         )
+        held = self._held
+        is_repeat = held is not None and held.setpoint.setpoint_seq == wish.setpoint_seq
+        if state is SetpointState.REFUSED and is_repeat and not self._obedience.is_over:
+            # The order itself stands: only its repetition is refused.
+            state = self._state
         self._report(wish.setpoint_seq, state, detail)
-        if state is SetpointState.RECEIVED:
-            self._state = state
 
     def _decided(self) -> Command:
+        boot_ns = self._clock.boot_ns()
+        self._waits = self._obedience.waits(boot_ns)
         return decide(
             self._held,
             self._seen(),
             self._limits,
-            override=None,
-            boot_ns=self._clock.boot_ns(),
+            override=self._board.override,
+            boot_ns=boot_ns,
+            waits=self._waits,
         )
 
     def _seen(self) -> LoopState:
@@ -128,15 +202,25 @@ class Obey:
         """What makes a command another one. A newer setpoint that wishes the same is still to be
         confirmed under its own number; a reason that only counts seconds is the same reason."""
         seq = self._held.setpoint.setpoint_seq if self._held else 0
+        override = self._board.override
+        if override is not None and command.reason == override.reason:
+            return command.heat_rate_w, command.reason, seq
         kind = "".join(sign for sign in command.reason if not (sign.isdigit() or sign == "."))
         return command.heat_rate_w, kind, seq
 
     async def _write(self, command: Command) -> None:
         if command.heat_rate_w is None:
             await self._actuator.release()
-            self._applied_w = None
-        else:
-            self._applied_w = await self._actuator.apply(command)
+            self._applied_w, self._applied = None, None
+            return
+        before_w = self._delivered_w()
+        self._applied_w = await self._actuator.apply(command)
+        # An order that changes nothing at the device waits on for the effect of the one before.
+        if self._applied is None or self._applied.heat_rate_w != self._applied_w:
+            self._is_lost = False
+            self._applied = Applied(
+                heat_rate_w=self._applied_w, before_w=before_w, boot_ns=self._clock.boot_ns()
+            )
 
     def _confirmed(self, command: Command, *, is_new: bool) -> None:
         if not self._is_confirmed:
@@ -145,17 +229,45 @@ class Obey:
         if not is_new:
             self._see_effect()
             return
-        if self._held is None:
+        state = self._became(command)
+        seq = self._held.setpoint.setpoint_seq if self._held else self._obedience.seen_seq
+        if state is None or not seq:
             return
+        self._state = state
+        is_applied = state is SetpointState.APPLIED
+        detail = self._applied_detail() if is_applied else command.reason
+        logger.info("setpoint.%s", state.name.lower(), extra=facts(detail=detail))
+        self._report(seq, state, detail)
+
+    def _became(self, command: Command) -> SetpointState | None:
+        """What the confirmed command makes of the setpoint; None: nothing new."""
         if command.heat_rate_w is not None:
-            self._state = SetpointState.APPLIED
-            detail = f"applied {self._applied_w:.0f} W"
-        elif self._clock.boot_ns() >= self._held.lease_ends_boot_ns:
-            self._state, detail = SetpointState.EXPIRED, command.reason
-        else:
-            self._state, detail = SetpointState.OVERRIDDEN, command.reason
-        logger.info("setpoint.%s", self._state.name.lower(), extra=facts(detail=detail))
-        self._report(self._held.setpoint.setpoint_seq, self._state, detail)
+            return SetpointState.APPLIED
+        boot_ns = self._clock.boot_ns()
+        override = self._board.override
+        if override is not None and boot_ns < override.ends_boot_ns:
+            return SetpointState.OVERRIDDEN
+        held = self._held
+        if held is None:
+            # Said once when the local operator gives back what no order holds.
+            was_overridden = self._state is SetpointState.OVERRIDDEN
+            return SetpointState.EXPIRED if was_overridden else None
+        if boot_ns >= held.lease_ends_boot_ns:
+            return SetpointState.EXPIRED
+        # While it waits it is received, and was told so.
+        return None if command.reason == self._waits else SetpointState.OVERRIDDEN
+
+    def _applied_detail(self) -> str:
+        parts = [f"applied {self._applied_w:.0f} W"]
+        if self._applied is not None and not is_awaited(self._applied):
+            has_meter = self._applied.before_w is not None
+            parts.append("the meter shows it already" if has_meter else "no meter shows it")
+        if self._held is not None:
+            wish = self._held.setpoint
+            uses: frozenset[str] = getattr(self._actuator, "uses", frozenset())
+            asked = (("hot_c", wish.hot_c), ("ramp_w_s", wish.ramp_w_s))
+            parts += [f"{name} not used" for name, value in asked if value and name not in uses]
+        return "; ".join(parts)
 
     async def _not_confirmed(
         self, command: Command, told: tuple[float | None, str, int], reason: str
@@ -165,7 +277,7 @@ class Obey:
         self._tell_outcome(reason)
         if command.heat_rate_w is None:
             return
-        self._applied_w = None
+        self._applied_w, self._applied = None, None
         self._refused, self._told = told, None
         self._again_boot_ns = self._clock.boot_ns() + REFUSED_WAIT_S * _NS
         self._state = SetpointState.REFUSED
@@ -189,17 +301,24 @@ class Obey:
             return False
         return True
 
-    def _see_effect(self) -> None:
+    def _delivered_w(self) -> float | None:
         view = self._view()
-        if self._state is not SetpointState.APPLIED or view is None or self._held is None:
+        return None if view is None else view.delivered_heat_w
+
+    def _see_effect(self) -> None:
+        applied, held = self._applied, self._held
+        if self._state is not SetpointState.APPLIED or applied is None or held is None:
             return
-        applied_w, delivered_w = self._applied_w, view.delivered_heat_w
-        if applied_w is None or delivered_w is None:
-            return
-        if abs(delivered_w - applied_w) <= EFFECT_FRAC * max(applied_w, 1.0):
+        boot_ns, within_s = self._clock.boot_ns(), self._habits.effect_s
+        delivered_w = self._delivered_w()
+        if is_seen(applied, delivered_w, boot_ns=boot_ns, within_s=within_s):
             self._state = SetpointState.EFFECT_SEEN
-            detail = f"meter shows {delivered_w:.0f} W"
-            self._report(self._held.setpoint.setpoint_seq, self._state, detail)
+            before, now = f"{applied.before_w:.0f} W", f"{delivered_w:.0f} W"
+            self._report(held.setpoint.setpoint_seq, self._state, f"meter went {before} to {now}")
+        elif is_awaited(applied) and is_past(applied, boot_ns, within_s) and not self._is_lost:
+            self._is_lost = True
+            detail = f"the meter does not show it within {within_s:.0f} s"
+            self._report(held.setpoint.setpoint_seq, self._state, detail)
 
     def _report(self, seq: int, state: SetpointState, detail: str) -> None:
         report = SetpointReport(

@@ -14,6 +14,8 @@ REPORT_PERIOD_S = 2
 SETTLEMENT_PERIOD_S = 10
 GRACE_S = 6
 LEASE_S = 15
+# A demo that is looked at for minutes does not keep to itself for two of them.
+HOLD_S = 2
 STEERED_FRAC = (
     0.25  # of the nameplate: below what the site has by night, so the valve must throttle
 )
@@ -91,6 +93,7 @@ def simulated_site(site: SiteSpec, devices: Devices, *, grpc_port: int, state_di
     ]
     if site.site_id == STEERED:
         tree["actuator"] = [{"id": "valve", "kind": "modbus", **cdu, "armed": True}]
+        tree["orders"] = {"hold_s": HOLD_S}
     return document(tree)
 
 

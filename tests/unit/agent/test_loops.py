@@ -7,12 +7,12 @@ import pytest
 
 from heatpool.errors import ActuatorError
 from heatpool.sample import QualityClass, SiteId
-from heatpool.setpoint import Setpoint, SetpointState
+from heatpool.setpoint import Heartbeat, Setpoint, SetpointState
 from heatpool_agent.board import Board
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.safety import Command, Limits
-from heatpool_agent.loops.obey import Obey
+from heatpool_agent.loops.obey import Habits, Obey
 from heatpool_agent.loops.sense import LoopSettings, Sense
 
 SECOND_NS = 1_000_000_000
@@ -91,7 +91,11 @@ class Site:
             report_period_s=10.0,
         )
         limits = Limits(rejection_capacity_w=90_000.0)
-        self.obey = Obey("rack", self.device, limits, self.board, self.clock)
+        habits = Habits(hold_s=0.0)
+        self.obey = Obey("rack", self.device, limits, self.board, self.clock, habits=habits)
+        # The line lives: orders are followed at once.
+        for server_ns in (1, 2):
+            self.board.post_wish(Heartbeat(plan_id="", server_ns=server_ns))
 
     def read(self, sensor: str, *, age_s: int = 0, loop: str = "rack", **values: float) -> None:
         at_ns = (self.clock.second - age_s) * SECOND_NS
@@ -114,9 +118,7 @@ class Site:
         """One second: look, decide, act."""
         self.clock.second += 1
         self.sense.tick(self.clock.event_ns(), self.clock.boot_ns())
-        self.obey._take_wishes()
-        await self.obey._act(self.obey._decided())
-        self.obey._post()
+        await self.obey.step()
 
     @property
     def now_w(self) -> float | None:

@@ -68,14 +68,12 @@ def test_a_lease_ends_on_time() -> None:
     assert _told(_held(), boot_ns=120 * NS).heat_rate_w is None
 
 
-@pytest.mark.parametrize(
-    ("lease_s", "lasts_s"), [(0.0, LEASE_MIN_S), (-5.0, LEASE_MIN_S), (1e9, LEASE_MAX_S)]
-)
-def test_a_lease_stays_within_its_bounds(lease_s: float, lasts_s: float) -> None:
-    held = _held(replace(WISH, lease_s=lease_s))
-    ends_ns = int(lasts_s * NS)
-    assert _told(held, boot_ns=ends_ns - 1).heat_rate_w == 40_000
-    assert _told(held, boot_ns=ends_ns).heat_rate_w is None
+@pytest.mark.parametrize("lease_s", [0.0, -5.0, LEASE_MIN_S - 0.01, LEASE_MAX_S + 0.1, 1e9])
+def test_a_lease_beyond_its_bounds_is_refused(lease_s: float) -> None:
+    wish = replace(WISH, setpoint_seq=2, lease_s=lease_s)
+    held, state, detail = admit(_held(), wish, boot_ns=0, event_ns=EVENT_NS)
+    assert (held, state) == (_held(), SetpointState.REFUSED)
+    assert "lease_s" in detail
 
 
 @pytest.mark.parametrize("jump_s", [-3600 * 24 * 365, -3600, 0, 3600, 3600 * 24 * 365])
@@ -87,7 +85,14 @@ def test_a_clock_jump_never_lengthens_a_lease(jump_s: int) -> None:
 def test_an_older_number_loses_even_after_the_lease_of_the_newer() -> None:
     held = _held(replace(WISH, setpoint_seq=7))
     after, state, detail = admit(held, WISH, boot_ns=999 * NS, event_ns=EVENT_NS)
-    assert (after, state, detail) == (held, SetpointState.SUPERSEDED, "seq 1 is older than 7")
+    assert (after, state) == (held, SetpointState.REFUSED)
+    assert detail == "seq 1 is not newer than 7: seen before"
+
+
+def test_a_number_of_an_earlier_life_is_refused_as_a_recording() -> None:
+    wish = replace(WISH, setpoint_seq=9)
+    held, state, _ = admit(None, wish, boot_ns=0, event_ns=EVENT_NS, seen_seq=9)
+    assert (held, state) == (None, SetpointState.REFUSED)
 
 
 def test_a_newer_number_replaces_at_once() -> None:
@@ -104,10 +109,10 @@ def test_a_setpoint_of_later_leaves_the_present_one_until_then() -> None:
     assert _told(held, boot_ns=120 * NS).heat_rate_w is None
 
 
-def test_the_same_setpoint_sent_again_starts_its_lease_anew() -> None:
-    held, state, _ = admit(_held(), WISH, boot_ns=200 * NS, event_ns=EVENT_NS)
-    assert state is SetpointState.RENEWED
-    assert _told(held, boot_ns=319 * NS).heat_rate_w == 40_000
+@pytest.mark.parametrize("boot_s", [60, 200])
+def test_the_same_setpoint_sent_again_starts_no_lease(boot_s: int) -> None:
+    held, state, _ = admit(_held(), WISH, boot_ns=boot_s * NS, event_ns=EVENT_NS)
+    assert (held, state) == (_held(), SetpointState.REFUSED)
 
 
 def test_another_wish_under_the_same_number_is_refused() -> None:
@@ -124,6 +129,9 @@ def test_another_wish_under_the_same_number_is_refused() -> None:
         {"heat_rate_upper_w": float("nan")},
         {"lease_s": float("nan")},
         {"lease_s": float("inf")},
+        {"hot_c": float("nan")},
+        {"ramp_w_s": float("inf")},
+        {"ramp_w_s": 0.0},
     ],
 )
 def test_a_wish_that_is_no_number_is_refused(change: dict[str, Any]) -> None:
@@ -150,6 +158,16 @@ def test_a_heartbeat_of_the_plan_renews_the_lease() -> None:
 def test_a_heartbeat_of_another_plan_or_too_late_renews_nothing(plan_id: str, boot_s: int) -> None:
     held = renew(_held(), Heartbeat(plan_id=plan_id, server_ns=0), boot_ns=boot_s * NS)
     assert held == _held()
+
+
+def test_a_heartbeat_of_no_plan_renews_not_even_a_setpoint_of_no_plan() -> None:
+    nameless = _held(replace(WISH, plan_id=""))
+    assert renew(nameless, Heartbeat(plan_id="", server_ns=0), boot_ns=NS) == nameless
+
+
+def test_wishes_beside_the_heat_rate_come_along_within_the_limits() -> None:
+    command = _told(_held(replace(WISH, hot_c=90.0, ramp_w_s=50.0)), boot_ns=0)
+    assert (command.hot_c, command.ramp_w_s) == (LIMITS.hot_limit_c, 50.0)
 
 
 SEEN = _fine(0)
