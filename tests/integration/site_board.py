@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from heatpool.sample import BootId, Estimate, Provenance, QualityClass, SiteId, SpoolKind
 from heatpool.setpoint import SetpointState
-from heatpool_agent.board import Board, LoopView, SensorView, SetpointView, UplinkView
+from heatpool_agent.board import (
+    BacklogView,
+    Board,
+    LoopView,
+    SensorView,
+    SetpointView,
+    UplinkView,
+)
 from heatpool_agent.core.fault import Fault
 from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
@@ -114,7 +121,21 @@ def filled(clock: StoppedClock) -> Board:
         ("gpu", "GPU-6f1c/energy"): 1_222_273_783.0,
     }
     board.post_spool([mark(SpoolKind.TELEMETRY, 417, 409), mark(SpoolKind.BILLING, 96, 95)], 61_440)
-    board.uplink = UplinkView(state="connected", batches_sent=512, batches_acked=504)
+    board.uplink = UplinkView(
+        state="connected",
+        batches_sent=512,
+        batches_acked=504,
+        backlog=BacklogView(
+            frames_count=300,
+            rows_count=1_800,
+            size_bytes=48_000,
+            start_frames_count=1_200,
+            done_frac=0.75,
+            frames_s=12.5,
+            left_s=24.0,
+        ),
+        link_bytes_s=16_000.0,
+    )
     board.setpoint = SetpointView(
         setpoint_seq=7,
         heat_rate_w=12_000.0,

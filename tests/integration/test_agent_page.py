@@ -145,3 +145,28 @@ def test_no_number_of_loops_and_sensors_makes_the_page_heavy(
     assert len(text.encode()) < 30_000
     assert "more sensors in the status as JSON" in text
     assert "more loops in the status as JSON" in text
+
+
+def test_a_backlog_has_a_bar_and_what_is_left(clock: StoppedClock) -> None:
+    text = shown(filled(clock), clock)
+    assert '<progress max="1" value="0.7500">' in text
+    assert "300 of 1,200 older batches to send" in text
+    assert "12.5 batches a second" in text
+
+
+def test_no_bar_stands_where_nothing_waits(clock: StoppedClock) -> None:
+    board = filled(clock)
+    assert board.uplink.backlog is not None
+    done = replace(board.uplink.backlog, frames_count=0, done_frac=1.0)
+    board.uplink = replace(board.uplink, backlog=done)
+    assert "<progress" not in shown(board, clock)
+
+
+def test_a_refused_site_says_so_first_and_what_mends_it(clock: StoppedClock) -> None:
+    board = filled(clock)
+    board.uplink = replace(
+        board.uplink, state="refused", detail="UNAUTHENTICATED: revoked", fix="join again"
+    )
+    text = shown(board, clock)
+    assert "The aggregator does not let this site in: UNAUTHENTICATED: revoked; join again" in text
+    assert "<code>join again</code>" in text

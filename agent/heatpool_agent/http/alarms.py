@@ -34,6 +34,9 @@ def alarms(seen: Seen) -> Iterator[str]:
         yield f"Figures are not live: {reason}"
     if seen.board.spool_error:
         yield f"The spool takes no rows: {seen.board.spool_error}"
+    if seen.board.uplink.state == "refused":
+        mend = f"; {seen.board.uplink.fix}" if seen.board.uplink.fix else ""
+        yield f"The aggregator does not let this site in: {seen.board.uplink.detail}{mend}"
     yield from _setpoint_alarms(seen)
     for sensor in seen.board.sensors.values():
         if sensor.state in _UNWELL:

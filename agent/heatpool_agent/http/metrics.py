@@ -50,6 +50,7 @@ class BoardCollector(Collector):
             *_coolant(seen.loops),
             *_sensors(seen),
             *_site(seen),
+            *_line(seen),
         )
         yield from (family for family in families if family.samples)
         yield _counter(
@@ -289,3 +290,22 @@ def _site(seen: Seen) -> Iterator[Metric]:
     yield _gauge(
         "heatpool_setpoint_lease_seconds", "What is left of the setpoint's lease.", lease_s
     )
+
+
+def _line(seen: Seen) -> Iterator[Metric]:
+    uplink = seen.board.uplink
+    # A site that sends nowhere has no line that could be down.
+    state: list[Sample] = [((uplink.state,), 1.0)] if uplink.state != "none" else []
+    yield _gauge("heatpool_line_state", "1 for the state of the line now.", state, "state")
+    link: list[Sample] = [((), uplink.link_bytes_s)]
+    yield _gauge("heatpool_link_bytes_per_second", "What the line carries, as measured.", link)
+    backlog = uplink.backlog
+    if backlog is None:
+        return
+    for name, text, value in (
+        ("backlog_frames", "Older batches that are still to be sent.", backlog.frames_count),
+        ("backlog_done_ratio", "Share of the older batches that has arrived.", backlog.done_frac),
+        ("backlog_left_seconds", "How long the rest takes at this rate.", backlog.left_s),
+    ):
+        told: list[Sample] = [((), None if value is None else float(value))]
+        yield _gauge(f"heatpool_{name}", text, told)

@@ -10,6 +10,7 @@ from heatpool_agent.http.alarms import alarms
 from heatpool_agent.http.figures import energy, size, span, stamp, with_doubt
 from heatpool_agent.http.heat_section import heat_section
 from heatpool_agent.http.host_section import host_section
+from heatpool_agent.http.line_section import line_section
 from heatpool_agent.http.loop_status import half_width_95
 from heatpool_agent.http.markup import Markup, clipped, fitting, joined, tag
 from heatpool_agent.http.parts import facts, flags, level, note, rest, table
@@ -45,6 +46,7 @@ _STATES = {"up": "good", "gone": "bad", "busy": "bad"}
 _UPLINK_WORDS = {
     "none": "sends nowhere: no aggregator.url",
     "waiting": "waiting for the aggregator",
+    "refused": "refused by the aggregator",
     "connected": "connected to the aggregator",
 }
 
@@ -97,7 +99,7 @@ def _sections(seen: Seen) -> Iterator[Markup]:
     yield tag("div", _electric(seen), _setpoint(seen), css="pair")
     yield host_section(seen.loops, most_bytes=_HOSTS_BYTES)
     yield _sensors(seen)
-    yield tag("div", _line(seen), _spool(seen), css="pair")
+    yield tag("div", line_section(seen), _spool(seen), css="pair")
     if seen.board.energies_j:
         yield _energies(seen)
 
@@ -182,20 +184,6 @@ def _remark(view: SensorView, refused: Refusals | None) -> Markup:
     if refused is not None:
         parts.append(joined((". " if parts else "", clipped(refused.told))))
     return joined(parts)
-
-
-def _line(seen: Seen) -> Markup:
-    uplink = seen.board.uplink
-    return tag(
-        "section",
-        tag("h2", "Line to the aggregator"),
-        facts(
-            ("State", uplink.state),
-            ("Batches sent", f"{uplink.batches_sent:,}"),
-            ("Durable there", f"{uplink.batches_acked:,}"),
-        ),
-        note(uplink.detail),
-    )
 
 
 def _spool(seen: Seen) -> Markup:

@@ -16,13 +16,28 @@ from heatpool_agent.ports import SpoolMark
 JUDGEMENTS = REJECTING | FLAGS.keys()
 
 
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Batches that waited when the line was opened; rows and bytes are told from those sent."""
+
+    frames_count: int
+    rows_count: int | None
+    size_bytes: int | None
+    start_frames_count: int
+    done_frac: float
+    frames_s: float | None
+    left_s: float | None
+
+
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
-    """State of the line to the aggregator."""
+    """State of the line to the aggregator; `fix` is what a person must do where it refuses."""
 
     state: str
     detail: str
+    fix: str
     batches_sent: int
     batches_acked: int
+    backlog: Backlog | None
+    link_bytes_s: float | None
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
