@@ -26,6 +26,12 @@ class Reason(StrEnum):
     OVERLOAD = "overload"
     REPLACED = "replaced"  # the same site came again elsewhere
     BROKEN = "broken"  # a fault of ours
+    # On HTTPS.
+    API_TOKEN = "api_token"  # none, or none that counts
+    JOIN = "join"  # a join token that does not count, or a request that is not signed
+    ORIGIN = "origin"  # a page of somebody else makes a browser of ours ask
+    HOST = "host"  # without TLS: a name that is not this machine's
+    TOO_OFTEN = "too_often"
 
 
 class TurnedAway:
