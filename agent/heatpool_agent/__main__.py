@@ -26,6 +26,7 @@ COMMANDS = (
     "calibrate",
     "config",
     "init",
+    "join",
     "mbus",
     "record",
     "replay",

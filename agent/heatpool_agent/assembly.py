@@ -26,6 +26,7 @@ from heatpool_agent.board import Board
 from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
 from heatpool_agent.core.safety import Limits
 from heatpool_agent.enrol.files import Enrolled
+from heatpool_agent.enrol.files import Enrolled
 from heatpool_agent.kept_orders import SeenOrders
 from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.obey import Habits, Obey
@@ -40,6 +41,8 @@ NO_LOOP = "site"
 # Sensors that never see coolant.
 DRY_KINDS = frozenset({"rapl", "hwmon", "nvml", "nvidia_smi", "host", "perf_event"})
 BILLING_PERIOD_S = 60.0
+# Where StateDirectory= of our unit lies.
+SERVICE_FOLDER = Path("/var/lib/heatpool-agent")
 # Where StateDirectory= of our unit lies.
 SERVICE_FOLDER = Path("/var/lib/heatpool-agent")
 # A loop has answered to all but a hundredth after five times its lag; its meter is read thrice.
@@ -67,14 +70,26 @@ def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
     return Path(home) / "heatpool" / "agent"
 
 
-def site_id(config: Config, folder: Path) -> SiteId:
-    """The site's name: from the settings, or made once and kept; never from the hardware.
+def inhabited_dir(config: Config, environ: Mapping[str, str]) -> Path:
+    """The same for who only looks or joins: a person's own, or else that of the service."""
+    own = state_dir(config, environ)
+    if config.site.state_dir or own.exists() or not SERVICE_FOLDER.is_dir():
+        return own
+    return SERVICE_FOLDER
+
+
+def site_id(config: Config, folder: Path, enrolled: Enrolled | None = None) -> SiteId:
+    """The site's name: from the settings or the identity it has, or made once and kept.
+
+    It is never taken from the hardware.
 
     Raises:
         StoreError: it cannot be kept.
     """
     if config.site.id != "auto":
         return SiteId(config.site.id)
+    if enrolled is not None:
+        return enrolled.site_id
     path = folder / "site_id"
     try:
         if not path.exists():

@@ -27,7 +27,8 @@ _DATA = Path(__file__).parent / "data"
 PERIOD_LEAST_S, PERIOD_MOST_S = 0.001, 60.0
 # Coolant below is no heat for anybody; above, an open loop boils.
 HOT_LIMITS_C = (20.0, 95.0)
-_SCHEMES = ("http", "grpc", "")
+SECURE = "https"
+_SCHEMES = (SECURE, "http", "grpc", "")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -66,18 +67,18 @@ class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Aggregator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where to send; an empty url sends nowhere."""
+    """Where to send; empty: where this site has joined, and nowhere until then."""
 
     url: str = ""
 
 
-class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Orders(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How long the site keeps to itself, s, after its start and after a lease that ran out."""
 
     hold_s: Annotated[float, msgspec.Meta(ge=0, le=HOLD_MOST_S)] = HOLD_DEFAULT_S
 
 
+class Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bounds of the queue on disk."""
 
     max_bytes: Annotated[int, msgspec.Meta(ge=1_000_000)] = 200_000_000
@@ -137,8 +138,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sensor: tuple[dict[str, Any], ...] = ()
     actuator: tuple[dict[str, Any], ...] = ()
     aggregator: Aggregator = Aggregator()
-    spool: Spool = Spool()
     orders: Orders = Orders()
+    spool: Spool = Spool()
     http: Http = Http()
     roots: RootSettings = RootSettings()
 
@@ -206,7 +207,7 @@ def _hot_limits(config: Config) -> Iterator[str]:
 
 
 def _open_doors(config: Config) -> Iterator[str]:
-    """Without certificates nothing leaves this machine unless the owner says so."""
+    """Without TLS nothing leaves this machine unless the owner says so."""
     if config.http.listen and not is_loopback(config.http.listen) and not config.http.insecure_lan:
         yield (
             f"http.listen: is {config.http.listen!r}, beyond loopback and without TLS; "
@@ -215,11 +216,14 @@ def _open_doors(config: Config) -> Iterator[str]:
     if not config.aggregator.url:
         return
     if aggregator_address(config.aggregator.url) is None:
-        yield f"aggregator.url: is {config.aggregator.url!r}, must be http://HOST:PORT"
-    elif not is_loopback(config.aggregator.url):
         yield (
-            f"aggregator.url: is {config.aggregator.url!r}, beyond loopback; this version has "
-            "no certificates yet: use an address on this machine, such as one end of a tunnel"
+            f"aggregator.url: is {config.aggregator.url!r}, must be https://HOST:PORT, or http:// "
+            "on this machine"
+        )
+    elif not is_secure(config.aggregator.url) and not is_loopback(config.aggregator.url):
+        yield (
+            f"aggregator.url: is {config.aggregator.url!r}, beyond this machine and without TLS; "
+            "say https://, or leave it empty: `heatpool-agent join` notes where to send"
         )
 
 
@@ -233,6 +237,11 @@ def aggregator_address(url: str) -> str | None:
     if parts.scheme not in _SCHEMES or not host or not port:
         return None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_secure(url: str) -> bool:
+    """Whether an aggregator url asks for TLS."""
+    return url.lower().startswith(f"{SECURE}://")
 
 
 def is_loopback(address: str) -> bool:

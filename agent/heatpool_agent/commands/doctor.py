@@ -13,16 +13,14 @@ from typing import Any
 
 import click
 
-from heatpool_agent.assembly import SystemClock, state_dir
-from heatpool_agent.config import Config, load
+from heatpool_agent.assembly import SystemClock, inhabited_dir
+from heatpool_agent.config import load
 from heatpool_agent.doctor.examine import Report, examine
 from heatpool_agent.doctor.place import Place
 from heatpool_agent.doctor.verdict import Status, Verdict
 
 SCHEMA = "heatpool.doctor/1"
 EXIT_FAIL = 1
-# Where StateDirectory= of our unit lies.
-SERVICE_FOLDER = Path("/var/lib/heatpool-agent")
 _MOST_COLUMNS = 100
 _LABEL_WIDTH = 6
 _COLOURS = {
@@ -42,7 +40,7 @@ def command(*, path: Path | None, as_json: bool) -> None:
     Each finding says what mends it. Nothing is written, no sleeping card is woken.
     """
     config = load(path, os.environ)
-    folder = _folder(config)
+    folder = inhabited_dir(config, os.environ)
     place = Place(config=config, path=path, environ=os.environ, folder=folder, clock=SystemClock())
     report = asyncio.run(examine(place, _progress if sys.stderr.isatty() else lambda _: None))
     if sys.stderr.isatty():
@@ -55,14 +53,6 @@ def command(*, path: Path | None, as_json: bool) -> None:
         click.echo("\n".join(text(report, columns=columns)))
     if report.has_failed:
         sys.exit(EXIT_FAIL)
-
-
-def _folder(config: Config) -> Path:
-    """The spool to look at: a person's own, or else that of the service."""
-    own = state_dir(config, os.environ)
-    if config.site.state_dir or own.exists() or not SERVICE_FOLDER.is_dir():
-        return own
-    return SERVICE_FOLDER
 
 
 def _progress(name: str) -> None:
