@@ -22,7 +22,8 @@ from heatpool_agent.core import ipmi_sdr, mbus_document, redfish, smi_xml
 from heatpool_agent.core.mbus_frames import long_frame
 
 LONG = 65_536
-TELEGRAM_MS, LONG_MS = 5.0, 50.0
+# Forty and twenty times what they take: what grows with the square of its input takes more.
+TELEGRAM_MS, LONG_MS = 25.0, 250.0
 
 # What breaks texts and numbers: ends of ranges, what is no number, brackets, controls, no UTF-8.
 TOKENS = (
@@ -138,12 +139,12 @@ def least_ms(work: Callable[[], object]) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=200, max_size=252))
-def test_a_full_telegram_of_any_bytes_takes_under_5_ms(body: bytes) -> None:
+def test_a_full_telegram_of_any_bytes_takes_milliseconds(body: bytes) -> None:
     assert least_ms(partial(DECODERS["mbus_body"], body)) < TELEGRAM_MS
 
 
 @pytest.mark.parametrize("record", ["00 00", "2f", "01 fd 7d 00", "0d 13 00", "80 40 06 05"])
-def test_the_most_records_of_a_telegram_take_under_5_ms(record: str) -> None:
+def test_the_most_records_of_a_telegram_take_milliseconds(record: str) -> None:
     body = b"\x72" + bytes(12) + bytes.fromhex(record) * 200
     frame = long_frame(0x08, 1, body[:252])
     assert least_ms(partial(DECODERS["mbus_telegram"], frame)) < TELEGRAM_MS
@@ -190,7 +191,7 @@ SENSOR = (
         (mbus_document.document, b"#" * LONG),
     ],
 )  # fmt: skip
-def test_a_long_input_of_any_form_takes_under_50_ms(
+def test_a_long_input_of_any_form_takes_no_second(
     work: Callable[[bytes], object], data: bytes
 ) -> None:
     def once() -> None:
@@ -201,7 +202,7 @@ def test_a_long_input_of_any_form_takes_under_50_ms(
 
 
 @pytest.mark.parametrize("row", [b" ", b"9", b"0-4095,", b"cpu 1\n", b"processor : 0\n"])
-def test_long_files_of_the_kernel_take_under_50_ms_each(row: bytes) -> None:
+def test_long_files_of_the_kernel_take_no_second_each(row: bytes) -> None:
     content = row * (LONG // len(row))
     # Three drivers look at all of them, and some twice.
     whole_ms = least_ms(partial(DECODERS["kernel_files"], CUT.join([content] * 17)))

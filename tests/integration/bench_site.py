@@ -44,7 +44,7 @@ async def ran(*arguments: str, folder: Path, **environ: str) -> Done:
         cwd=folder,
         env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "100", **environ},
     )  # fmt: skip
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(150):
         out, err = await child.communicate()
     return Done(code=child.returncode or 0, out=out.decode(), err=err.decode())
 

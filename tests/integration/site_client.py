@@ -15,7 +15,7 @@ from heatpool.v1 import control_pb2, telemetry_pb2
 grpc.aio.init_grpc_aio()
 
 pb = telemetry_pb2
-ANSWER_S = 10.0
+ANSWER_S = 60.0
 CHANNELS = (
     Channel("", "electric_w", -1),
     Channel("rack", "heat_rate_w", -1),

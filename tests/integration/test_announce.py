@@ -37,7 +37,7 @@ class Found:
 
     async def until(self, count: int) -> set[str]:
         """The names, once there are so many."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.names) != count:
                 self._changed.clear()
                 await self._changed.wait()

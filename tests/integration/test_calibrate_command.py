@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import sys
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -268,6 +269,17 @@ async def test_too_short_a_time_beside_no_meter_says_why(tmp_path: Path) -> None
     assert done.document["reasons"] and "Traceback" not in done.err
 
 
+def _wait_for_handler(pid: int) -> None:
+    """Returns once a program has a handler of its own for TERM, and thus for Ctrl-C before it."""
+    deadline = time.monotonic() + 60
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:
+        assert time.monotonic() < deadline, "it never came to its loop"
+        time.sleep(0.05)
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+
+
 async def test_ctrl_c_ends_a_fit_at_once_and_in_order(tmp_path: Path) -> None:
     async with bench_site.opened(tmp_path, "rapl") as site:
         path = await asyncio.to_thread(site.write)
@@ -277,9 +289,9 @@ async def test_ctrl_c_ends_a_fit_at_once_and_in_order(tmp_path: Path) -> None:
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
         )  # fmt: skip
-        await asyncio.sleep(2.5)
+        await asyncio.to_thread(_wait_for_handler, child.pid)
         child.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             out, err = await child.communicate()
     assert child.returncode == 4
     assert json.loads(out)["coefficients"] == [] and b"Traceback" not in err

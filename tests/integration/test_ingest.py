@@ -41,7 +41,7 @@ def config(**change: Any) -> Config:
 
 
 async def eventually(
-    addresses: Any, path: str, is_true: Callable[[Any], bool], within_s: float = 8
+    addresses: Any, path: str, is_true: Callable[[Any], bool], within_s: float = 60
 ) -> Any:
     """What the aggregator says there, once it is so."""
     async with asyncio.timeout(within_s), aiohttp.ClientSession() as session:

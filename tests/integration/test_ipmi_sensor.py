@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from ports.benches.ipmi import IpmiBench, opened
 from pyghmi.ipmi.private.session import Session
+from turns import cancelled
 
 from heatpool.errors import SensorGone
 from heatpool_agent.core.reading import Node, ReadingKind
@@ -173,7 +174,7 @@ async def test_no_password_stands_on_a_command_line(bmc: IpmiBench, clock: Clock
     await bmc.slow()
     async with sensor(bmc, clock) as bound:
         task = asyncio.create_task(bound.read())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await bmc.heard.wait()
         seen = await asyncio.to_thread(children)
         task.cancel()
@@ -189,14 +190,9 @@ async def test_a_cancelled_question_ends_at_once_with_its_child(
     await bmc.slow()
     async with sensor(bmc, clock) as bound:
         task = asyncio.create_task(bound.read())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await bmc.heard.wait()
-        loop = asyncio.get_running_loop()
-        begun_s = loop.time()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert loop.time() - begun_s < 0.5
+        await cancelled(task)
         port = bmc.settings["url"].rpartition(":")[2]
         assert not [line for line in await asyncio.to_thread(children) if port in line]
         bmc.plant.faults = frozenset()

@@ -79,7 +79,7 @@ def loaded(folder: Path, settings: str, listen: str) -> set[str]:
     config = folder / "agent.toml"
     config.write_text(settings.format(folder=folder, listen=listen))
     command = [sys.executable, "-c", PROGRAM, str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from turns import cancelled, turned
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
 from heatpool_agent.core.reading import ReadingKind
@@ -188,8 +189,8 @@ def _broken(frame: bytes, at: int) -> bytes:
     [
         pytest.param(_broken(_telegram(), -2 % len(_telegram())), "checksum", id="checksum"),
         pytest.param(_broken(_telegram(), 30), "checksum", id="two meters at once"),
-        pytest.param(_telegram()[:-5], "no whole answer in 0.2 s", id="cut short"),
-        pytest.param(b"", "no whole answer in 0.2 s", id="silent"),
+        pytest.param(_telegram()[:-5], "no whole answer in 1 s", id="cut short"),
+        pytest.param(b"", "no whole answer in 1 s", id="silent"),
         pytest.param(b"HTTP/1.1 400", "starts no M-Bus frame", id="speaks HTTP"),
         pytest.param(ACK, "carries no data", id="acknowledges only"),
         pytest.param(_telegram(address=5), "address 5 answered", id="other meter"),
@@ -204,14 +205,22 @@ async def test_a_broken_answer_is_told_and_the_next_good_one_counts(
 ) -> None:
     replies: list[bytes | None] = [ACK, reply, ACK, _telegram()]
     async with _Gateway(lambda _: replies.pop(0)).serving() as line:
-        async with _sensor(line.port, timeout_s=0.2) as sensor:
+        async with _sensor(line.port, timeout_s=1.0) as sensor:
             with pytest.raises(SensorGone, match=re.escape(reason)) as caught:
-                # As the supervisor does, which would tell the time alone.
-                async with asyncio.timeout(0.2):
-                    await sensor.read()
+                await sensor.read()
             assert caught.value.fix
             assert (await _values(sensor))["hot_c"] == 45.12
     assert line.asked[2:] == [RESET, ASK[0]]
+
+
+async def test_silence_is_told_before_a_caller_with_the_same_patience_gives_up() -> None:
+    replies = [ACK, b""]
+    async with _Gateway(lambda _: replies.pop(0)).serving() as line:
+        # As the supervisor does, which would tell the time alone. A twentieth of it lies between.
+        async with _sensor(line.port, timeout_s=4.0) as sensor:
+            with pytest.raises(SensorGone, match="no whole answer in 4 s"):
+                async with asyncio.timeout(4.0):
+                    await sensor.read()
 
 
 async def test_a_meter_that_does_not_acknowledge_is_told() -> None:
@@ -241,7 +250,7 @@ async def test_a_water_meter_is_not_called_a_heat_meter() -> None:
             await sensor.probe()
 
 
-async def test_a_read_is_cancelled_within_half_a_second_and_the_next_one_works() -> None:
+async def test_a_read_is_cancelled_at_once_and_the_next_one_works() -> None:
     replies = [ACK, b"", ACK, _telegram()]
     async with _Gateway(lambda _: replies.pop(0)).serving() as line:
         async with _sensor(line.port) as sensor:
@@ -249,11 +258,7 @@ async def test_a_read_is_cancelled_within_half_a_second_and_the_next_one_works()
             while len(line.asked) < 2:
                 line.heard.clear()
                 await line.heard.wait()
-            begun = asyncio.get_running_loop().time()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert asyncio.get_running_loop().time() - begun < 0.5
+            await cancelled(task)
             assert (await _values(sensor))["hot_c"] == 45.12
 
 
@@ -275,7 +280,7 @@ async def test_a_line_that_the_gateway_closed_while_idle_is_opened_again() -> No
         await sensor.read()
         line.drop()
         # The end of the line has to travel through the kernel before it can be seen.
-        await asyncio.sleep(0.05)
+        await turned(0.1)
         assert (await _values(sensor))["hot_c"] == 45.12
     assert line.connections == 2
 

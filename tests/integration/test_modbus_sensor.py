@@ -13,6 +13,7 @@ import pytest
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+from turns import cancelled
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
 from heatpool_agent.ports import Roots, Sensor
@@ -230,11 +231,7 @@ async def test_a_read_is_cancelled_within_half_a_second_and_the_next_one_works()
     async with _serving(action=wait) as port, _sensor(port) as sensor:
         task = asyncio.create_task(sensor.read())
         await arrived.wait()
-        begun = asyncio.get_running_loop().time()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert asyncio.get_running_loop().time() - begun < 0.5
+        await cancelled(task)
         slow.set()
         assert (await _values(sensor))["hot_c"] == 45.12
 
@@ -258,9 +255,10 @@ async def test_the_reason_is_told_before_a_caller_with_the_same_patience_gives_u
     async def wait(_address: int, _count: int) -> None:
         await slow.wait()
 
-    async with _serving(action=wait) as port, _sensor(port, timeout_s=0.4) as sensor:
+    async with _serving(action=wait) as port, _sensor(port, timeout_s=4.0) as sensor:
         with pytest.raises(SensorGone, match="no answer"):
-            async with asyncio.timeout(0.4):
+            # A twentieth of it lies between.
+            async with asyncio.timeout(4.0):
                 await sensor.read()
         slow.set()
 
@@ -271,8 +269,8 @@ async def test_a_slow_answer_is_given_up_and_never_taken_for_the_next() -> None:
     async def wait(_address: int, _count: int) -> None:
         await slow.wait()
 
-    async with _serving(action=wait) as port, _sensor(port, timeout_s=0.1) as sensor:
-        with pytest.raises(SensorGone, match=r"no answer in 0\.1 s"):
+    async with _serving(action=wait) as port, _sensor(port, timeout_s=1.0) as sensor:
+        with pytest.raises(SensorGone, match=r"no answer in 1 s"):
             await sensor.read()
         slow.set()
         assert (await _values(sensor))["hot_c"] == 45.12
@@ -323,7 +321,7 @@ GOOD = b"\x04\x18" + struct.pack(">12H", *UNIT)
 async def test_an_answer_that_is_none_is_refused(
     answer: Callable[[bytes], bytes | None], reason: str
 ) -> None:
-    async with _peer(answer) as port, _sensor(port, timeout_s=0.2) as sensor:
+    async with _peer(answer) as port, _sensor(port, timeout_s=1.0) as sensor:
         with pytest.raises(SensorGone, match=reason):
             await sensor.read()
 

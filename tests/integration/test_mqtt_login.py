@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from integration.mqtt_rig import Clock, S, cancelled_s, peer, sensor, subscribed
+from integration.mqtt_rig import Clock, S, cancelled_while_connecting, peer, sensor, subscribed
 from ports.benches.mqtt import Mosquitto, free_port
 
 from heatpool.errors import ConfigError, SensorGone
@@ -33,7 +33,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 def _password_lines(folder: Path, *, acl: str = "") -> tuple[str, ...]:
     passwords = folder / "passwords"
     command = ["mosquitto_passwd", "-b", "-c", str(passwords), "agent", "right-word"]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    subprocess.run(command, check=True, capture_output=True, timeout=90)
     lines = ("allow_anonymous false", f"password_file {passwords}")
     if not acl:
         return lines
@@ -82,7 +82,7 @@ async def test_a_broker_that_keeps_topics_from_us_in_silence_is_told(
 async def test_a_silent_tls_peer_holds_no_read_that_is_cancelled(clock: Clock) -> None:
     async with peer() as port:
         async with sensor(port, clock, url=f"mqtts://127.0.0.1:{port}") as bound:
-            assert await cancelled_s(bound) < 0.5
+            await cancelled_while_connecting(bound)
 
 
 async def test_a_missing_password_file_is_told(clock: Clock) -> None:

@@ -16,13 +16,14 @@ from integration.mqtt_rig import (
     SUBACK,
     Clock,
     S,
-    cancelled_s,
+    cancelled_while_connecting,
     peer,
     sensor,
     subscribed,
     values,
 )
 from ports.benches.mqtt import Mosquitto
+from turns import cancelled, turned
 
 from heatpool.errors import SensorGone
 
@@ -73,7 +74,9 @@ async def test_only_the_newest_of_many_is_kept_and_the_others_are_counted(
         await probe
         for value in range(500):
             await say("t", str(value))
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while bound._link.overwritten_count < 499:  # noqa: ASYNC110  # the port tells no event
+                await asyncio.sleep(0.01)
         assert values(await bound.read()) == {"power_w": 499.0}
         assert bound._link.overwritten_count == 499
 
@@ -84,11 +87,11 @@ async def test_yesterday_s_retained_message_is_no_reading_and_today_s_is(
     point = {"topic": "t", "path": "v", "time": "at", "quantity": "power", "unit": "W"}
     old, fresh = ({"v": 5, "at": (NOW_NS // S) - age_s} for age_s in (86_400, 10))
     await say("t", json.dumps(old), retain=True)
-    async with sensor(broker.port, clock, point=[point], timeout_s=0.3) as bound:
+    async with sensor(broker.port, clock, point=[point], timeout_s=1.0) as bound:
         with pytest.raises(SensorGone, match="86400 s old"):
             await bound.read()
     await say("t", json.dumps(fresh), retain=True)
-    async with sensor(broker.port, clock, point=[point], timeout_s=0.3) as bound:
+    async with sensor(broker.port, clock, point=[point], timeout_s=5.0) as bound:
         (reading,) = await bound.read()
     assert reading.event_ns == NOW_NS - 10 * S
 
@@ -97,7 +100,7 @@ async def test_nothing_but_retained_messages_without_a_time_is_told(
     broker: Mosquitto, say: Say, clock: Clock
 ) -> None:
     await say("t", "5", retain=True)
-    async with sensor(broker.port, clock, timeout_s=0.3) as bound:
+    async with sensor(broker.port, clock, timeout_s=1.0) as bound:
         with pytest.raises(SensorGone, match="keeps older messages") as caught:
             await bound.probe()
     assert "mosquitto_sub" in caught.value.fix
@@ -106,12 +109,12 @@ async def test_nothing_but_retained_messages_without_a_time_is_told(
 async def test_silence_is_gone_after_the_age_of_the_last_message(
     broker: Mosquitto, say: Say, clock: Clock
 ) -> None:
-    async with sensor(broker.port, clock, timeout_s=0.5) as bound:
+    async with sensor(broker.port, clock, timeout_s=1.5) as bound:
         probe = await subscribed(bound)
         await say("t", "5")
         await probe
         clock.ns += 61 * S
-        with pytest.raises(SensorGone, match=r"no message came in 0\.5 s") as caught:
+        with pytest.raises(SensorGone, match=r"no message came in 1\.5 s") as caught:
             await bound.read()
         assert "publishes" in caught.value.fix
 
@@ -125,11 +128,11 @@ async def test_a_payload_without_a_number_is_named_once_while_it_lasts(
         await probe
         for _ in range(3):
             await say("t", "n/a")
-            await asyncio.sleep(0.05)
+            await turned(0.2)
             with pytest.raises(SensorGone, match=r'mqtt/t: "n/a" is no number'):
                 await bound.read()
         await say("t", "6")
-        await asyncio.sleep(0.05)
+        await turned(0.2)
         assert values(await bound.read()) == {"power_w": 6.0}
     assert [r.message for r in caplog.records if r.levelno == logging.WARNING] == ["mqtt.refused"]
 
@@ -165,7 +168,7 @@ async def test_a_last_will_from_before_the_broker_died_is_forgotten(
             await client.publish("t", "5", qos=1)
             await probe
             await client.publish("s", "offline", qos=1)
-            await asyncio.sleep(0.1)
+            await turned(0.2)
         await broker.kill()
         await broker.start()
         assert values(await bound.read()) == {"power_w": 5.0}
@@ -176,11 +179,7 @@ async def test_a_read_is_cancelled_at_once_and_harms_no_later_one(
 ) -> None:
     async with sensor(broker.port, clock) as bound:
         probe = await subscribed(bound)
-        begun_s = asyncio.get_running_loop().time()
-        probe.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await probe
-        assert asyncio.get_running_loop().time() - begun_s < 0.5
+        await cancelled(probe)
         probe = await subscribed(bound)
         await say("t", "5")
         assert await probe == ["mqtt/t"]
@@ -191,7 +190,7 @@ async def test_a_frozen_broker_holds_nobody(broker: Mosquitto, clock: Clock) -> 
     async with sensor(broker.port, clock, timeout_s=0.3) as bound:
         with pytest.raises(SensorGone, match=r"no connection in 0\.3 s"):
             await bound.read()
-        assert await cancelled_s(bound) < 0.5
+        await cancelled_while_connecting(bound)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +240,7 @@ async def test_only_the_dup_flag_tells_a_duplicate_from_the_same_value_again(
         await bound.probe()
         clock.ns += 30 * S
         more.set()
-        await asyncio.sleep(0.1)
+        await turned(0.2)
         (reading,) = await bound.read()
     assert reading.boot_ns == (1000 + later_s) * S
 
@@ -254,7 +253,7 @@ async def test_a_message_of_any_length_costs_little_memory_and_the_next_one_coun
     length = bytes((size + 3) >> shift & 0x7F | 0x80 for shift in (0, 7, 14))
     huge = b"\x30" + length + bytes(((size + 3) >> 21,)) + b"\x00\x01t" + b"1" * size
     async with peer(CONNACK, SUBACK + huge, b"\x30\x05\x00\x01t42", more=more) as port:
-        async with sensor(port, clock, timeout_s=5.0) as bound:
+        async with sensor(port, clock, timeout_s=40.0) as bound:
             tracemalloc.start()
             try:
                 with pytest.raises(SensorGone, match="more than 65536 bytes"):

@@ -85,7 +85,7 @@ async def _program(*words: str, seed: str = "0") -> tuple[int, bytes, str]:
 async def test_a_recorded_site_plays_twice_the_same_to_the_last_bit(tmp_path: Path) -> None:
     folder = tmp_path / "recording"
     async with _site(tmp_path) as tree:
-        manifest = await record(_config(tree), folder, span_s=2.2)
+        manifest = await record(_config(tree), folder, span_s=4.0)
     assert manifest.ended_ns is not None
     assert all(counts.passes > 1 for counts in manifest.counts.values())
     code, first, err = await _program("replay", str(folder), "--json", seed="1")
@@ -95,7 +95,7 @@ async def test_a_recorded_site_plays_twice_the_same_to_the_last_bit(tmp_path: Pa
     assert found["schema"] == "heatpool.replay/1"
     assert {view["state"] for view in found["sensors"]} == {"up"}
     assert {figure["channel"] for figure in found["estimates"]} >= {"electric", "rack/heat_rate"}
-    # Three reports of half a second lie in it at least, however it falls on the grid.
+    # Reports of half a second; some may be lost by a machine that stands still.
     assert len(found["rows"]) >= 3
     assert found["rows"][-1]["figures"]["rack/volume_flow_m3_h"] == pytest.approx(5.123)
     assert all(row["event_ns"] % 500_000_000 == 0 for row in found["rows"])
@@ -111,7 +111,7 @@ async def test_readings_of_a_replay_carry_the_time_at_which_they_were_taken(
     folder = tmp_path / "recording"
     async with _site(tmp_path) as tree:
         begun_ns = time.time_ns()
-        await record(_config(tree), folder, span_s=1.0)
+        await record(_config(tree), folder, span_s=2.0)
         ended_ns = time.time_ns()
     found = await replay(await asyncio.to_thread(load, folder), folder)
     assert found["readings"]
@@ -144,7 +144,7 @@ async def test_nothing_private_gets_into_a_recording(tmp_path: Path) -> None:
         (name,) = tuple((Path(tree["roots"]["sys"]) / "class/hwmon").glob("*/name"))[:1]
         await asyncio.to_thread(name.write_text, f"{SECRET}\n")
         folder = tmp_path / "recording"
-        await record(_config(tree), folder, span_s=1.0)
+        await record(_config(tree), folder, span_s=2.0)
     written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     for private in (SECRET, METER, HOST, "karla", str(tmp_path / "secret"), redfish_bench.PASSWORD):
         assert private.encode() not in written, private
@@ -158,7 +158,7 @@ async def test_a_map_of_ones_own_comes_along(tmp_path: Path) -> None:
     own.write_bytes((maps / "generic-cdu.toml").read_bytes())
     async with _site(tmp_path) as tree:
         tree["sensor"] = [{**tree["sensor"][3], "map": str(own)}]
-        await record(_config(tree), tmp_path / "recording", span_s=0.6)
+        await record(_config(tree), tmp_path / "recording", span_s=2.0)
     own.unlink()
     (tmp_path / "recording").rename(tmp_path / "moved")
     folder = tmp_path / "moved"
@@ -190,7 +190,7 @@ async def test_a_killed_recording_plays_as_far_as_it_came(tmp_path: Path) -> Non
 
 
 def _wait_for_passes(path: Path, count: int) -> None:
-    until_s = time.monotonic() + 20.0
+    until_s = time.monotonic() + 90.0
     while not path.exists() or path.read_bytes().count(b'"line":"end"') < count:
         assert time.monotonic() < until_s, f"no {count} passes in {path.name}"
         time.sleep(0.05)
@@ -235,7 +235,7 @@ async def test_speed_plays_in_proportion_to_the_time_that_passed(tmp_path: Path)
     folder = tmp_path / "recording"
     async with _site(tmp_path) as tree:
         tree["sensor"] = tree["sensor"][:1]
-        await record(_config(tree), folder, span_s=1.2)
+        await record(_config(tree), folder, span_s=2.5)
     recording = await asyncio.to_thread(load, folder)
     begun_s = time.monotonic()
     found = await replay(recording, folder, speed=2.0)
@@ -292,7 +292,7 @@ async def test_real_captures_play_as_they_are_read(realdata: Path, tmp_path: Pat
         for at, folder in enumerate(captures)
     ]
     config = _config({"sensor": blocks})
-    await record(config, tmp_path / "r", span_s=5.0)
+    await record(config, tmp_path / "r", span_s=12.0)
     played = await replay(await asyncio.to_thread(load, tmp_path / "r"), tmp_path / "r")
     looked = await look(config, {}, span_s=0.01)
     assert _values(played) == _values(looked)
@@ -305,7 +305,7 @@ async def test_a_real_machine_s_files_play_as_they_are_read(realdata: Path, tmp_
     blocks = [{"id": kind, "kind": kind} for kind in ("rapl", "hwmon")]
     roots = {"sys": str(realdata / "01_sysfs/kepler/sys"), "proc": str(tmp_path)}
     config = _config({"sensor": blocks, "roots": roots})
-    await record(config, tmp_path / "r", span_s=1.5)
+    await record(config, tmp_path / "r", span_s=3.0)
     played = await replay(await asyncio.to_thread(load, tmp_path / "r"), tmp_path / "r")
     looked = await look(config, {}, span_s=0.01)
     assert _values(played) == _values(looked)

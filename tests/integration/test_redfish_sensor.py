@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from integration.redfish_bench import METRICS, NS, ROOT, Bmc, documents, link, powers
+from turns import cancelled
 
 from heatpool.errors import ConfigError, SensorBusy, SensorGone
 from heatpool_agent.sensors.redfish.bmc import TRUST_COUNT
@@ -162,7 +163,7 @@ async def test_a_discovery_longer_than_a_read_goes_on_in_the_next(tmp_path: Path
             reads = 0
             while not sensor_has_all(await read_or_none(sensor)):
                 reads += 1
-                assert reads < 9
+                assert reads < 30
             assert reads > 0
             assert len(bmc.asked("GET", f"{ROOT}/Chassis/1 ")) == 1
 
@@ -180,10 +181,10 @@ async def read_or_none(sensor: Any) -> Any:
 
 
 async def test_silence_is_gone_after_the_timeout_and_back_when_it_ends(tmp_path: Path) -> None:
-    async with Bmc(tmp_path, slow_s=0.6).serving() as bmc, bmc.sensor(timeout_s=0.2) as sensor:
+    async with Bmc(tmp_path, slow_s=5.0).serving() as bmc, bmc.sensor(timeout_s=1.0) as sensor:
         await sensor.read()
         bmc.faults = frozenset({garble.SLOW})
-        with pytest.raises(SensorGone, match=r"no answer in 0\.2 s") as caught:
+        with pytest.raises(SensorGone, match=r"no answer in 1 s") as caught:
             await sensor.read()
         assert "timeout_s" in caught.value.fix
         bmc.faults = frozenset()
@@ -191,17 +192,13 @@ async def test_silence_is_gone_after_the_timeout_and_back_when_it_ends(tmp_path:
 
 
 async def test_a_cancelled_read_ends_at_once_and_harms_no_later_one(tmp_path: Path) -> None:
-    async with Bmc(tmp_path, slow_s=0.6).serving() as bmc, bmc.sensor() as sensor:
+    async with Bmc(tmp_path, slow_s=20.0).serving() as bmc, bmc.sensor() as sensor:
         await sensor.read()
         bmc.faults = frozenset({garble.SLOW})
         bmc.heard.clear()
         task = asyncio.create_task(sensor.read())
         await bmc.heard.wait()
-        begun = asyncio.get_running_loop().time()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert asyncio.get_running_loop().time() - begun < 0.5
+        await cancelled(task)
         bmc.faults = frozenset()
         assert powers(await sensor.read()) == [374.0]
 

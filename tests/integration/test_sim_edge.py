@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from click.testing import CliRunner
+from turns import turned
 
 from heatpool.errors import ConfigError
 from heatpool_sim import app, scenario
@@ -82,7 +83,7 @@ async def test_energies_go_on_over_a_restart_and_never_fall(tmp_path: Path) -> N
     for _ in range(2):
         async with app.serve(only("redfish_bmc"), state_file=state_file) as served:
             shown.append(served.doors[SITE].running.state)
-            await asyncio.sleep(0.3)
+            await turned(0.3)
             shown.append(served.doors[SITE].running.state)
     assert [s.electric_j for s in shown] == sorted(s.electric_j for s in shown)
     assert shown[2].electric_j >= shown[1].electric_j > 0

@@ -76,7 +76,7 @@ async def test_a_slow_answer_does_not_hold_up_the_end() -> None:
         begun.set()
         return frozenset({"redfish_slow"})
 
-    async with asyncio.timeout(5.0), aiohttp.ClientSession() as web:
+    async with asyncio.timeout(30.0), aiohttp.ClientSession() as web:
         async with RedfishService(SmallTree(), faults=faults).serve() as address:
             url = f"http://127.0.0.1:{address.port}{CHASSIS}"
             asking = asyncio.ensure_future(web.get(url))

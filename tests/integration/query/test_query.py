@@ -86,7 +86,7 @@ async def test_a_watch_tells_of_each_change_once(rig: Any, stub: Any) -> None:
     first = await watch.read()
     rig.board.post(log_position=99)
     rig.board.post(sources=rig.board.sources[:1])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         second = await watch.read()
     assert (len(first.virtual_sources), len(second.virtual_sources)) == (2, 1)
     watch.cancel()

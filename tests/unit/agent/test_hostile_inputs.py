@@ -28,10 +28,10 @@ LONG = 65_536
 
 @contextmanager
 def soon() -> Iterator[None]:
-    """A tenth of what the worst of these once took, and ten times what they take now."""
+    """Half of what the worst of these once took, and fifty times what they take now."""
     start_s = time.process_time()
     yield
-    assert time.process_time() - start_s < 0.5
+    assert time.process_time() - start_s < 2.5
 
 
 @pytest.mark.parametrize("sign", [" ", "\n", "a ", "a:", ": "])

