@@ -36,7 +36,8 @@ class Drain:
     @property
     def done_frac(self) -> float:
         """Share of the backlog at the start that has arrived; 1 where there was none."""
-        return 1.0 - self.left_count / self.start_count if self.start_count else 1.0
+        done = self.start_count - self.left_count
+        return max(0.0, done / self.start_count) if self.start_count else 1.0
 
     @property
     def frames_s(self) -> float | None:

@@ -56,6 +56,8 @@ class Pace:
         if more_bytes > 0:
             # The shortest burst had bytes of its own on the link: its share belongs to them.
             return (elapsed_s - least_s) * min(2.0, sent_bytes / more_bytes)
+        if self.link_bytes_s is not None:
+            return min(elapsed_s, sent_bytes / self.link_bytes_s)
         # Bursts that may not grow never tell the link from the way: then all of it is the link.
         return elapsed_s if count < self.burst_count else 0.0
 

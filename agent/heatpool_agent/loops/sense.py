@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _NS = 1_000_000_000
 # The saved ledger is at most this old, however seldom rows are written. Source: agent.md 7.
 SAVE_NS = 10 * _NS
+# A row stands for a quarter of an hour at most, whatever is asked.
+REPORT_MOST_S = 900.0
 _MIRRORED = {Node.PACKAGE: mirrors.PACKAGES, Node.GPU: mirrors.CARDS}
 
 
@@ -231,9 +233,17 @@ class Sense:
             mirrored=self._mirrored,
             boot_ns=boot_ns,
             event_ns=event_ns,
-            is_due=event_ns % self._report_ns == 0,
+            is_due=self._is_due(event_ns),
             learned=self._learning.learned(event_ns),
         )
+
+    def _is_due(self, tick_ns: int) -> bool:
+        """Whether a row ends here; the aggregator may ask for another period than our own."""
+        asked_s = self._board.asked.report_period_s
+        if asked_s is None:
+            return tick_ns % self._report_ns == 0
+        ticks = max(1, round(min(asked_s, REPORT_MOST_S) / self._period_s))
+        return tick_ns % round(ticks * self._period_s * _NS) == 0
 
     def _page(self, *, is_last: bool = False) -> Page:
         """What changed in the ledger, and how far the estimators are."""
@@ -247,7 +257,7 @@ class Sense:
         """The row when it is due, and the ledger with it; a gap of the ledger goes at once."""
         age_ns = tick_ns - self._saved_ns
         is_old = not 0 <= age_ns <= SAVE_NS - round(self._period_s * _NS)
-        is_due = tick_ns % self._report_ns == 0
+        is_due = self._is_due(tick_ns)
         if not (is_due or is_old or self._ledger.is_urgent):
             return
         self._saved_ns = tick_ns

@@ -1,0 +1,64 @@
+"""When the agent tries again, by what failed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatpool.errors import UplinkError
+from heatpool_agent.core.line import LineBusy, LineRefused
+from heatpool_agent.core.patience import REFUSED_S, RETRY_MOST_S, SPREAD_S, Patience, spread_s
+
+DRAW = st.floats(0.0, 1.0)
+
+
+def test_bounds_double_from_a_second_to_five_minutes_and_stay() -> None:
+    patience, error = Patience(), UplinkError("away")
+    waits = [patience.wait_s(error, 1.0) for _ in range(40)]
+    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert waits[9:] == [RETRY_MOST_S] * 31, "for ever"
+
+
+@given(DRAW)
+def test_any_moment_below_the_bound_may_be_drawn(draw: float) -> None:
+    patience = Patience()
+    patience.wait_s(UplinkError("away"), draw)
+    assert patience.wait_s(UplinkError("away"), draw) == pytest.approx(2.0 * draw)
+
+
+@given(DRAW)
+def test_who_is_refused_asks_rarely(draw: float) -> None:
+    wait_s = Patience().wait_s(LineRefused("revoked", fix="join"), draw)
+    assert wait_s == pytest.approx(REFUSED_S, rel=0.11)
+
+
+@given(DRAW)
+def test_the_other_end_s_word_beats_our_own_and_is_never_undercut(draw: float) -> None:
+    wait_s = Patience().wait_s(UplinkError("later", wait_s=40.0), draw)
+    assert 40.0 <= wait_s <= 44.0 + 1e-9
+
+
+def test_an_own_wish_is_done_at_once_and_costs_no_patience() -> None:
+    patience = Patience()
+    assert patience.wait_s(UplinkError("new channels", wait_s=0.0), 1.0) == 0.0
+    assert patience.wait_s(UplinkError("away"), 1.0) == 1.0
+
+
+def test_an_overloaded_aggregator_is_left_alone_longer() -> None:
+    assert Patience().wait_s(LineBusy("too much"), 1.0) == 4.0
+
+
+@pytest.mark.parametrize(("held_s", "next_s"), [(0.5, 4.0), (60.0, 1.0)])
+def test_only_a_line_that_held_begins_anew(held_s: float, next_s: float) -> None:
+    patience = Patience()
+    for _ in range(2):
+        patience.wait_s(UplinkError("away"), 1.0)
+    patience.held(held_s)
+    assert patience.wait_s(UplinkError("away"), 1.0) == next_s
+
+
+def test_sites_that_start_together_come_one_by_one() -> None:
+    waits = sorted(spread_s(f"site-{number}") for number in range(300))
+    assert 0 <= waits[0] and waits[-1] < SPREAD_S
+    fullest = max(sum(at <= other < at + 30 for other in waits) for at in range(0, 270, 10))
+    assert fullest < 60, "a tenth of the time gets about a tenth of the sites"
+    assert spread_s("site-1") == spread_s("site-1")
