@@ -197,8 +197,8 @@ def _answering(
     async def guarded(request: Q, context: Context) -> T:
         try:
             return await answer(request, context)
-        except WireError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except WireError:
+            raise  # the guard's: it counts them
         except (StoreError, TimeoutError) as error:
             logger.warning("query.store_failed", extra=facts(reason=str(error)))
             detail = str(error) or f"the store did not answer within {STORE_S:g} s; ask again"

@@ -53,13 +53,14 @@ class Registry:
 
         Raises:
             Refused: it gets none.
+            WireError: this is no request.
             StoreError: it could not be recorded.
         """
+        csr_der = wire.renew_request_from_bytes(request)
         if self._joining is None:
             text = "there is no CA here: renew the certificate where it came from"
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
         principal = await self._tenants.principal(context)
-        csr_der = wire.renew_request_from_bytes(request)
         try:
             renewed = await self._joining.sign_renewal(principal, csr_der)
         except JoinRefused as error:
