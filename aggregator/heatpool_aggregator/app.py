@@ -26,6 +26,7 @@ from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.loops.control import Control, Standing
 from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.loops.planner import Planner
+from heatpool_aggregator.loops.renewal import Renewal
 from heatpool_aggregator.loops.shard import Shard
 from heatpool_aggregator.ports import Audit, Clock, Frame, Identities, Store
 from heatpool_aggregator.rpc import query, registry
@@ -39,6 +40,7 @@ from heatpool_aggregator.stores import open_store
 from heatpool_aggregator.stores.audit import open_audit
 from heatpool_aggregator.stores.identities import open_identities
 from heatpool_aggregator.web.app import serve
+from heatpool_aggregator.web.secured import Secured
 from heatpool_aggregator.wire.messages import MessageKind, Peek, Refusal
 
 logger = logging.getLogger(__name__)
@@ -79,8 +81,10 @@ class Parts:
     identities: Identities
     audit: Audit
     guard: Guard
+    files: TlsFiles | None
     tls: ServerTls | None
     joining: Joining | None
+    renewal: Renewal | None
 
 
 async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
@@ -176,6 +180,7 @@ async def _opened(
             trust_domain=files.trust_domain if files else None,
             members=_members(config),
         ),
+        files=files,
         tls=ServerTls(files, board.turned_away) if files else None,
         joining=None
         if ca is None
@@ -186,6 +191,9 @@ async def _opened(
             clock=clock,
             trust_domain=config.tls.trust_domain,
         ),
+        renewal=None
+        if ca is None
+        else Renewal(ca=ca, files=places(directory), audit=audit, clock=clock),
     )
 
 
@@ -214,13 +222,16 @@ def _standing(config: Config) -> list[Standing]:
 
 
 def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
-    return {
+    works = {
         "gateway": parts.gateway.run(),
         "shard": parts.shard.run(),
         "control": parts.control.run(),
         "planner": parts.planner.run(),
         "guard": parts.guard.run(),
     }
+    if parts.renewal is not None:
+        works["renewal"] = parts.renewal.run()
+    return works
 
 
 @asynccontextmanager
@@ -236,11 +247,31 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     query.add_to(server, query.Query(board, store, config, tenants))
     registry.add_to(server, registry.Registry(board, config, tenants, parts.joining))
     async with (
-        serve(config, board, store, parts.clock, render_metrics=prometheus.render) as http,
         listening(server, config.listen.grpc, parts.tls) as grpc_address,
+        serve(
+            config,
+            board,
+            store,
+            parts.clock,
+            render_metrics=prometheus.render,
+            secured=_secured(parts, grpc_address),
+        ) as http,
     ):
         logger.info("aggregator.ready", extra=facts(grpc=grpc_address, http=http))
         yield {"grpc": grpc_address, "http": http}
+
+
+def _secured(parts: Parts, grpc_address: str) -> Secured | None:
+    """What HTTPS needs; None: there is no TLS."""
+    if parts.files is None:
+        return None
+    return Secured(
+        files=parts.files,
+        identities=parts.identities,
+        audit=parts.audit,
+        joining=parts.joining,
+        grpc_address=grpc_address,
+    )
 
 
 def _tell_ready(path: Path, addresses: Mapping[str, str]) -> None:

@@ -10,11 +10,12 @@ import click
 import msgspec
 
 from heatpool.errors import ConfigError
-from heatpool_aggregator.config import Config, load
+from heatpool_aggregator.app import state_dir
+from heatpool_aggregator.config import Config, load, tls_files
 from heatpool_aggregator.logs import open_log
-from heatpool_aggregator.rpc.server import check_loopback
+from heatpool_aggregator.rpc import server as rpc
 from heatpool_aggregator.stores import open_store
-from heatpool_aggregator.web.app import check_loopback as check_http
+from heatpool_aggregator.web import address as web
 
 _path = click.option("--config", "path", type=click.Path(path_type=Path), help="Settings, TOML.")
 
@@ -55,13 +56,18 @@ def _refuse_what_run_refuses(config: Config) -> None:
         ConfigError: `run` would refuse these settings.
     """
     here = Path()
+    mistakes: list[str] = []
+    try:
+        has_tls = tls_files(config, state_dir(config, os.environ)) is not None
+    except ConfigError as error:
+        mistakes += error.mistakes
+        has_tls = True
     looks: tuple[Callable[[], object], ...] = (
-        lambda: check_loopback(config.listen.grpc),
-        lambda: check_http(config.listen.http),
+        lambda: (rpc.check_listen if has_tls else rpc.check_loopback)(config.listen.grpc),
+        lambda: (web.check_listen if has_tls else web.check_loopback)(config.listen.http),
         lambda: open_log(config.state.log, here),  # opens nothing before it is entered
         lambda: open_store(config.state.store, here),
     )
-    mistakes: list[str] = []
     for look in looks:
         try:
             look()

@@ -1,30 +1,42 @@
-"""The aggregator's face to people: page, REST, events and metrics on one loopback address."""
+"""The aggregator's face to people: page, REST, events, metrics and joining on one address.
+
+Without certificates it binds loopback only; with them it speaks TLS, and asks who is there.
+"""
 
 import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import metadata
-from ipaddress import ip_address
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from heatpool.errors import ConfigError, HeatpoolError
+from heatpool.errors import HeatpoolError
 from heatpool.process.journal import facts
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
+from heatpool_aggregator.identity import places, server
 from heatpool_aggregator.ports import Clock, Store
-from heatpool_aggregator.web import assets, events, router, views
+from heatpool_aggregator.web import assets, events, join, router, views
+from heatpool_aggregator.web.access import LOGIN_PATH, Access
+from heatpool_aggregator.web.address import check_listen, check_loopback, only_own_hosts
 from heatpool_aggregator.web.desk import Desk
+from heatpool_aggregator.web.join import Join
+from heatpool_aggregator.web.login import Login
 from heatpool_aggregator.web.problem import problems
+from heatpool_aggregator.web.secured import Secured, keep_fresh
 
 logger = logging.getLogger(__name__)
 
 _STOP_S = 1.5  # open event streams end at once; others get this long
+# Who sends no whole head within it is hung up on, as is who keeps a line open and asks nothing.
+_IDLE_S = 30.0
+_BODY_BYTES_LIMIT = 64 << 10
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -47,31 +59,68 @@ async def serve(
     clock: Clock,
     *,
     render_metrics: RenderMetrics | None = None,
+    secured: Secured | None = None,
 ) -> AsyncIterator[str]:
     """The bound address, `127.0.0.1:PORT`; leaving stops the server in at most 2 s.
 
-    Without `render_metrics` there is no /metrics.
+    Without `render_metrics` there is no /metrics; without `secured` there is no TLS.
 
     Raises:
-        ConfigError: the address is not a loopback one.
-        HeatpoolError: the address cannot be bound.
+        ConfigError: the address is not a loopback one, and there is no TLS.
+        HeatpoolError: the address cannot be bound, or the certificates cannot be used.
     """
-    host, port = check_loopback(config.listen.http)
+    address = config.listen.http
+    host, port = check_loopback(address) if secured is None else check_listen(address)
     desk = Desk(
         config=config, board=board, store=store, clock=clock, host_name=socket.gethostname()
     )
-    app = application(desk, await asyncio.to_thread(assets.read))
+    files = await asyncio.to_thread(assets.read)
+    if secured is None:
+        app, context = application(desk, files), None
+        app.middlewares.append(only_own_hosts(desk.host_name))
+    else:
+        app = await _guarded(desk, files, secured)
+        context = await asyncio.to_thread(server.context, secured.files.cert, secured.files.key)
     if render_metrics is not None:
         app.router.add_get("/metrics", _metrics(board, render_metrics))
+    async with _running(app, (host, port), context) as bound:
+        try:
+            if secured is None or context is None:
+                yield bound
+            else:
+                async with _fresh(context, secured):
+                    yield bound
+        finally:
+            desk.closing.set()
+
+
+@asynccontextmanager
+async def _running(
+    app: web.Application, address: tuple[str, int], context: ssl.SSLContext | None
+) -> AsyncIterator[str]:
     logging.getLogger("aiohttp.server").addFilter(_no_fault_of_ours)  # the same one is kept once
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=_STOP_S, keepalive_timeout=_IDLE_S
+    )
     await runner.setup()
+    host, port = address
     try:
-        await _listen(web.TCPSite(runner, host, port), f"{host}:{port}")
+        site = web.TCPSite(runner, host, port, ssl_context=context)
+        await _listen(site, f"{host}:{port}")
         yield _bound(runner)
     finally:
-        desk.closing.set()
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def _fresh(context: ssl.SSLContext, secured: Secured) -> AsyncIterator[None]:
+    """While open, the served certificate follows its file."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keep_fresh(context, secured.files), name="web.certificate")
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 def _no_fault_of_ours(record: logging.LogRecord) -> bool:
@@ -94,15 +143,49 @@ async def _listen(site: web.TCPSite, address: str) -> None:
         ) from error
 
 
-def application(desk: Desk, files: dict[str, assets.Asset]) -> web.Application:
+def application(
+    desk: Desk, files: dict[str, assets.Asset], access: Access | None = None
+) -> web.Application:
     """All endpoints, with security headers on each answer and problems for each error."""
-    app = web.Application(middlewares=[problems])
+    guards = [problems] if access is None else [problems, access.middleware]
+    app = web.Application(middlewares=guards, client_max_size=_BODY_BYTES_LIMIT)
     app.on_response_prepare.append(_secure)
     endpoints = router.endpoints_of(views)
-    router.add(app, endpoints, desk)
+
+    async def desk_for(request: web.Request) -> Desk:
+        if access is None or "principal" not in request:
+            return desk
+        return await access.desk(request["principal"], desk)
+
+    router.add(app, endpoints, desk_for)
     assets.add(app, files)
-    app.router.add_get("/v1/events", events.Events(desk).handle, allow_head=False)
-    app.router.add_get("/openapi.json", _openapi(endpoints))
+    app.router.add_get("/v1/events", events.Events(desk, access).handle, allow_head=False)
+    app.router.add_get("/openapi.json", _openapi(endpoints, {} if access is None else join.PATHS))
+    return app
+
+
+async def _guarded(desk: Desk, files: dict[str, assets.Asset], secured: Secured) -> web.Application:
+    """The application with its guard, and the ways in."""
+    access = Access(
+        identities=secured.identities,
+        audit=secured.audit,
+        clock=desk.clock,
+        turned_away=desk.board.turned_away,
+    )
+    app = application(desk, files, access)
+    login = Login(access, secured.identities, desk.clock)
+    app.router.add_get(LOGIN_PATH, login.page)
+    app.router.add_post(LOGIN_PATH, login.begin)
+    app.router.add_post("/logout", login.end)
+    newcomers = Join(
+        access=access,
+        joining=secured.joining,
+        ca_pem=(await asyncio.to_thread(places.read, secured.files.ca)).decode(),
+        grpc_address=secured.grpc_address,
+        clock=desk.clock,
+    )
+    app.router.add_get("/v1/ca", newcomers.ca)
+    app.router.add_post("/v1/join", newcomers.join)
     return app
 
 
@@ -117,9 +200,10 @@ def _metrics(board: Board, render: RenderMetrics) -> assets.Handler:
     return metrics
 
 
-def _openapi(endpoints: list[router.Endpoint]) -> assets.Handler:
+def _openapi(endpoints: list[router.Endpoint], more: Mapping[str, object]) -> assets.Handler:
     document = router.description(endpoints, version=metadata.version("heatpool"))
     document["paths"]["/v1/events"] = events.DESCRIPTION
+    document["paths"] |= more
     body = msgspec.json.encode(document)
 
     async def openapi(_: web.Request) -> web.Response:
@@ -129,29 +213,9 @@ def _openapi(endpoints: list[router.Endpoint]) -> assets.Handler:
 
 
 async def _secure(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_SECURITY)
-
-
-def check_loopback(address: str) -> tuple[str, int]:
-    """Host and port of `listen.http`.
-
-    Raises:
-        ConfigError: the address is not a loopback one.
-    """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdecimal() or not (host == "localhost" or _is_loopback(host)):
-        raise ConfigError(
-            [f"listen.http: is {address!r}, must be 127.0.0.1:PORT; other addresses need TLS first"]
-        )
-    return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    for name, value in _SECURITY.items():
+        # A page may have a policy of its own, as the one with the log-in form.
+        response.headers.setdefault(name, value)
 
 
 def _bound(runner: web.AppRunner) -> str:

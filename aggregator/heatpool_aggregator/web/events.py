@@ -11,10 +11,14 @@ from typing import Any
 import msgspec
 from aiohttp import ClientConnectionResetError, web
 
+from heatpool.errors import HeatpoolError
+from heatpool_aggregator.core.principal import LOCAL, Role
 from heatpool_aggregator.web import shown
+from heatpool_aggregator.web.access import Access
 from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.problem import Refused
 
+Audience = tuple[str, Role]  # who have one of each in common see the same
 CLIENTS_MAX_COUNT = 64  # each holds a socket and a task; a control room has a dozen walls
 _TICK_S = 1.0
 _COMMENT_EVERY_TICKS = 15  # proxies cut a line that is silent for 30 s or more
@@ -38,10 +42,11 @@ DESCRIPTION: dict[str, Any] = {
 class Events:
     """Serves /v1/events to at most `CLIENTS_MAX_COUNT` clients."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, access: Access | None = None) -> None:
+        self._desk, self._access = desk, access
         self._clients_count = 0
-        self._encoded: tuple[str, bytes] = ("", b"")
+        self._event_id = ""
+        self._encoded: dict[Audience, bytes] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Streams until the client leaves or the server stops."""
@@ -54,18 +59,20 @@ class Events:
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await response.prepare(request)
-            await self._stream(response, seen=request.headers.get("Last-Event-ID", ""))
+            await self._stream(request, response)
         except (ClientConnectionResetError, TimeoutError):
             pass  # a closed tab is no fault
+        except (Refused, HeatpoolError):
+            pass  # revoked or expired meanwhile, or nobody can say: who asks again hears why
         finally:
             self._clients_count -= 1
         return response
 
-    async def _stream(self, response: web.StreamResponse, *, seen: str) -> None:
-        tick = 0
+    async def _stream(self, request: web.Request, response: web.StreamResponse) -> None:
+        tick, seen = 0, request.headers.get("Last-Event-ID", "")
         await _write(response, b"retry: 1000\n\n")
         while not self._desk.closing.is_set():
-            event_id, event = self._state()
+            event_id, event = await self._state(request)
             await _write(response, self._alive() if event_id == seen else event)
             seen = event_id
             tick += 1
@@ -80,14 +87,25 @@ class Events:
         except TimeoutError:
             return
 
-    def _state(self) -> tuple[str, bytes]:
-        """Id and bytes of the present state; encoded once for all clients."""
+    async def _state(self, request: web.Request) -> tuple[str, bytes]:
+        """Id and bytes of the present state; encoded once for all clients who see the same."""
+        principal = LOCAL if self._access is None else await self._access.reader(request)
         # Boards of two runs count from 0 alike; this object's id keeps them apart.
         event_id = f"{id(self):x}.{self._desk.board.version}"
-        if self._encoded[0] != event_id:
-            data = msgspec.json.encode(shown.state(self._desk))
-            self._encoded = (event_id, b"id: %b\ndata: %b\n\n" % (event_id.encode(), data))
-        return self._encoded
+        if self._event_id != event_id:
+            self._event_id = event_id
+            self._encoded.clear()
+        audience = (principal.tenant, principal.role)
+        event = self._encoded.get(audience)
+        if event is None:
+            desk = self._desk
+            if self._access is not None:
+                desk = await self._access.desk(principal, desk)
+            data = msgspec.json.encode(shown.state(desk))
+            event = b"id: %b\ndata: %b\n\n" % (event_id.encode(), data)
+            if self._event_id == event_id:  # nothing was posted while we asked who owns what
+                self._encoded[audience] = event
+        return event_id, event
 
     def _alive(self) -> bytes:
         data = msgspec.json.encode({"at_ns": self._desk.clock.now_ns()})

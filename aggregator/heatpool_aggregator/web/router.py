@@ -17,6 +17,7 @@ from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.problem import Problem, Refused
 
 View = Callable[..., Awaitable[msgspec.Struct]]
+DeskFor = Callable[[web.Request], Awaitable[Desk]]
 _REF = "#/components/schemas/{name}"
 
 
@@ -68,16 +69,17 @@ def endpoints_of(room: object) -> list[Endpoint]:
     return sorted(found, key=lambda endpoint: endpoint.path)
 
 
-def add(app: web.Application, endpoints: Iterable[Endpoint], desk: Desk) -> None:
-    """Puts the endpoints into the application."""
+def add(app: web.Application, endpoints: Iterable[Endpoint], desk_for: DeskFor) -> None:
+    """Puts the endpoints into the application; each request has the desk of who asks."""
     for endpoint in endpoints:
-        app.router.add_route(endpoint.method, endpoint.path, _handler(endpoint, desk))
+        app.router.add_route(endpoint.method, endpoint.path, _handler(endpoint, desk_for))
 
 
 def _handler(
-    endpoint: Endpoint, desk: Desk
+    endpoint: Endpoint, desk_for: DeskFor
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
+        desk = await desk_for(request)
         answer = await endpoint.view(desk, **endpoint.arguments(request))
         return web.Response(
             body=msgspec.json.encode(answer),

@@ -117,7 +117,7 @@ async def _from_ledger(desk: Desk, limit: int) -> list[models.Statement]:
     span_ns = limit * desk.config.settlement.period_s * 1_000_000_000
     while True:
         start_ns = max(0, end_ns - span_ns)
-        found = shown.statements(await desk.store.ledger.read(start_ns, end_ns))
+        found = shown.statements(await desk.ledger(start_ns, end_ns))
         if len(found) >= limit or start_ns == 0:
             return found
         span_ns *= _LOOK_BACK_GROWTH

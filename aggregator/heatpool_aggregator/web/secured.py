@@ -1,0 +1,46 @@
+"""TLS of the web port: what it is served with, and looking for a renewed certificate."""
+
+import asyncio
+import logging
+import ssl
+from dataclasses import dataclass
+
+from heatpool.errors import HeatpoolError
+from heatpool.process.journal import facts
+from heatpool_aggregator.config import TlsFiles
+from heatpool_aggregator.identity import server
+from heatpool_aggregator.identity.joining import Joining
+from heatpool_aggregator.ports import Audit, Identities
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secured:
+    """What HTTPS needs; `joining` is None where the CA is elsewhere."""
+
+    files: TlsFiles
+    identities: Identities
+    audit: Audit
+    joining: Joining | None
+    grpc_address: str
+
+
+async def keep_fresh(context: ssl.SSLContext, files: TlsFiles) -> None:
+    """Gives new connections the certificate that is in the files now, until cancelled."""
+    seen = await asyncio.to_thread(server.mark, files.cert, files.key)
+    while True:
+        await asyncio.sleep(LOOK_S)
+        found = await asyncio.to_thread(server.mark, files.cert, files.key)
+        if found == seen:
+            continue
+        seen = found
+        try:
+            await asyncio.to_thread(server.load, context, files.cert, files.key)
+        except HeatpoolError as error:
+            # Half of a new pair, or a mistake: those who come are served with the old one.
+            logger.warning("tls.not_reloaded", extra=facts(port="http", reason=str(error)))
+        else:
+            logger.info("tls.reloaded", extra=facts(port="http", cert=str(files.cert)))
