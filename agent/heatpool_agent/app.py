@@ -22,10 +22,12 @@ from heatpool_agent.assembly import (
     site_id,
     state_dir,
 )
-from heatpool_agent.board import Board
+from heatpool_agent.board import Board, UplinkView
 from heatpool_agent.config import Config, is_announced
 from heatpool_agent.kept_orders import OverrideFile
 from heatpool_agent.loops.desk import Desk
+from heatpool_agent.loops.enrolment import Enrolment
+from heatpool_agent.loops.enrolment import Settings as EnrolmentSettings
 from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import Sense
@@ -54,6 +56,7 @@ class Parts:
     spool: Spool
     spooling: Spooling
     learning: Learning
+    enrolment: Enrolment
 
 
 async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
@@ -77,6 +80,8 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
     clock = SystemClock()
     folder = state_dir(config, environ)
     board = Board(site_id=await asyncio.to_thread(site_id, config, folder))
+    enrolment = Enrolment(_enrolment_settings(config, folder), board, clock)
+    await enrolment.look()
     driven, obeys = await open_parts(config, board, clock, stack, folder=folder)
     spool = await asyncio.to_thread(open_spool, config, folder, clock)
     spooling = Spooling(spool, board)
@@ -95,7 +100,13 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
         spool=spool,
         spooling=spooling,
         learning=learning,
+        enrolment=enrolment,
     )
+
+
+def _enrolment_settings(config: Config, folder: Path) -> EnrolmentSettings:
+    own_id = "" if config.site.id == "auto" else config.site.id
+    return EnrolmentSettings(state=folder, site_id=own_id, url=config.aggregator.url)
 
 
 async def _serve(parts: Parts, stop: asyncio.Event) -> None:
@@ -133,6 +144,7 @@ def _site_tasks(parts: Parts, site: asyncio.TaskGroup) -> list[asyncio.Task[None
     watches = [Supervisor(one, parts.board, parts.clock, sense.take) for one in parts.driven]
     works = {"sense": sense.run(), "learning": parts.learning.run(), "desk": parts.desk.run()}
     works |= {f"sensor.{one.id}": w.run() for one, w in zip(parts.driven, watches, strict=True)}
+    works |= {"enrolment": parts.enrolment.run()}
     works |= {f"obey.{index}": obey.run() for index, obey in enumerate(parts.obeys)}
     return [site.create_task(work, name=name) for name, work in works.items()]
 
@@ -160,9 +172,17 @@ def unacked_count(board: Board) -> int:
 
 
 async def _push(parts: Parts) -> None:
-    url = parts.config.aggregator.url
-    if not url:
-        return
+    """A line to wherever this site has joined, or to the address in the settings."""
+    while not parts.board.is_line_closing:
+        line = await parts.enrolment.line()
+        async with asyncio.TaskGroup() as group:
+            pushing = group.create_task(_pushed(parts, line.url), name="push.line")
+            await parts.enrolment.moved(line)
+            pushing.cancel()
+        parts.board.uplink = UplinkView()
+
+
+async def _pushed(parts: Parts, url: str) -> None:
     from heatpool_agent.loops.push import Push
     from heatpool_agent.uplinks import grpc
 
@@ -171,7 +191,7 @@ async def _push(parts: Parts) -> None:
         parts.spooling,
         parts.board,
         speaker=lambda: _speaker(parts),
-        open_uplink=lambda who: grpc.open(url, who, parts.clock),
+        open_uplink=lambda who: grpc.open(url, who, parts.clock, who.identity),
     )
     await push.run()
 
@@ -179,6 +199,7 @@ async def _push(parts: Parts) -> None:
 def _speaker(parts: Parts) -> Speaker:
     capacities_w = [loop.rejection_capacity_w for loop in parts.config.loop]
     known_w = [capacity_w for capacity_w in capacities_w if capacity_w is not None]
+    enrolled = parts.enrolment.enrolled
     is_known = bool(capacities_w) and len(known_w) == len(capacities_w)
     return Speaker(
         site_id=parts.board.site_id,
@@ -186,6 +207,7 @@ def _speaker(parts: Parts) -> Speaker:
         schemas=parts.spool.schemas(),
         rejection_capacity_w=sum(known_w) if is_known else None,
         loop_ids=[loop.id for loop in parts.config.loop],
+        identity=enrolled.identity if enrolled else None,
     )
 
 

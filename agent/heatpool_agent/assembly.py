@@ -24,6 +24,7 @@ from heatpool.sample import SiteId
 from heatpool_agent import actuators, calibrations, sensors, spool, spool_files
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
+from heatpool_agent.config import state_dir as state_dir
 from heatpool_agent.core.safety import Limits
 from heatpool_agent.enrol.files import Enrolled
 from heatpool_agent.enrol.files import Enrolled
@@ -61,17 +62,8 @@ class SystemClock:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
-    """Where this agent keeps its spool: settings, systemd's folder, else the user's own."""
-    told = config.site.state_dir or environ.get("STATE_DIRECTORY", "")
-    if told:
-        return Path(told)
-    home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "heatpool" / "agent"
-
-
 def inhabited_dir(config: Config, environ: Mapping[str, str]) -> Path:
-    """The same for who only looks or joins: a person's own, or else that of the service."""
+    """`state_dir` for who looks or joins: a person's own, or else that of the service."""
     own = state_dir(config, environ)
     if config.site.state_dir or own.exists() or not SERVICE_FOLDER.is_dir():
         return own

@@ -10,6 +10,7 @@ from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.core.contradictions import Contradiction
 from heatpool_agent.core.crosscheck import Disagreement
 from heatpool_agent.core.fault import Fault
+from heatpool_agent.core.identity_view import IdentityView
 from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.core.line import LineLimits
 from heatpool_agent.core.loop_told import Capture
@@ -135,6 +136,7 @@ class Board:
     spool_error: str = ""
     actuator_errors: Mapping[str, str] = field(default_factory=dict)  # by loop
     uplink: UplinkView = field(default_factory=UplinkView)
+    identity: IdentityView = field(default_factory=IdentityView)
     # What the aggregator asks of the site's rows; nothing while the line was never open.
     asked: LineLimits = field(default_factory=LineLimits)
     setpoint: SetpointView | None = None

@@ -144,6 +144,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     roots: RootSettings = RootSettings()
 
 
+def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
+    """Where this agent keeps its spool: settings, systemd's folder, else the user's own."""
+    told = config.site.state_dir or environ.get("STATE_DIRECTORY", "")
+    if told:
+        return Path(told)
+    home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "heatpool" / "agent"
+
+
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """The settings of this agent, each key by itself; how they fit together says `mistakes`.
 

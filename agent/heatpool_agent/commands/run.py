@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from heatpool_agent.config import Config, load
+from heatpool_agent.config import Config, load, state_dir
 
 # Kinds that read this machine or a plain line; whatever else may want to speak TLS.
 PLAIN_KINDS = frozenset({"rapl", "hwmon", "nvml", "host", "mbus"})
@@ -27,7 +27,7 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
     config = load(path, os.environ)
     # What the agent leaves on disk is nobody else's: registers, its name, sessions to log out of.
     os.umask(0o077)
-    if is_plain(config):
+    if is_plain(config) and not has_joined(state_dir(config, os.environ)):
         _leave_openssl_out()
     import asyncio
 
@@ -40,6 +40,11 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
         runner.run(app.run(config, environ=os.environ, ready_file=ready_file))
         # Here, since the runner's own end waits for them without limit.
         leave_if_hung(threads)
+
+
+def has_joined(folder: Path) -> bool:
+    """Whether this site has an identity, and so somewhere to send to over TLS."""
+    return (folder / "identity" / "place.json").exists()
 
 
 def is_plain(config: Config) -> bool:

@@ -13,11 +13,6 @@ from heatpool_agent.enrol.files import Enrolled, Papers, Place
 _CHILD = "heatpool_agent.enrol.child"
 # It imports two large libraries and waits for one answer at most.
 _MOST_S = 90.0
-_STRANGER_WORDS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
-
-
-class RenewalRefused(UplinkError):
-    """The aggregator takes this site's certificate for none any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +33,19 @@ def request(key_pem: str = "") -> Request:
     return Request(**_asked("request", {"key_pem": key_pem}))
 
 
-def renew(enrolled: Enrolled) -> Papers:
-    """The identity after this one, on a new key; blocking, and nothing is written.
+def renew(enrolled: Enrolled, target: str) -> Papers:
+    """The identity after this one, on a new key, from the aggregator at `host:port`.
+
+    Blocking; nothing is written.
 
     Raises:
-        RenewalRefused: a person must act.
-        UplinkError: the aggregator cannot be reached; the present one is as good as before.
+        UplinkError: the aggregator cannot be reached or refused; the present one is as it was.
     """
     identity, place = enrolled.identity, enrolled.place
     found = _asked(
         "renew",
         {
-            "target": place.grpc,
+            "target": target,
             "root_pem": identity.root_pem.decode(),
             "key_pem": identity.key_pem.decode(),
             "chain_pem": identity.chain_pem.decode(),
@@ -80,5 +76,4 @@ def _asked(verb: str, document: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(child.stdout)
         return found
     words = [line for line in child.stderr.strip().splitlines() if line] or ["no word"]
-    kind = RenewalRefused if words[-1].startswith(_STRANGER_WORDS) else UplinkError
-    raise kind(words[-1])
+    raise UplinkError(words[-1])
