@@ -13,11 +13,12 @@ import grpc
 import grpc.aio
 
 from heatpool import __version__
-from heatpool.errors import UplinkError
+from heatpool.errors import UplinkError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent import wire
+from heatpool_agent.core import certificate
 from heatpool_agent.core.line import boundary_of, lane_of
 from heatpool_agent.ports import (
     Clock,
@@ -34,7 +35,6 @@ from heatpool_agent.ports import (
     SpoolLoss,
 )
 from heatpool_agent.uplinks.address import Address, address_of
-from heatpool_agent.uplinks.cert_life import life_ns, renewal_ns
 from heatpool_agent.uplinks.failures import as_uplink_error, ended, within
 from heatpool_agent.uplinks.window import Window
 
@@ -43,6 +43,10 @@ logger = logging.getLogger(__name__)
 HELLO_TIMEOUT_S = 20.0
 WRITE_TIMEOUT_S = 20.0
 AGE_LOOK_S = 60.0
+JOIN_AGAIN = (
+    "look at this machine's clock first (timedatectl); then heatpool-agent join --force with a "
+    "new token enrols this site again"
+)
 OPTIONS = (
     # A dead line is seen within half a minute, also where a router forgot the connection.
     ("grpc.keepalive_time_ms", 20_000),
@@ -249,19 +253,19 @@ def _renewal_ns(identity: Identity | None, now_ns: int) -> int | None:
     """When to come again with a newer certificate; None for one that is past that already.
 
     Raises:
-        LineRefused: it has ended.
+        LineRefused: it has ended, or cannot be read.
     """
     if identity is None:
         return None
-    life = life_ns(identity.chain_pem)
-    if life is not None and life[1] < now_ns:
-        raise LineRefused(
-            f"this site's certificate ended {(now_ns - life[1]) / 86_400e9:.1f} days ago",
-            fix="heatpool-agent join again, with a new token from the aggregator; look at the "
-            "clock first: timedatectl",
-        )
-    due_ns = renewal_ns(identity.chain_pem)
-    return None if due_ns is None or due_ns <= now_ns else due_ns
+    try:
+        own = certificate.first(identity.chain_pem.decode("ascii", errors="replace"))
+    except WireError as error:
+        raise LineRefused(f"this site's own {error}", fix=JOIN_AGAIN) from error
+    if own.end_ns < now_ns:
+        days = (now_ns - own.end_ns) / 86_400e9
+        raise LineRefused(f"this site's certificate ended {days:.1f} days ago", fix=JOIN_AGAIN)
+    due_ns = own.start_ns + (own.end_ns - own.start_ns) * 5 // 6
+    return due_ns if due_ns > now_ns else None
 
 
 @asynccontextmanager
