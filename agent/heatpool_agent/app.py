@@ -23,7 +23,8 @@ from heatpool_agent.assembly import (
     state_dir,
 )
 from heatpool_agent.board import Board, UplinkView
-from heatpool_agent.config import Config, is_announced
+from heatpool_agent.config import Config, is_announced, is_loopback
+from heatpool_agent.core.patience import spread_s
 from heatpool_agent.kept_orders import OverrideFile
 from heatpool_agent.loops.desk import Desk
 from heatpool_agent.loops.enrolment import Enrolment
@@ -192,6 +193,9 @@ async def _pushed(parts: Parts, url: str) -> None:
         parts.board,
         speaker=lambda: _speaker(parts),
         open_uplink=lambda who: grpc.open(url, who, parts.clock, who.identity),
+        # Sites that start together, as after a power cut, must not all come at once.
+        first_wait_s=0.0 if is_loopback(url) else spread_s(parts.board.site_id),
+        message_period_s=parts.config.sampling.message_period_s,
     )
     await push.run()
 
