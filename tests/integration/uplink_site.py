@@ -86,7 +86,7 @@ class Server:
                 if len(self.frames) >= self.hang_up_after:
                     self.hang_up_after = 10**9
                     await context.abort(grpc.StatusCode.CANCELLED, "server sheds")
-                if self.resend_from and batch.seq == 700:
+                if self.resend_from and batch.seq == 699:
                     boot_id = self.boot_id("telemetry", self.hellos[-1])
                     wish = telemetry_pb2.Resend(boot_id=boot_id, first_seq=1, last_seq=699)
                     self.resend_from = 0
