@@ -27,7 +27,6 @@ from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistake
 from heatpool_agent.config import state_dir as state_dir
 from heatpool_agent.core.safety import Limits
 from heatpool_agent.enrol.files import Enrolled
-from heatpool_agent.enrol.files import Enrolled
 from heatpool_agent.kept_orders import SeenOrders
 from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.obey import Habits, Obey
@@ -42,8 +41,6 @@ NO_LOOP = "site"
 # Sensors that never see coolant.
 DRY_KINDS = frozenset({"rapl", "hwmon", "nvml", "nvidia_smi", "host", "perf_event"})
 BILLING_PERIOD_S = 60.0
-# Where StateDirectory= of our unit lies.
-SERVICE_FOLDER = Path("/var/lib/heatpool-agent")
 # Where StateDirectory= of our unit lies.
 SERVICE_FOLDER = Path("/var/lib/heatpool-agent")
 # A loop has answered to all but a hundredth after five times its lag; its meter is read thrice.
@@ -290,18 +287,6 @@ def _check_armed(loop_id: str, config: Config, *, is_armed: bool) -> None:
         raise ConfigError([text])
 
 
-def _limits(loop_id: str, config: Config) -> Limits:
-    loop = next((loop for loop in config.loop if loop.id == loop_id), None)
-    return Limits(
-        max_heat_rate_w=loop.max_heat_rate_w if loop else None,
-        rejection_capacity_w=loop.rejection_capacity_w if loop else None,
-        hot_limit_c=loop.hot_limit_c if loop else Limits().hot_limit_c,
-        has_leak_sensor=loop.has_leak_sensor if loop else True,
-        safety_period_s=max(config.sampling.period_s, 1.0),
-    )
-
-
-def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
 def _habits(loop_id: str, config: Config, clock: Clock, folder: Path | None) -> Habits:
     """How a loop obeys; without a folder nothing is remembered."""
     (loop,) = [loop for loop in config.loop if loop.id == loop_id]
@@ -321,13 +306,24 @@ def _habits(loop_id: str, config: Config, clock: Clock, folder: Path | None) -> 
     return replace(habits, seen_seq=seen_seq, keep=seen.keep)
 
 
+def _limits(loop_id: str, config: Config) -> Limits:
+    loop = next((loop for loop in config.loop if loop.id == loop_id), None)
+    return Limits(
+        max_heat_rate_w=loop.max_heat_rate_w if loop else None,
+        rejection_capacity_w=loop.rejection_capacity_w if loop else None,
+        hot_limit_c=loop.hot_limit_c if loop else Limits().hot_limit_c,
+        has_leak_sensor=loop.has_leak_sensor if loop else True,
+        safety_period_s=max(config.sampling.period_s, 1.0),
+    )
+
+
+def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
     """The site's queue on disk, its tables made or brought up to date.
 
     Raises:
         StoreError: the folder cannot be used, or is used by another agent or a newer version.
     """
-    for aside in spool_files.set_aside_damaged(folder):
-        logger.error("spool.damaged", extra=facts(kept_as=aside, now="a new queue begins"))
+    spool.heal_folder(folder, at_ns=clock.event_ns())
     versions = {spool_files.schema_version(folder / name) for name in spool_files.FILES.values()}
     if max(versions) > spool_files.SCHEMA_VERSION:
         raise StoreError(f"{folder} was written by a newer heatpool; upgrade this one")

@@ -307,8 +307,8 @@ class Spool(Protocol):
     def losses(self) -> Sequence[SpoolLoss]:
         """What of both queues will never be sent and is not known at the other end.
 
-        They come again until then, since what a line took may be lost with it: tell each once a
-        connection. Those of the present boot ids go by `forget`, those of older ones by `told`.
+        They come again until `told`, since what a line took may be lost with it: tell each once a
+        connection.
         """
         ...
 

@@ -1,9 +1,7 @@
 """The spool's two files as files: where they lie, whether they are sound, who may use them."""
 
 import fcntl
-import os
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TextIO
@@ -11,8 +9,10 @@ from typing import TextIO
 from heatpool.errors import StoreError
 from heatpool.sample import SpoolKind
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
+# What SQLite keeps beside a file.
+TAILS = ("-wal", "-shm")
 
 
 def kernel_boot_id() -> str:
@@ -27,49 +27,28 @@ def schema_version(path: Path) -> int:
     """Version of the tables in a file; 0 where there is none yet."""
     if not path.exists():
         return 0
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         found: int = db.execute("PRAGMA user_version").fetchone()[0]
-    db.close()
     return found
 
 
-def set_aside_damaged(folder: Path) -> Sequence[Path]:
-    """Renames files that SQLite cannot trust, so that a new queue begins; the new names.
-
-    The old file is kept for rescue; its unsent rows are not in the new queue.
-    """
-    aside = []
-    for path in (folder / name for name in FILES.values()):
-        if path.exists() and not _is_sound(path):
-            target = path.with_suffix(f".damaged-{os.urandom(4).hex()}")
-            path.rename(target)
-            # The write-ahead file holds the newest commits: it goes along for rescue.
-            for tail in ("-wal", "-shm"):
-                beside = path.with_name(path.name + tail)
-                if beside.exists():
-                    beside.rename(target.with_name(target.name + tail))
-            aside.append(target)
-    return aside
+def primary(error: BaseException | None) -> int:
+    """SQLite's primary code; extended ones carry it in their low byte. 0: none."""
+    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
-def _is_sound(path: Path) -> bool:
-    """Whether SQLite finds no damage. A disk that is full or read-only is no damage.
-
-    Raises:
-        StoreError: the file cannot be looked at; it is left alone.
-    """
-    try:
-        with closing(sqlite3.connect(path)) as db:
-            return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
-    except sqlite3.DatabaseError as error:
-        if _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return False
-        raise refusal(path.name, error) from error
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that the file itself is broken."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _primary(error: sqlite3.Error) -> int:
-    """SQLite's primary code; extended ones carry it in their low byte."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room; beyond a limit of the user's SQLite calls it a failed write."""
+    return _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def _code(error: BaseException) -> int:
+    return primary(error) or primary(error.__cause__)
 
 
 def refusal(name: str, error: sqlite3.Error) -> StoreError:
@@ -79,7 +58,7 @@ def refusal(name: str, error: sqlite3.Error) -> StoreError:
         sqlite3.SQLITE_READONLY: "let this user write to the file and its folder",
         sqlite3.SQLITE_CANTOPEN: "let this user open the file and its folder",
     }
-    return StoreError(f"spool {name}: {error}; {fixes.get(_primary(error), 'look at the disk')}")
+    return StoreError(f"spool {name}: {error}; {fixes.get(primary(error), 'look at the disk')}")
 
 
 def open_file(path: Path, kind: SpoolKind) -> sqlite3.Connection:
@@ -98,6 +77,14 @@ def open_file(path: Path, kind: SpoolKind) -> sqlite3.Connection:
         return db
     except sqlite3.Error as error:
         raise refusal(str(path), error) from error
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing, beside whoever writes."""
+    # Without both of its files beside it SQLite would make them anew; `immutable` makes none.
+    beside = [path.with_name(path.name + tail) for tail in TAILS]
+    way = "mode=ro" if all(one.exists() for one in beside) else "mode=ro&immutable=1"
+    return sqlite3.connect(f"file:{path}?{way}", uri=True, timeout=1.0)
 
 
 def exclusive(folder: Path) -> TextIO:

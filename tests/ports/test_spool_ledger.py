@@ -27,7 +27,7 @@ from heatpool_agent.core.recent_power import RecentPower
 from heatpool_agent.core.totals import Total
 from heatpool_agent.ports import Seq
 from heatpool_agent.spool import SqliteSpool
-from heatpool_agent.spool import sqlite as spool_room
+from heatpool_agent.spool import ledger as spool_room
 from heatpool_agent.spool_files import FILES, SCHEMA_VERSION, schema_version
 from heatpool_agent.spool_schema import migrate
 

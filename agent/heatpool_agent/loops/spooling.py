@@ -13,17 +13,19 @@ from typing import ParamSpec, TypeVar
 
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
-from heatpool.sample import MeteringPointId, RegisterRow, Row, SpoolKind
+from heatpool.sample import BootId, MeteringPointId, RegisterRow, Row, SpoolKind
 from heatpool_agent.board import Board
+from heatpool_agent.core import ranges
 from heatpool_agent.core.ledger import Ledger, Page, merged
 from heatpool_agent.core.loop_record import SavedEstimator
-from heatpool_agent.ports import Acked, Spool, SpoolMark
+from heatpool_agent.ports import Acked, Seq, Spool, SpoolMark
+from heatpool_agent.spool_files import is_damage
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-V = TypeVar("V")
+V = TypeVar("V", Row, tuple[RegisterRow, ...])
 # An hour of 10-s rows and of 60-s registers: enough to free a disk, a few hundred kB at most.
 ROWS_KEPT = 360
 REGISTERS_KEPT = 360
@@ -44,7 +46,9 @@ class Spooling:
         self._registers: deque[tuple[RegisterRow, ...]] = deque()
         self._page: Page | None = None
         self._dropped = 0
+        self._lost: dict[SpoolKind, tuple[int, int]] = {}
         self._unwritable = 0
+        self._known: dict[BootId, tuple[ranges.Range, ...]] = {}
 
     def ledger(self) -> Ledger:
         """The energy ledger as it was saved, to be stepped and saved again here."""
@@ -61,11 +65,23 @@ class Spooling:
         return self._spool.kernel_boot_id
 
     async def call(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs a method of the spool on its thread.
+        """Runs a method of the spool on its thread; a damaged file is healed, then once again.
 
         Raises:
             StoreError: the disk refused, for writing or reading.
         """
+        try:
+            return await self._done(act, *args, **kwargs)
+        except StoreError as error:
+            if not is_damage(error):
+                raise
+            healed = await self._done(self._spool.heal)
+            logger.error(
+                "spool.healed", extra=facts(queues=[kind.name for kind in healed], after=str(error))
+            )
+        return await self._done(act, *args, **kwargs)
+
+    async def _done(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, lambda: act(*args, **kwargs))
@@ -98,9 +114,29 @@ class Spooling:
     def _keep(self, waiting: deque[V], value: V, most: int) -> None:
         with self._lock:
             if len(waiting) >= most:
-                waiting.popleft()
-                self._dropped += 1
+                self._drop(waiting.popleft())
             waiting.append(value)
+
+    def _drop(self, value: Row | tuple[RegisterRow, ...]) -> None:
+        """What finds no room here either: its span is told once the disk takes it."""
+        self._dropped += 1
+        kind = SpoolKind.TELEMETRY if isinstance(value, Row) else SpoolKind.BILLING
+        rows = (value,) if isinstance(value, Row) else value
+        start_ns, end_ns = self._lost.get(kind, (rows[0].event_ns, rows[-1].event_ns))
+        self._lost[kind] = (
+            min(start_ns, *(row.event_ns for row in rows)),
+            max(end_ns, *(row.event_ns for row in rows)),
+        )
+
+    def _tell_dropped(self, kind: SpoolKind) -> None:
+        """What was dropped here gets a number and is lost under it, before what came later."""
+        with self._lock:
+            span = self._lost.get(kind)
+        if span is not None:
+            self._spool.lose(kind, *span)
+            with self._lock:
+                if self._lost[kind] == span:
+                    del self._lost[kind]
 
     async def _write(self) -> None:
         await self._attempt(self._write_all)
@@ -119,10 +155,12 @@ class Spooling:
 
     def _write_all(self) -> None:
         try:
+            self._tell_dropped(SpoolKind.BILLING)
             while self._registers:
                 self._write_first(self._registers, self._spool.append_registers)
         finally:
             # Two files: what one of them refuses must not hold up the other.
+            self._tell_dropped(SpoolKind.TELEMETRY)
             while self._rows:
                 self._write_first(self._rows, self._append)
             self._write_page()
@@ -187,6 +225,24 @@ class Spooling:
             if self._spool.mark(kind).boot_id == acked.boot_id:
                 await self._attempt(partial(self._spool.forget, kind, acked.durable_seq))
         await self._post()
+
+    async def durable(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """Lets go these numbers, both ends included, and the losses that are known there now.
+
+        The other end says so of gaps as of frames, hence of every number of a life in the end.
+        """
+        await self._attempt(partial(self._let_go, boot_id, first_seq, last_seq))
+        await self._post()
+
+    def _let_go(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        known = ranges.added(self._known.get(boot_id, ()), first_seq, last_seq)
+        self._known = {**self._known, boot_id: known}
+        for kind in SpoolKind:
+            if self._spool.mark(kind).boot_id == boot_id:
+                self._spool.forget(kind, last_seq, after=Seq(first_seq - 1))
+        for loss in self._spool.losses():
+            if ranges.holds(self._known.get(loss.boot_id, ()), loss.first_seq, loss.last_seq):
+                self._spool.told(loss)
 
     async def begin_anew(self, kind: SpoolKind) -> None:
         """Gives a queue a new boot id.

@@ -3,9 +3,12 @@
 Begin with `sqlite`, the whole as others see it. What lies around it:
 
 - `file`: one file with its numbers, frames and losses; `frames`: a frame as bytes on disk;
+  `tables`: what the files are made of; `twin`: what each notes of the other;
 - `telemetry`: rows that become frames; `billing`: registers and their chain; `ledger`: energies;
-- `room`: what goes when there is no room; `heal`: what is done with a damaged file;
+- `room`: what goes when there is no room; `reserve`: room kept for billing;
+- `heal`: a damaged file made anew, with what `salvage` can read of it, put in place by `swap`;
 - `state`: the files looked at beside a running agent.
 """
 
+from heatpool_agent.spool.heal import heal_folder as heal_folder
 from heatpool_agent.spool.sqlite import SqliteSpool as SqliteSpool

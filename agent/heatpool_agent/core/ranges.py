@@ -1,0 +1,75 @@
+"""Sets of sequence numbers as short lists of ranges, both ends included, in order and apart."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+Range = tuple[int, int]
+
+
+def added(ranges: Iterable[Range], first: int, last: int) -> tuple[Range, ...]:
+    """The set with these numbers too; ranges that touch become one."""
+    if last < first:
+        return tuple(ranges)
+    apart: list[Range] = []
+    for start, end in ranges:
+        if end < first - 1 or start > last + 1:
+            apart.append((start, end))
+        else:
+            first, last = min(first, start), max(last, end)
+    return tuple(sorted([*apart, (first, last)]))
+
+
+def holds(ranges: Iterable[Range], first: int, last: int | None = None) -> bool:
+    """Whether the number, or each one from first to last, is in the set."""
+    end = first if last is None else last
+    return any(start <= first and end <= stop for start, stop in ranges)
+
+
+def touches(ranges: Iterable[Range], first: int, last: int) -> bool:
+    """Whether any number from first to last is in the set."""
+    return any(start <= last and first <= end for start, end in ranges)
+
+
+def holes(ranges: Iterable[Range], first: int, last: int) -> Iterator[Range]:
+    """What is missing of the set from first to last."""
+    for start, end in ranges:
+        if start > last:
+            break
+        if start > first:
+            yield first, start - 1
+        first = max(first, end + 1)
+    if first <= last:
+        yield first, last
+
+
+def above(ranges: Iterable[Range], number: int) -> tuple[Range, ...]:
+    """The set without what is at or below a number."""
+    return tuple((max(start, number + 1), end) for start, end in ranges if end > number)
+
+
+def of(numbers: Iterable[int]) -> tuple[Range, ...]:
+    """Rising numbers as a set."""
+    found: list[Range] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return tuple(found)
+
+
+def fewer(ranges: Sequence[Range], most: int) -> tuple[Range, ...]:
+    """At most so many ranges that hold all of these numbers: the nearest neighbours are joined."""
+    found = list(ranges)
+    while len(found) > most:
+        gaps = [found[i + 1][0] - found[i][1] for i in range(len(found) - 1)]
+        nearest = gaps.index(min(gaps))
+        found[nearest : nearest + 2] = [(found[nearest][0], found[nearest + 1][1])]
+    return tuple(found)
+
+
+def of_pairs(pairs: Iterable[Range]) -> tuple[Range, ...]:
+    """Any ranges as a set."""
+    found: tuple[Range, ...] = ()
+    for first, last in pairs:
+        found = added(found, first, last)
+    return found
