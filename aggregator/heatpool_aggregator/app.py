@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from heatpool.errors import HeatpoolError
@@ -190,6 +191,7 @@ async def _opened(
             audit=audit,
             clock=clock,
             trust_domain=config.tls.trust_domain,
+            site_life=timedelta(seconds=config.tls.site_life_s),
         ),
         renewal=None
         if ca is None

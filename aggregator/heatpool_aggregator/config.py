@@ -36,6 +36,8 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     key: str = ""
     ca: str = ""
     trust_domain: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9._-]{1,255}$")] = "heatpool"
+    # Of a site's certificate; it renews itself at two thirds. Short ones are for tests.
+    site_life_s: Annotated[int, msgspec.Meta(ge=5, le=7_776_000)] = 2_592_000
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -108,7 +108,7 @@ def _joined(wish: Wish, *, is_waiting: bool) -> Enrolled | None:
     else:
         found = joining.join(ask, context)
         if not isinstance(found, Papers):
-            _progress(ask)("waits for approval" if found.is_for_approval else "it is busy")
+            _progress(ask)(found.told)
             click.echo("run the same command again to go on", err=True)
             return None
         papers = found
@@ -136,7 +136,7 @@ def _progress(ask: Ask) -> Callable[[str], None]:
         nonlocal last
         if what != last:
             click.echo(f"{ask.door}: site {ask.site_id} with key {key}: {what}", err=True)
-            if what == "waits for approval":
+            if what == joining.FOR_APPROVAL:
                 click.echo(f"whoever runs the aggregator lets it in by: {approve}", err=True)
         last = what
 

@@ -5,6 +5,7 @@ No proxy of the environment and no CA of the system is asked: who is trusted, th
 
 import http.client
 import json
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -84,12 +85,29 @@ def blind() -> ssl.SSLContext:
     return context
 
 
-def trusting(ca_der: bytes) -> ssl.SSLContext:
-    """Trusts this CA alone, and the host's name must stand in the certificate."""
+def trusting(ca: bytes | str) -> ssl.SSLContext:
+    """Trusts these CAs alone, DER or PEM, and the host's name must stand in the certificate.
+
+    Raises:
+        OSError: they are none.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=ca_der)
+    context.load_verify_locations(cadata=ca)
     return context
+
+
+def greets(host: str, port: int, context: ssl.SSLContext) -> bool:
+    """Whether whom we trust answers there, by that name; blocking."""
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, port), timeout=TIMEOUT_S) as bare,
+            context.wrap_socket(bare, server_hostname=host),
+        ):
+            return True
+    except (OSError, UnicodeError):
+        return False
 
 
 def ask(

@@ -1,6 +1,5 @@
 """How a newcomer gets its first certificate: the CA by its hash, the token to that CA alone."""
 
-import hmac
 import re
 import ssl
 from collections.abc import Callable
@@ -19,6 +18,7 @@ _CA_PATH, _JOIN_PATH = "/v1/ca", "/v1/join"
 _OK, _ACCEPTED, _MISSING, _BUSY = 200, 202, 404, (429, 503)
 _WAIT_S = 5.0
 _WAIT_MOST_S = 60.0
+FOR_APPROVAL = "waits for approval"
 _EVERYWHERE = ("", "0.0.0.0", "::", "*")
 
 
@@ -46,7 +46,7 @@ class Wait:
     """Somebody has to approve; or the aggregator is busy. Ask again after so long."""
 
     wait_s: float
-    is_for_approval: bool
+    told: str
 
 
 def trusted(at: Door, ca_hash: str) -> ssl.SSLContext:
@@ -68,9 +68,8 @@ def trusted(at: Door, ca_hash: str) -> ssl.SSLContext:
         found = {f"sha256:{certificate.read(der).key_sha256}": der for der in ders}
     except WireError as error:
         raise HeatpoolError(f"{at}{_CA_PATH}: answers with no CA certificate: {error}") from error
-    for seen, der in found.items():
-        if hmac.compare_digest(seen, ca_hash):
-            return https.trusting(der)
+    if ca_hash in found:
+        return https.trusting(found[ca_hash])
     raise HashMismatch(
         f"{at}: its CA has the hash {', '.join(found)}, and --ca-hash says {ca_hash}: somebody "
         "answers in its place, or the hash is another aggregator's; the token was not sent. "
@@ -88,9 +87,10 @@ def join(ask: Ask, context: ssl.SSLContext) -> Papers | Wait:
     """
     body = {"token": ask.token, "csr_pem": ask.request.csr_pem, "site_id": ask.site_id}
     answer = https.ask(ask.door, "POST", _JOIN_PATH, context=context, body=body)
-    if answer.status == _ACCEPTED or answer.status in _BUSY:
+    is_accepted = answer.status == _ACCEPTED
+    if is_accepted or answer.status in _BUSY:
         wait_s = min(_WAIT_MOST_S, answer.wait_s or _WAIT_S)
-        return Wait(wait_s=wait_s, is_for_approval=answer.status == _ACCEPTED)
+        return Wait(wait_s=wait_s, told=FOR_APPROVAL if is_accepted else _reason(answer))
     if answer.status != _OK:
         raise JoinRefused(f"{ask.door}: {_reason(answer)}")
     return _papers(ask, answer)
@@ -116,7 +116,7 @@ def waited(
             continue
         if isinstance(found, Papers):
             return found
-        told("waits for approval" if found.is_for_approval else "the aggregator is busy")
+        told(found.told)
         sleep(found.wait_s)
 
 
@@ -141,10 +141,10 @@ def _papers(ask: Ask, answer: Answer) -> Papers:
         certificate.blocks(ca_pem)
         place = Place(
             site_id=ask.site_id,
-            grpc=_reachable(str(document["grpc"]), ask.door),
+            grpc=_reachable(str(document["grpc"]), ask.door, https.trusting(ca_pem)),
             renew_after_ns=int(document["renew_after_ns"]),
         )
-    except (KeyError, ValueError, TypeError, WireError) as error:
+    except (KeyError, ValueError, TypeError, OSError, WireError) as error:
         raise HeatpoolError(f"{ask.door}: its answer cannot be used: {error}") from error
     if own.key_sha256 != ask.request.key_sha256 or own.site_ids != (ask.site_id,):
         raise HeatpoolError(
@@ -154,11 +154,16 @@ def _papers(ask: Ask, answer: Answer) -> Papers:
     return Papers(key_pem=ask.request.key_pem, chain_pem=chain_pem, ca_pem=ca_pem, place=place)
 
 
-def _reachable(address: str, at: Door) -> str:
-    """Where to send: an aggregator that listens everywhere is reached where it answered us."""
-    host, _, port = address.rpartition(":")
+def _reachable(address: str, at: Door, context: ssl.SSLContext) -> str:
+    """Where to send: what the aggregator says, or the same port where it answered us.
+
+    It knows the address on which it listens, and not the name by which we get there; only the
+    latter may be in its certificate.
+    """
+    told, _, port = address.rpartition(":")
     if not 0 < int(port) < 65_536:
         raise ValueError(f"no port in {address!r}")
-    if host.strip("[]") in _EVERYWHERE:
-        host = f"[{at.host}]" if ":" in at.host else at.host
-    return f"{host}:{port}"
+    found = told.strip("[]")
+    is_known = found not in (*_EVERYWHERE, at.host) and https.greets(found, int(port), context)
+    found = found if is_known else at.host
+    return f"[{found}]:{port}" if ":" in found else f"{found}:{port}"

@@ -64,7 +64,6 @@ class Enrolment:
         self._next_try_ns: int | None = None
         self._error = ""
         self._number = 0
-        self._is_renewal = False
         self._moved = asyncio.Condition()
         self.enrolled: Enrolled | None = None
 
@@ -90,7 +89,7 @@ class Enrolment:
         return found
 
     async def moved(self, line: Line) -> None:
-        """Returns once this line is not the right one; a renewed certificate is no reason."""
+        """Returns once this line is not the right one any more."""
         async with self._moved:
             await self._moved.wait_for(lambda: self._line() != line)
 
@@ -109,10 +108,8 @@ class Enrolment:
             self.enrolled, self._error = None, str(error)
             logger.error("identity.unusable", extra=facts(reason=str(error)))
         self._mark, self._next_try_ns = mark, None
-        # A line that is open goes on with the certificate that it was opened with.
-        if not self._is_renewal or self._board.uplink.state != "connected":
-            self._number += 1
-        self._is_renewal = False
+        # Also for a renewed certificate: a line lives no longer than the one it was opened with.
+        self._number += 1
         if self.enrolled is not None:
             self._take_up(self.enrolled)
         async with self._moved:
@@ -153,7 +150,6 @@ class Enrolment:
         # Somebody may have joined again or left meanwhile: theirs is the newer word.
         if await asyncio.to_thread(files.load, self._settings.state) == before:
             await asyncio.to_thread(files.keep, self._settings.state, papers)
-            self._is_renewal = True
 
     def _due_ns(self, enrolled: Enrolled) -> int:
         if self._next_try_ns is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 
 from heatpool_aggregator.core.enrolment import Issued, JoinAsk, Waiting
 from heatpool_aggregator.core.principal import SITE, Principal, uri_of
@@ -31,12 +32,14 @@ class Joining:
         audit: Audit,
         clock: Clock,
         trust_domain: str,
+        site_life: timedelta = SITE_LIFE,
     ) -> None:
         self.authority = authority
         self._identities = identities
         self._audit = audit
         self._clock = clock
         self._trust_domain = trust_domain
+        self._site_life = site_life
 
     async def join(self, ask: JoinAsk, csr_pem: bytes) -> RenewedCertificate | Waiting:
         """The certificate of a site that has a token for itself, or that it has to wait.
@@ -99,7 +102,7 @@ class Joining:
             key,
             name,
             trust_domain=self._trust_domain,
-            life=SITE_LIFE if name.startswith(f"{SITE}/") else USER_LIFE,
+            life=self._site_life if name.startswith(f"{SITE}/") else USER_LIFE,
             now_ns=self._clock.now_ns(),
         )
 
