@@ -18,6 +18,7 @@ from heatpool_agent.board import (
     UplinkView,
 )
 from heatpool_agent.core.fault import Fault
+from heatpool_agent.core.identity_view import IdentityState, IdentityView
 from heatpool_agent.core.loop_told import Capture
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.tree import LoopPower
@@ -121,6 +122,14 @@ def filled(clock: StoppedClock) -> Board:
         ("gpu", "GPU-6f1c/energy"): 1_222_273_783.0,
     }
     board.post_spool([mark(SpoolKind.TELEMETRY, 417, 409), mark(SpoolKind.BILLING, 96, 95)], 61_440)
+    board.identity = IdentityView(
+        state=IdentityState.VALID,
+        site_id="altstadt-7",
+        grpc="heat.example:8443",
+        fingerprint="ab" * 32,
+        start_ns=1_750_000_000 * NS,
+        end_ns=1_752_592_000 * NS,
+    )
     board.uplink = UplinkView(
         state="connected",
         batches_sent=512,

@@ -185,6 +185,16 @@ async def test_the_status_has_the_agreed_names(site: Site) -> None:
         },
         "link_bytes_s": 16_000.0,
     }
+    assert told["identity"] == {
+        "state": "valid",
+        "detail": "",
+        "fix": "",
+        "site_id": "altstadt-7",
+        "grpc": "heat.example:8443",
+        "fingerprint": "ab" * 32,
+        "start_ns": 1_750_000_000 * NS,
+        "end_ns": 1_752_592_000 * NS,
+    }
     assert told["spool"]["telemetry"] == {
         "boot_id": "7f3a91c2",
         "first_seq": 1,

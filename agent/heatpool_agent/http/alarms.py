@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from heatpool.setpoint import SetpointState
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.fault import FAULTS
+from heatpool_agent.core.identity_view import IdentityState, IdentityView
 from heatpool_agent.http.figures import rate, stamp, with_doubt
 from heatpool_agent.http.loop_status import active, half_width_95, margin_w
 from heatpool_agent.http.seen import Seen, unhealthy
 
+_POOR = frozenset({IdentityState.UNRENEWED, IdentityState.EXPIRED, IdentityState.UNUSABLE})
 _UNWELL = frozenset({"gone", "busy"})
 # What makes a figure doubtful; other flags only say what it was made from.
 _WRONG = {
@@ -34,6 +36,7 @@ def alarms(seen: Seen) -> Iterator[str]:
         yield f"Figures are not live: {reason}"
     if seen.board.spool_error:
         yield f"The spool takes no rows: {seen.board.spool_error}"
+    yield from _identity_alarms(seen.board.identity)
     if seen.board.uplink.state == "refused":
         mend = f"; {seen.board.uplink.fix}" if seen.board.uplink.fix else ""
         yield f"The aggregator does not let this site in: {seen.board.uplink.detail}{mend}"
@@ -88,6 +91,11 @@ def _meter_alarms(seen: Seen) -> Iterator[str]:
             f"Heat meter {sensor}{number} reports an error of its own that stays: its register may "
             "stand still; read the code on its display, and call who installed it"
         )
+
+
+def _identity_alarms(identity: IdentityView) -> Iterator[str]:
+    if identity.state in _POOR:
+        yield f"This site's identity is {identity.state}: {identity.detail}; {identity.fix}"
 
 
 def _setpoint_alarms(seen: Seen) -> Iterator[str]:

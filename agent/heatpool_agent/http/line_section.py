@@ -1,7 +1,8 @@
 """The line to the aggregator: its state, what waits for it, and how far a backlog has gone."""
 
 from heatpool_agent.board import BacklogView, UplinkView
-from heatpool_agent.http.figures import size, span
+from heatpool_agent.core.identity_view import IdentityState, IdentityView
+from heatpool_agent.http.figures import size, span, stamp
 from heatpool_agent.http.markup import Markup, clipped, joined, tag
 from heatpool_agent.http.parts import facts, note
 from heatpool_agent.http.seen import Seen
@@ -17,11 +18,18 @@ def line_section(seen: Seen) -> Markup:
             ("State", tag("span", uplink.state, css="bad" if uplink.state == "refused" else "")),
             ("Batches sent", f"{uplink.batches_sent:,}"),
             ("Durable there", f"{uplink.batches_acked:,}"),
+            *_identity(seen.board.identity),
         ),
         _backlog(uplink) if uplink.backlog is not None else Markup(),
         note(uplink.detail),
         tag("p", tag("code", clipped(uplink.fix))) if uplink.fix else Markup(),
     )
+
+
+def _identity(identity: IdentityView) -> list[tuple[str, str]]:
+    if identity.end_ns is None:
+        return [("Joined", "no" if identity.state is IdentityState.NONE else identity.state)]
+    return [("Joined as", identity.site_id), ("Certificate until", stamp(identity.end_ns))]
 
 
 def _backlog(uplink: UplinkView) -> Markup:

@@ -16,6 +16,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from heatpool.sample import Estimate
+from heatpool.units import NS_PER_S
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.plausible import is_admitted
 from heatpool_agent.http.loop_status import active
@@ -286,6 +287,12 @@ def _site(seen: Seen) -> Iterator[Metric]:
         "Batches on disk that are not known to be durable at the aggregator.",
         [((kind.name.lower(),), float(unacked_count(mark))) for kind, mark in board.marks.items()],
         "kind",
+    )
+    end_ns = board.identity.end_ns
+    yield _gauge(
+        "heatpool_certificate_expiry_seconds",
+        "When this site's certificate ends, s since 1970; none: it has not joined.",
+        [] if end_ns is None else [((), end_ns / NS_PER_S)],
     )
     yield _gauge(
         "heatpool_setpoint_lease_seconds", "What is left of the setpoint's lease.", lease_s

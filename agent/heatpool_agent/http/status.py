@@ -40,6 +40,19 @@ class Uplink(msgspec.Struct, frozen=True, kw_only=True):
     link_bytes_s: float | None
 
 
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What proves who this site is; `fingerprint` is SHA-256 over the certificate."""
+
+    state: str
+    detail: str
+    fix: str
+    site_id: str
+    grpc: str
+    fingerprint: str
+    start_ns: int | None
+    end_ns: int | None
+
+
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """One queue of the spool, by its numbers."""
 
@@ -154,6 +167,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     tick_age_s: float | None
     missed_ticks: int
     uplink: Uplink
+    identity: Identity
     spool: dict[str, Queue]
     spool_bytes: int | None
     spool_error: str
@@ -178,6 +192,7 @@ def status(seen: Seen, *, version: str) -> Status:
         tick_age_s=seen.tick_age_s,
         missed_ticks=board.missed_ticks,
         uplink=msgspec.convert(board.uplink, Uplink, from_attributes=True),
+        identity=msgspec.convert(board.identity, Identity, from_attributes=True),
         spool={kind.name.lower(): _queue(mark) for kind, mark in board.marks.items()},
         spool_bytes=board.spool_bytes if board.marks else None,
         spool_error=board.spool_error,
