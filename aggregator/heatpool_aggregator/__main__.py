@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import Any
@@ -40,6 +41,8 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, *, debug: bool) -> None:
     """Pools the waste heat of edge sites into virtual heat sources, and settles it."""
+    # Else gRPC writes a line to stderr for each handshake that fails, past the journal.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     journal.start(level="debug" if debug else "info")
     ctx.obj = debug
 

@@ -1,6 +1,7 @@
 """What the tests of the door say over a connection, and what they look at."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,9 +49,14 @@ async def status(asked: Awaitable[Any]) -> tuple[str, str]:
     raise AssertionError(f"answered {answer!r}")
 
 
-async def refused(http: str) -> dict[str, float]:
+async def refused(rig: Any) -> dict[str, float]:
     """Calls turned away so far, by reason, as /metrics tells it."""
-    async with aiohttp.ClientSession() as session, session.get(f"http://{http}/metrics") as page:
+    trusted = ssl.create_default_context(cadata=rig.ca.pem.decode())
+    headers = {"Authorization": f"Bearer {rig.token}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(f"https://{rig.http}/metrics", ssl=trusted) as page,
+    ):
         families = text_string_to_metric_families(await page.text())
         return {
             sample.labels["reason"]: sample.value

@@ -15,8 +15,9 @@ from heatpool.sample import SiteId
 from heatpool_aggregator import app
 from heatpool_aggregator.app import SystemClock
 from heatpool_aggregator.config import Config
-from heatpool_aggregator.core.enrolment import UserRecord
+from heatpool_aggregator.core.enrolment import ApiToken, UserRecord
 from heatpool_aggregator.core.principal import Role
+from heatpool_aggregator.identity.tokens import new_api_token
 from heatpool_aggregator.ports import Audit, Identities
 from heatpool_aggregator.stores.audit import open_audit
 from heatpool_aggregator.stores.identities import open_identities
@@ -42,6 +43,7 @@ class Rig:
     folder: Path
     identities: Identities
     audit: Audit
+    token: str
 
     def caller(self, name: str, **change: Any) -> pki.Identity:
         """The certificate of `site/e1`, `person/ada`, ..."""
@@ -110,4 +112,19 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             folder=tmp_path,
             identities=identities,
             audit=audit,
+            token=await _token(identities, clock.now_ns()),
         )
+
+
+async def _token(identities: Identities, now_ns: int) -> str:
+    """Ada's, for HTTPS."""
+    secret = new_api_token()
+    token = ApiToken(
+        token_id=secret.token_id,
+        name="person/ada",
+        role=Role.ADMIN,
+        created_ns=now_ns,
+        expires_ns=now_ns + 3600 * 10**9,
+    )
+    await identities.add_api_token(token, secret.sha256)
+    return secret.text

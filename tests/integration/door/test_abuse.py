@@ -53,7 +53,7 @@ async def test_garbage_in_a_message_is_malformed(rig: Any, seed: int) -> None:
     async with rig.as_("person/ada") as channel:
         for path in (f"{QUERY}/GetStatement", f"{QUERY}/ListGaps", "grpc.health.v1.Health/Check"):
             assert (await status(ask(channel, path, b"\xff\xff")))[0] == "INVALID_ARGUMENT"
-    assert (await refused(rig.http))["malformed"] == 14
+    assert (await refused(rig))["malformed"] == 14
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_failed_handshakes_are_counted_and_told(
     await still_serves(rig)
 
     async def is_counted() -> bool:
-        return (await refused(rig.http))["tls"] == 3
+        return (await refused(rig))["tls"] == 3
 
     await calls.eventually(is_counted)
     assert "rpc.handshakes_failed" in caplog.messages
@@ -118,7 +118,7 @@ async def test_who_says_nothing_is_hung_up_on(rig: Any, monkeypatch: pytest.Monk
                 assert (await status(line.next()))[0] == "DEADLINE_EXCEEDED"
         renew: Any = channel.stream_unary(f"/{REGISTRY}/RenewCertificate")()
         assert (await status(renew))[0] == "DEADLINE_EXCEEDED"
-    assert (await refused(rig.http))["too_slow"] == 3
+    assert (await refused(rig))["too_slow"] == 3
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ async def test_a_hundred_refusals_are_counted_and_told_once(
             async with stream(channel, "Control") as line:
                 await line.send(hello_of("e2"))
                 assert (await status(line.next()))[0] == "PERMISSION_DENIED"
-    assert (await refused(rig.http))["other_site"] == 100
+    assert (await refused(rig))["other_site"] == 100
     assert caplog.messages.count("rpc.refused") == 1
     entries = [e for e in await rig.audit.read(1000) if e.action.startswith("refused")]
     assert len(entries) == 1
@@ -200,4 +200,4 @@ async def test_one_site_with_many_streams_keeps_one(rig: Any) -> None:
         assert await newest.read()
         assert sum(ended) >= 48 and not newest.done()
         newest.cancel()
-    assert (await refused(rig.http))["replaced"] == 49
+    assert (await refused(rig))["replaced"] == 49

@@ -12,7 +12,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from integration.door import calls
 from integration.door.calls import QUERY, REGISTRY, ask, status
 from integration.door.conftest import settings
 
@@ -107,4 +106,3 @@ async def test_a_revoked_site_does_not_renew(own: Any) -> None:
         assert (await status(ask(channel, RENEW, request_of(key))))[0] == "UNAUTHENTICATED"
         code, _ = await status(ask(channel, f"{QUERY}/ListSiteStatus"))
         assert code == "UNAUTHENTICATED"
-    assert (await calls.refused(own[0]["http"]))["revoked"] == 2

@@ -121,7 +121,7 @@ async def test_a_site_speaks_for_itself_alone(rig: Any) -> None:
         async with stream(channel, "Control") as control:
             await control.send(hello_of("e1"), report_of("e2"))
             assert (await status(control.next()))[0] == "PERMISSION_DENIED"
-    assert (await calls.refused(rig.http))["other_site"] == 7
+    assert (await calls.refused(rig))["other_site"] == 7
     (entry,) = [e for e in await rig.audit.read(100) if e.action == "refused.other_site"]
     assert (entry.who, "'e2'" in entry.reason) == ("site/e1", True)
 
