@@ -24,11 +24,6 @@ def holds(ranges: Iterable[Range], first: int, last: int | None = None) -> bool:
     return any(start <= first and end <= stop for start, stop in ranges)
 
 
-def touches(ranges: Iterable[Range], first: int, last: int) -> bool:
-    """Whether any number from first to last is in the set."""
-    return any(start <= last and first <= end for start, end in ranges)
-
-
 def holes(ranges: Iterable[Range], first: int, last: int) -> Iterator[Range]:
     """What is missing of the set from first to last."""
     for start, end in ranges:
