@@ -1,6 +1,7 @@
 """Lines that several share: one connection, one request at a time, the urgent first."""
 
 import asyncio
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,6 +96,24 @@ async def test_an_actuator_is_not_kept_by_a_unit_that_says_nothing() -> None:
             await tasks[0]
         silent.set()
         await tasks[1]
+
+
+@pytest.mark.parametrize("turns", range(16))
+async def test_a_deadline_that_passes_in_the_turn_of_the_connection_is_kept(turns: int) -> None:
+    silent = asyncio.Event()
+
+    async def wait(_unit_id: int, _address: int, _count: int) -> None:
+        await silent.wait()
+
+    async with tcp([unit(1, wait)]) as url, sensor_at(url, timeout_s=0.05) as sensor:
+        task = asyncio.create_task(sensor.read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        time.sleep(0.1)  # noqa: ASYNC251  # the machine stands still meanwhile
+        await asyncio.wait([task], timeout=10.0)
+        assert task.done(), "nobody ends it any more"
+        assert isinstance(task.exception(), SensorGone)
+        silent.set()
 
 
 async def test_a_sensor_that_never_gets_its_turn_is_busy_and_closes_nothing() -> None:

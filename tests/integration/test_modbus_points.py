@@ -90,7 +90,7 @@ async def _words(answers: Sequence[Sequence[int]]) -> AsyncIterator[str]:
             head = request[:4] + (3 + len(data)).to_bytes(2, "big") + request[6:8]
             writer.write(head + bytes((len(data),)) + data)
         writer.close()
-        over[-1].set_result(None)
+        own.set_result(None)
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -357,7 +357,8 @@ async def _read_from(scheme: str, answers: list[bytes], *, is_cut: bool) -> None
     over: list[asyncio.Future[None]] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        over.append(asyncio.get_running_loop().create_future())
+        own = asyncio.get_running_loop().create_future()
+        over.append(own)
         with suppress(OSError):
             while request := await reader.read(300):
                 data = answers[len(over) % len(answers)]
@@ -366,7 +367,7 @@ async def _read_from(scheme: str, answers: list[bytes], *, is_cut: bool) -> None
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-        over[-1].set_result(None)
+        own.set_result(None)
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -11,6 +11,7 @@ import struct
 import termios
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
@@ -22,6 +23,7 @@ from heatpool_agent.core.device_map import Block
 from heatpool_agent.core.endpoint import LineAddress, line_address, silence_s
 
 Client = AsyncModbusTcpClient | AsyncModbusSerialClient
+Found = TypeVar("Found")
 
 # How much longer a sensor may wait for its answer once an actuator wants to speak.
 GIVE_WAY_S = 0.5
@@ -77,6 +79,20 @@ async def hold(url: str, *, unit_id: int) -> Hold:
             [f"url: {url!r}: another block opens {address.place} differently; write both alike"]
         )
     return Hold(line)
+
+
+async def _heeding_cancellation(work: Awaitable[Found]) -> Found:
+    """What comes of it, unless somebody wanted it ended meanwhile.
+
+    pymodbus waits with `asyncio.wait_for`, which in Python 3.11 forgets a cancellation that meets
+    its result in one turn of the loop: a deadline would be gone, and nobody would end what follows.
+    """
+    task = asyncio.current_task()
+    before_count = task.cancelling() if task else 0
+    found = await work
+    if task and task.cancelling() > before_count:
+        raise asyncio.CancelledError
+    return found
 
 
 class Line:
@@ -161,7 +177,8 @@ class Line:
             is_clean = False
             try:
                 async with asyncio.timeout_at(until_s) as self._limit:
-                    reply = await ask(await self._ready())
+                    client = await self._ready()
+                    reply = await _heeding_cancellation(ask(client))
                 data = bytes((reply.exception_code,)) if reply.isError() else answer(reply)
                 is_clean = True
                 return data
@@ -225,7 +242,10 @@ class Line:
         self.close()
         client = self._new_client()
         try:
-            is_connected = await client.connect()
+            is_connected = await _heeding_cancellation(client.connect())
+        except asyncio.CancelledError:
+            client.close()
+            raise
         except termios.error as error:
             reason = f"{self._name}: the port refuses baud, parity or stop bits ({error.args[-1]})"
             raise SensorGone(
