@@ -26,11 +26,12 @@ from heatpool_aggregator.identity.places import places
 from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.loops.control import Control, Standing
 from heatpool_aggregator.loops.gateway import Gateway
+from heatpool_aggregator.loops.order_book import OrderBook
 from heatpool_aggregator.loops.planner import Planner
 from heatpool_aggregator.loops.renewal import Renewal
 from heatpool_aggregator.loops.shard import Shard
 from heatpool_aggregator.ports import Audit, Clock, Frame, Identities, Store
-from heatpool_aggregator.rpc import query, registry
+from heatpool_aggregator.rpc import command, query, registry
 from heatpool_aggregator.rpc.control import ControlService
 from heatpool_aggregator.rpc.guard import Guard
 from heatpool_aggregator.rpc.server import check_listen, check_loopback, listening, make_server
@@ -78,6 +79,7 @@ class Parts:
     gateway: Gateway
     shard: Shard
     control: Control
+    book: OrderBook
     planner: Planner
     identities: Identities
     audit: Audit
@@ -163,13 +165,23 @@ async def _opened(
         return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
 
     return Parts(
+    book = OrderBook(store)
+    control = Control(
+        standing=_standing(config),
+        clock=clock,
+        record=record,
+        book=book,
+        last_seq=lambda site_id: _last_seq(shard, site_id),
+    )
+    await control.restore()
         config=config,
         board=board,
         clock=clock,
         store=store,
         gateway=gateway,
         shard=shard,
-        control=Control(standing=_standing(config), clock=clock, record=record),
+        control=control,
+        book=book,
         planner=Planner(config, store, board, clock),
         identities=identities,
         audit=audit,
@@ -200,6 +212,11 @@ async def _opened(
 
 
 def _members(config: Config) -> frozenset[SiteId]:
+def _last_seq(shard: Shard, site_id: SiteId) -> int:
+    asked = shard.state.asked.get(site_id)
+    return 0 if asked is None else asked.setpoint_seq
+
+
     return frozenset(
         SiteId(member.site_id) for source in config.virtual_source for member in source.member
     )
@@ -249,6 +266,17 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     query.add_to(server, query.Query(board, store, config, tenants))
     registry.add_to(server, registry.Registry(board, config, tenants, parts.joining))
     async with (
+    command.add_to(
+        server,
+        command.Command(
+            orders=parts.control,
+            book=parts.book,
+            board=board,
+            audit=parts.audit,
+            clock=parts.clock,
+            tenants=tenants,
+        ),
+    )
         listening(server, config.listen.grpc, parts.tls) as grpc_address,
         serve(
             config,

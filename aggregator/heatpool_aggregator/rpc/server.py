@@ -30,6 +30,7 @@ SERVICES = (
     control.SERVICE,
     "heatpool.v1.RegistryService",
     "heatpool.v1.QueryService",
+    "heatpool.v1.CommandService",
 )
 
 _OPTIONS = (
