@@ -90,7 +90,7 @@ async def _words(answers: Sequence[Sequence[int]]) -> AsyncIterator[str]:
             head = request[:4] + (3 + len(data)).to_bytes(2, "big") + request[6:8]
             writer.write(head + bytes((len(data),)) + data)
         writer.close()
-        own.set_result(None)
+        over[-1].set_result(None)
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
