@@ -11,33 +11,37 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 
 from heatpool.errors import HeatpoolError, UplinkError
 from heatpool_aggregator.client import calls, tables
+from heatpool_aggregator.client.line import Place, read_identity
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
 REFUSED, UNREACHABLE = 1, 69  # 69 is EX_UNAVAILABLE of sysexits.h
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_NS = 2**63 - 1  # the wire's whole numbers end here, in 2262
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\d{1,5})")
+_SECURE = "https://"
+_ADDRESS = re.compile(r"(https://)?(\[[0-9A-Fa-f:.]+\]|[^:/\s]+):(\d{1,5})")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
 class Address(click.ParamType[str]):
-    """HOST:PORT."""
+    """HOST:PORT, or https://HOST:PORT."""
 
-    name = "HOST:PORT"
+    name = "[https://]HOST:PORT"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """The address as it is."""
-        found = _ADDRESS.fullmatch(str(value))
-        if found is None or not 0 < int(found[2]) < 65536:
+        found = _ADDRESS.fullmatch(str(value).removesuffix("/"))
+        if found is None or not 0 < int(found[3]) < 65536:
             self.fail(f"{value!r} is no HOST:PORT, for example {DEFAULT_ADDRESS}", param, ctx)
-        return str(value)
+        return found[0]
 
 
 class Instant(click.ParamType[int]):
@@ -60,10 +64,23 @@ class Instant(click.ParamType[int]):
 
 
 def _options(command: C) -> C:
-    """What every question may say."""
+    """What every question may say; address and identity reach it as one `place`."""
+
+    @wraps(command)
+    def placed(address: str, identity: Path | None, **rest: Any) -> Any:
+        return command(_place(address, identity), **rest)
+
+    found: Any = placed
     for option in (
         click.option("--debug", is_flag=True, help="Show where an error came from."),
         click.option("--json", "as_json", is_flag=True, help="One JSON document."),
+        click.option(
+            "--identity",
+            type=click.Path(path_type=Path),
+            envvar="HEATPOOL_IDENTITY",
+            show_envvar=True,
+            help="Key, certificate and CA in one file; without it only this machine is asked.",
+        ),
         click.option(
             "--address",
             type=Address(),
@@ -74,8 +91,27 @@ def _options(command: C) -> C:
             help="Where the aggregator listens for gRPC.",
         ),
     ):
-        command = option(command)
-    return command
+        found = option(found)
+    return cast("C", found)
+
+
+def _place(address: str, identity: Path | None) -> Place:
+    """Where to ask, and as whom.
+
+    Raises:
+        click.UsageError: these two do not go together, or the identity is none.
+    """
+    is_secure, bare = address.startswith(_SECURE), address.removeprefix(_SECURE)
+    try:
+        place = Place(address=bare, identity=read_identity(identity) if identity else None)
+    except HeatpoolError as error:
+        raise click.UsageError(str(error)) from error
+    if identity is None and (is_secure or not place.is_own):
+        raise click.UsageError(
+            f"{address} wants a certificate: name yours by --identity FILE or HEATPOOL_IDENTITY; "
+            "`heatpool-aggregator user add` makes it"
+        )
+    return place
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,10 +122,10 @@ def main() -> None:
 
 @main.command()
 @_options
-def sites(address: str, *, as_json: bool, debug: bool) -> None:
+def sites(place: Place, *, as_json: bool, debug: bool) -> None:
     """State of every site."""
     _show(
-        lambda: calls.sites(address),
+        lambda: calls.sites(place),
         tables.sites_json if as_json else tables.sites_table,
         debug=debug,
     )
@@ -97,10 +133,10 @@ def sites(address: str, *, as_json: bool, debug: bool) -> None:
 
 @main.command()
 @_options
-def sources(address: str, *, as_json: bool, debug: bool) -> None:
+def sources(place: Place, *, as_json: bool, debug: bool) -> None:
     """State of every virtual source."""
     _show(
-        lambda: calls.sources(address),
+        lambda: calls.sources(place),
         tables.sources_json if as_json else tables.sources_table,
         debug=debug,
     )
@@ -109,10 +145,10 @@ def sources(address: str, *, as_json: bool, debug: bool) -> None:
 @main.command()
 @_options
 @click.option("--at", "at_ns", type=Instant(), help="A time in the period, with its zone.")
-def statement(address: str, at_ns: int | None, *, as_json: bool, debug: bool) -> None:
+def statement(place: Place, at_ns: int | None, *, as_json: bool, debug: bool) -> None:
     """Statement of a closed settlement period, by default of the last one."""
     _show(
-        lambda: calls.statement(address, at_ns),
+        lambda: calls.statement(place, at_ns),
         tables.statement_json if as_json else tables.statement_table,
         debug=debug,
     )
@@ -121,10 +157,10 @@ def statement(address: str, at_ns: int | None, *, as_json: bool, debug: bool) ->
 @main.command()
 @_options
 @click.option("--site", "site_id", default="", metavar="SITE_ID", help="Only this site.")
-def gaps(address: str, site_id: str, *, as_json: bool, debug: bool) -> None:
+def gaps(place: Place, site_id: str, *, as_json: bool, debug: bool) -> None:
     """Rows that will never come, with the reason."""
     _show(
-        lambda: calls.gaps(address, site_id),
+        lambda: calls.gaps(place, site_id),
         tables.gaps_json if as_json else tables.gaps_table,
         debug=debug,
     )

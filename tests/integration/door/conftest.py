@@ -22,6 +22,9 @@ from heatpool_aggregator.ports import Audit, Identities
 from heatpool_aggregator.stores.audit import open_audit
 from heatpool_aggregator.stores.identities import open_identities
 
+# gRPC joins its poller thread when its last object goes, wherever that happens: keep it up instead.
+grpc.aio.init_grpc_aio()
+
 USERS = (
     ("person/ada", Role.ADMIN, ""),
     ("machine/scada", Role.OPERATOR, ""),
