@@ -289,15 +289,12 @@ async def test_clients_are_capped_and_leaving_makes_room(
     assert not caplog.records
 
 
-async def test_stopping_does_not_wait_for_open_streams(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_waits_for_no_stream(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("heatpool_aggregator.web.app._STOP_S", 30.0)
     board, clock = Board(), filled.StoppedClock()
     filled.fill(board, clock.now_ns())
     async with aiohttp.ClientSession() as session, AsyncExitStack() as stack, turning() as turns:
-        server = serve(filled.settings(), board, store, clock)
-        async with server as address:
+        async with serve(filled.settings(), board, store, clock) as address:
             for _ in range(8):
                 get = session.get(f"http://{address}/v1/events")
                 await event(await stack.enter_async_context(get))
