@@ -164,7 +164,6 @@ async def _opened(
     async def record(frame: Frame) -> bool:
         return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
 
-    return Parts(
     book = OrderBook(store)
     control = Control(
         standing=_standing(config),
@@ -174,6 +173,7 @@ async def _opened(
         last_seq=lambda site_id: _last_seq(shard, site_id),
     )
     await control.restore()
+    return Parts(
         config=config,
         board=board,
         clock=clock,
@@ -211,12 +211,12 @@ async def _opened(
     )
 
 
-def _members(config: Config) -> frozenset[SiteId]:
 def _last_seq(shard: Shard, site_id: SiteId) -> int:
     asked = shard.state.asked.get(site_id)
     return 0 if asked is None else asked.setpoint_seq
 
 
+def _members(config: Config) -> frozenset[SiteId]:
     return frozenset(
         SiteId(member.site_id) for source in config.virtual_source for member in source.member
     )
@@ -265,7 +265,6 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     tenants = Tenants(guard, parts.identities)
     query.add_to(server, query.Query(board, store, config, tenants))
     registry.add_to(server, registry.Registry(board, config, tenants, parts.joining))
-    async with (
     command.add_to(
         server,
         command.Command(
@@ -277,6 +276,7 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
             tenants=tenants,
         ),
     )
+    async with (
         listening(server, config.listen.grpc, parts.tls) as grpc_address,
         serve(
             config,
