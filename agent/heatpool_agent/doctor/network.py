@@ -3,13 +3,16 @@
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from heatpool_agent.config import aggregator_address
+from heatpool_agent.config import aggregator_address, is_secure
+from heatpool_agent.doctor import identity
 from heatpool_agent.doctor.place import Place, is_agent_running
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
+from heatpool_agent.enrol.files import Enrolled
 
 _MOST_S = 3.0
 # What an HTTP/2 client says first, with empty settings; a server answers with a frame of type 4.
@@ -23,19 +26,22 @@ class Answered:
 
     address: str
     refusal: str = ""
+    distrust: str = ""
+    is_secure: bool = False
     speaks_http2: bool = False
     took_s: float = 0.0
 
 
 async def families(place: Place) -> Sequence[Verdict]:
     """Everything of this room."""
-    answered = await _ask(place.config.aggregator.url)
+    own = (await asyncio.to_thread(identity.look, place)).enrolled
+    url = place.config.aggregator.url or (f"https://{own.place.grpc}" if own else "")
+    answered = await _ask(url, own)
     listen = place.config.http.listen
     taken = await asyncio.to_thread(_bind_error, listen) if listen else 0
     runs = await asyncio.to_thread(is_agent_running, place.folder)
     return (
         aggregator(answered),
-        certificate(place.config.aggregator.url),
         page_port(listen, taken, is_agent=runs),
     )
 
@@ -43,7 +49,15 @@ async def families(place: Place) -> Sequence[Verdict]:
 def aggregator(seen: Answered | None) -> Verdict:
     """Whether an aggregator listens where the settings say."""
     if seen is None:
-        return skip("aggregator", "aggregator.url is empty: this site sends nowhere")
+        return skip("aggregator", "this site has not joined and aggregator.url is empty")
+    if seen.distrust:
+        return fail(
+            "aggregator",
+            f"{seen.address}: {seen.distrust}",
+            why="the two ends do not trust each other, so nothing is sent; rows wait on this disk",
+            fix="look at both clocks (timedatectl), and at aggregator.url: it must be a name that "
+            "the aggregator's certificate has; then heatpool-agent join --force with a new token",
+        )
     if seen.refusal:
         return fail(
             "aggregator",
@@ -56,17 +70,12 @@ def aggregator(seen: Answered | None) -> Verdict:
         return fail(
             "aggregator",
             f"{seen.address} answers, and not as an aggregator",
-            why="something else listens there, or it wants TLS, which this version has not",
-            fix="set aggregator.url to the address that heatpool-aggregator run logs as grpc",
+            why="something else listens there, or it wants TLS and aggregator.url says http://",
+            fix="set aggregator.url to the address that heatpool-aggregator run logs as grpc; "
+            "where it has certificates: leave it empty, and run heatpool-agent join",
         )
-    return ok("aggregator", f"{seen.address} answers in {1000 * seen.took_s:.0f} ms")
-
-
-def certificate(url: str) -> Verdict:
-    """Certificates and tokens do not exist in this version."""
-    if not url:
-        return skip("certificate", "this site sends nowhere")
-    return skip("certificate", "this version has no certificates and no tokens; loopback only")
+    how = "knows this site's CA, and answers" if seen.is_secure else "answers"
+    return ok("aggregator", f"{seen.address} {how} in {1000 * seen.took_s:.0f} ms")
 
 
 def page_port(listen: str, error: int, *, is_agent: bool) -> Verdict:
@@ -95,26 +104,37 @@ def page_port(listen: str, error: int, *, is_agent: bool) -> Verdict:
     )
 
 
-async def _ask(url: str) -> Answered | None:
+async def _ask(url: str, own: Enrolled | None) -> Answered | None:
     address = aggregator_address(url) if url else None
     if address is None:
         return None
-    host, _, port = address.rpartition(":")
+    if is_secure(url) and own is None:
+        return Answered(address=address, distrust="wants a certificate, and this site has none")
     start_s = asyncio.get_running_loop().time()
     try:
+        context = identity.context(own.identity) if own and is_secure(url) else None
         async with asyncio.timeout(_MOST_S):
-            head = await _first_frame(host.strip("[]"), int(port))
+            head = await _first_frame(address, context)
+    except ssl.SSLError as error:
+        told = getattr(error, "verify_message", "") or error.reason or str(error)
+        return Answered(address=address, distrust=f"no TLS with it: {told}")
     except TimeoutError:
         return Answered(address=address, refusal=f"no answer within {_MOST_S:g} s")
     except OSError as error:
         return Answered(address=address, refusal=error.strerror or str(error))
     took_s = asyncio.get_running_loop().time() - start_s
     is_http2 = len(head) == _HEAD_BYTES and head[_TYPE_AT] == _SETTINGS
-    return Answered(address=address, speaks_http2=is_http2, took_s=took_s)
+    if context is not None and not head:
+        return Answered(
+            address=address, distrust="ends the line: it takes our certificate for none"
+        )
+    is_secured = context is not None
+    return Answered(address=address, speaks_http2=is_http2, took_s=took_s, is_secure=is_secured)
 
 
-async def _first_frame(host: str, port: int) -> bytes:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _first_frame(address: str, context: ssl.SSLContext | None) -> bytes:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
     try:
         writer.write(_PREFACE)
         return await reader.readexactly(_HEAD_BYTES)

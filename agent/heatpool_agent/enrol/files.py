@@ -8,8 +8,8 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -61,7 +61,7 @@ class Enrolled:
 class Papers:
     """What makes up an identity, as text."""
 
-    key_pem: str
+    key_pem: str = field(repr=False)
     chain_pem: str
     ca_pem: str
     place: Place
@@ -96,7 +96,7 @@ def load(state: Path) -> Enrolled | None:
         texts = _texts(folder_of(state))
         if mark(state) == before:
             break
-    return _enrolled(folder_of(state), texts) if texts else None
+    return None if texts is None else _enrolled(folder_of(state), texts)
 
 
 def keep(state: Path, papers: Papers) -> None:
@@ -136,10 +136,11 @@ def forget(state: Path) -> bool:
     if not folder.exists():
         return False
     with _refusals(folder), _locked(folder):
-        _finish(folder)
-        was_there = (folder / PLACE).exists()
-        # The place first: without it the rest is no identity.
-        for name in (PLACE, SITE, CA, ASKING):
+        with suppress(StoreError):  # a promise that nobody can read is none
+            _finish(folder)
+        was_there = any((folder / name).exists() for name in (PLACE, _WHOLE))
+        # The place before the rest, which is no identity without it.
+        for name in (_WHOLE, PLACE, SITE, CA, ASKING):
             (folder / name).unlink(missing_ok=True)
         _sync(folder)
     return was_there

@@ -251,7 +251,7 @@ CASES: list[tuple[Status, Verdict, str]] = [
     (OK, network.aggregator(ANSWERS), ""),
     (FAIL, network.aggregator(replace(ANSWERS, refusal="refused")), "heatpool-aggregator run"),
     (FAIL, network.aggregator(replace(ANSWERS, speaks_http2=False)), "aggregator.url"),
-    (SKIP, network.certificate("http://127.0.0.1:1"), ""),
+    (FAIL, network.aggregator(replace(ANSWERS, distrust="other CA")), "heatpool-agent join"),
     (SKIP, network.page_port("", 0, is_agent=False), ""),
     (OK, network.page_port("127.0.0.1:80", 0, is_agent=False), ""),
     (OK, network.page_port("127.0.0.1:80", errno.EADDRINUSE, is_agent=True), ""),
