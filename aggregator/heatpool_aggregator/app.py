@@ -157,6 +157,7 @@ async def _opened(
         clock=clock,
         config=config,
         refusals=refusals,
+        fingerprints=gateway.fingerprints,
     )
 
     ca = await asyncio.to_thread(_own_ca, directory) if files else None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType, Protocol
+from typing import NamedTuple, NewType, Protocol
 
 from heatpool.sample import BootId, MeteringPointId, RegisterRow, SiteId
 from heatpool_aggregator.core.audit import AuditEntry
@@ -46,9 +46,11 @@ class FrameKind(IntEnum):
     SETPOINT_REPORT = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One message of one site, byte for byte as it came; `seq` is 0 for hello, gap and report."""
+class Frame(NamedTuple):
+    """One message of one site, byte for byte as it came; `seq` is 0 for hello, gap and report.
+
+    A tuple, as one is made of each message.
+    """
 
     site_id: SiteId
     boot_id: BootId
@@ -96,9 +98,11 @@ class Log(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """Rows of one frame as they came, for history: msgpack of columns with their channels."""
+class Chunk(NamedTuple):
+    """Rows of one frame as they came, for history: msgpack of columns with their channels.
+
+    A tuple, as one is made of each message.
+    """
 
     site_id: SiteId
     boot_id: BootId

@@ -104,7 +104,7 @@ async def test_chunks_that_overlap_a_span_are_found_by_start(store: Store) -> No
 
 async def test_a_chunk_that_is_there_is_left_alone(store: Store) -> None:
     await store.chunks.put([chunk(1, 10, 20)])
-    await store.chunks.put([replace(chunk(1, 10, 20), blob=b"other")])
+    await store.chunks.put([chunk(1, 10, 20)._replace(blob=b"other")])
     assert await store.chunks.read(SITE, 0, 99) == [chunk(1, 10, 20)]
 
 

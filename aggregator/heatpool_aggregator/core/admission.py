@@ -6,7 +6,6 @@ Pure bookkeeping. What is refused is durable already; the reason goes back to th
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from heatpool.codec import CHANNELS_LIMIT
@@ -14,6 +13,7 @@ from heatpool.sample import BootId, RegisterRow, Schema, SiteId
 from heatpool.units import NS_PER_S
 
 RANGES_LIMIT = 64  # normally one; more means a hole that must be asked for or declared a gap
+BOOTS_LIMIT = 64  # of one site: each is a spool file that was made anew
 FINGERPRINTS_COUNT = 256  # four hours at one message a minute, 1 KiB a spool
 SCHEMAS_LIMIT = 32  # of one site and boot id
 EXPONENT_LIMIT = 9
@@ -55,6 +55,9 @@ class Ranges:
 
     def add(self, first: int, last: int) -> None:
         """Takes in first to last, both included; blind to order and repetition."""
+        if self._lasts and self._lasts[-1] + 1 == first:
+            self._lasts[-1] = last
+            return
         # Ranges that touch [first, last] lie between these two places.
         low = bisect_right(self._lasts, first - 2)
         high = bisect_right(self._firsts, last + 1)
@@ -66,6 +69,8 @@ class Ranges:
 
     def holds(self, seq: int) -> bool:
         """Whether this number is in a range."""
+        if not self._lasts or seq > self._lasts[-1]:
+            return False
         place = bisect_right(self._firsts, seq) - 1
         return place >= 0 and seq <= self._lasts[place]
 
@@ -94,10 +99,12 @@ class Ranges:
 class DurableRanges:
     """What is durable of each spool: `(site_id, boot_id)` names a spool for good."""
 
-    __slots__ = ("_by_key",)
+    __slots__ = ("_boots", "_by_key")
 
     def __init__(self) -> None:
         self._by_key: dict[Key, Ranges] = {}
+        # Boot ids of each site, the one that was named least lately first.
+        self._boots: dict[SiteId, list[BootId]] = {}
 
     def of(self, key: Key) -> Ranges:
         """The ranges of a spool; empty for one that was never seen."""
@@ -107,8 +114,19 @@ class DurableRanges:
         """Takes in first to last of a spool, both included."""
         ranges = self._by_key.get(key)
         if ranges is None:
-            ranges = self._by_key[key] = Ranges()
+            ranges = self.named(key)
         ranges.add(first, last)
+
+    def named(self, key: Key) -> Ranges:
+        """The ranges of a spool that its site names, to be kept; the oldest boot ids go."""
+        site_id, boot_id = key
+        boots = self._boots.setdefault(site_id, [])
+        if boot_id in boots:
+            boots.remove(boot_id)
+        boots.append(boot_id)
+        if len(boots) > BOOTS_LIMIT:
+            self._by_key.pop((site_id, boots.pop(0)), None)
+        return self._by_key.setdefault(key, Ranges())
 
     def verdict(self, key: Key, seq: int) -> Verdict:
         """Whether a number is new, a repeat, or would scatter the spool over too many ranges."""
@@ -144,12 +162,20 @@ class Fingerprints:
 
     def remember(self, seq: int, crc32: int) -> None:
         """Keeps the checksum; 0 is unknown."""
+        if seq == self._newest + 1:
+            self._ring[seq % FINGERPRINTS_COUNT] = crc32
+            self._newest = seq
+            return
         if seq <= self._newest - FINGERPRINTS_COUNT:
             return
         for passed in range(max(self._newest + 1, seq - FINGERPRINTS_COUNT + 1), seq):
             self._ring[passed % FINGERPRINTS_COUNT] = 0
         self._ring[seq % FINGERPRINTS_COUNT] = crc32
         self._newest = max(self._newest, seq)
+
+    def is_ahead(self, seq: int) -> bool:
+        """Whether this number is beyond all that was remembered."""
+        return seq > self._newest
 
     def differs(self, seq: int, crc32: int) -> bool:
         """Whether this number is known to have had other content."""
@@ -159,35 +185,39 @@ class Fingerprints:
         return bool(known and crc32) and known != crc32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SiteClock:
-    """How far a site's clock is behind ours, ns, from its newest messages."""
+    """How far a site's clock is behind ours, ns, from its newest messages; never changed.
 
-    offsets_ns: tuple[int, ...] = ()
+    `offset_ns` is to be added to the site's times: the shortest delay seen is still in it.
+    `is_flagged` is more than 2 s off: said so, and used corrected. `is_held` is more than 10 min
+    off: kept out of live state and settlement.
+    """
+
+    __slots__ = ("is_flagged", "is_held", "offset_ns", "offsets_ns")
+
+    def __init__(self, offsets_ns: tuple[int, ...] = ()) -> None:
+        self.offsets_ns = offsets_ns
+        self.offset_ns = min(offsets_ns, default=0)
+        self.is_flagged = not -FLAG_NS <= self.offset_ns <= FLAG_NS
+        self.is_held = not -HOLD_NS <= self.offset_ns <= HOLD_NS
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SiteClock) and self.offsets_ns == other.offsets_ns
+
+    def __hash__(self) -> int:
+        return hash(self.offsets_ns)
 
     def observed(self, *, sent_ns: int, received_ns: int) -> "SiteClock":
         """The clock after one more message; three that agree replace what a step made wrong."""
-        offsets = (*self.offsets_ns, received_ns - sent_ns)[-OFFSETS_COUNT:]
+        offsets = (*self.offsets_ns[1 - OFFSETS_COUNT :], received_ns - sent_ns)
         newest = offsets[-AGREE_COUNT:]
-        is_steady = len(newest) == AGREE_COUNT and max(newest) - min(newest) <= AGREE_NS
-        if is_steady and min(newest) - min(offsets) > AGREE_NS:
-            offsets = newest
-        return SiteClock(offsets_ns=offsets)
-
-    @property
-    def offset_ns(self) -> int:
-        """To be added to the site's times, ns; the shortest delay seen is still in it."""
-        return min(self.offsets_ns, default=0)
-
-    @property
-    def is_flagged(self) -> bool:
-        """More than 2 s off: said so, and used corrected."""
-        return abs(self.offset_ns) > FLAG_NS
-
-    @property
-    def is_held(self) -> bool:
-        """More than 10 min off: kept out of live state and settlement."""
-        return abs(self.offset_ns) > HOLD_NS
+        lowest = min(newest)
+        # Only a step of the clock puts the newest this far above the lowest of all.
+        if lowest - self.offset_ns > AGREE_NS and self.offsets_ns:
+            is_steady = len(newest) == AGREE_COUNT and max(newest) - lowest <= AGREE_NS
+            if is_steady and lowest - min(offsets) > AGREE_NS:
+                offsets = newest
+        return SiteClock(offsets)
 
     def corrected_ns(self, event_ns: int) -> int:
         """An event time on our clock, ns; within 2 s it is left alone."""

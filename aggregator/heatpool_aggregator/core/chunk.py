@@ -1,10 +1,12 @@
 """Columns of one frame: decoded for live state, and as the blob that history keeps.
 
-The blob is msgpack of `[[loop_id, quantity, exponent], ...]` and the columns of `heatpool.codec`.
+The blob is msgpack of `[[loop_id, quantity, exponent], ...]` and the columns: those of
+`heatpool.codec` as bytes, or a list with the cells as the varints that came over the wire.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -14,6 +16,9 @@ from heatpool.codec import Columns, check, columns_from_bytes, columns_to_bytes,
 from heatpool.errors import WireError
 from heatpool.sample import Channel
 from heatpool_aggregator.core.admission import EVENT_LIMIT_NS
+from heatpool_aggregator.core.varints import ends_of, values_at, zigzag
+
+_PAIR = b"\x92"  # msgpack: a list of two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,4 +79,33 @@ def chunk_from_bytes(blob: bytes) -> Rows:
         channels = tuple(Channel(*name) for name in names)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"{len(blob)} bytes are not a chunk: {error}") from error
-    return rows_from_columns(columns_from_bytes(packed), channels)
+    if isinstance(packed, bytes):
+        return rows_from_columns(columns_from_bytes(packed), channels)
+    return rows_from_columns(_columns(packed), channels)
+
+
+def chunk_of_varints(names: bytes, columns: tuple[object, ...]) -> bytes:
+    """The blob of a frame whose cells stay the varints that they are; `names` is packed already.
+
+    `columns` are the fields of `Columns` in their order, with varints as bytes for the cells.
+    """
+    packed: bytes = msgpack.packb(columns)
+    return _PAIR + names + packed
+
+
+def _columns(fields: Any) -> Columns:
+    try:
+        schema_id, start_ns, step_ns, n_rows, packed, dt_ns, bits = fields
+        data = np.frombuffer(packed, np.uint8)
+        values, _ = values_at(data, ends_of(data))
+        return Columns(
+            schema_id=schema_id,
+            start_ns=start_ns,
+            step_ns=step_ns,
+            n_rows=n_rows,
+            cells=tuple(zigzag(values).tolist()),
+            dt_ns=tuple(dt_ns),
+            valid_bits=bits,
+        )
+    except (ValueError, TypeError) as error:
+        raise WireError(f"a chunk of {type(fields).__name__} is none: {error}") from error

@@ -4,7 +4,7 @@ A slot is one loop of one site; the empty loop is the site itself. The newest ev
 each cell, so neither late rows nor repeats turn the clock back, and the order of arrival is naught.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from heatpool.sample import BootId, LoopId, MeteringPointId, RegisterRow, SiteId
+from heatpool.sample import BootId, Channel, LoopId, MeteringPointId, RegisterRow, SiteId
 from heatpool_aggregator.core.chunk import Rows
 from heatpool_aggregator.core.metered import Metered, counted, followed_by, metered_from_list
 from heatpool_aggregator.core.quantity import INDEX, LIMITS, QUANTITIES
@@ -53,7 +53,7 @@ class LiveState:
     def apply(self, site_id: SiteId, boot_id: BootId, seq: int, rows: Rows) -> None:
         """Takes in the newest row of a frame; older rows are history's."""
         newest = _newest(rows.times_ns)
-        at_ns, rank = int(rows.times_ns[newest]), _rank(boot_id, seq)
+        at_ns, rank = int(rows.times_ns[newest]), rank_of(boot_id, seq)
         for place, channel in enumerate(rows.channels):
             column = INDEX.get(channel.quantity)
             if column is None:
@@ -64,6 +64,39 @@ class LiveState:
                 self._event_ns[slot, column] = at_ns
                 self._rank[slot, column] = rank
                 self._values[slot, column] = rows.values[place, newest]
+
+    def cells_of(self, site_id: SiteId, channels: Sequence[Channel]) -> NDArray[np.intp]:
+        """Flat places of those channels that are kept, in their order; good for good."""
+        return np.array(
+            [
+                self._slot((site_id, LoopId(channel.loop_id))) * len(QUANTITIES)
+                + INDEX[channel.quantity]
+                for channel in channels
+                if channel.quantity in INDEX
+            ],
+            np.intp,
+        )
+
+    def apply_newest(
+        self,
+        cells: NDArray[np.intp],
+        values: NDArray[np.float64],
+        *,
+        at_ns: NDArray[np.int64],
+        rank: NDArray[np.int64],
+    ) -> None:
+        """Takes in the newest rows of many frames, (n_frames, n_kept), as `apply` does of one."""
+        # The later of two in this order overwrites the other, so one look at what is known is due.
+        order = np.lexsort((rank, at_ns))
+        flat, wide = cells[order].ravel(), cells.shape[1]
+        at_ns, rank = np.repeat(at_ns[order], wide), np.repeat(rank[order], wide)
+        known_ns = self._event_ns.reshape(-1)[flat]
+        is_newer = at_ns > known_ns
+        is_newer |= (at_ns == known_ns) & (rank > self._rank.reshape(-1)[flat])
+        flat = flat[is_newer]
+        self._event_ns.reshape(-1)[flat] = at_ns[is_newer]
+        self._rank.reshape(-1)[flat] = rank[is_newer]
+        self._values.reshape(-1)[flat] = values[order].ravel()[is_newer]
 
     def meter(self, site_id: SiteId, row: RegisterRow) -> None:
         """Takes in a register row; one out of order marks its point for `recount`."""
@@ -142,7 +175,7 @@ def _newest(times_ns: NDArray[np.int64]) -> int:
     return len(times_ns) - 1 - int(times_ns[::-1].argmax())
 
 
-def _rank(boot_id: BootId, seq: int) -> int:
+def rank_of(boot_id: BootId, seq: int) -> int:
     """Which of two rows of one instant counts: the later frame of a spool, any fixed one of two."""
     return (crc32(boot_id.encode()) >> 1) << 32 | (seq & 0xFFFFFFFF)
 

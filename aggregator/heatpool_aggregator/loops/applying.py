@@ -1,15 +1,15 @@
-"""What one frame of the log does to a shard's state, and what has to be stored because of it.
+"""What frames of the log do to a shard's state, and what has to be stored because of it.
 
-No I/O here: the effects are collected, and `shard` puts them into the store. Details of events
-are JSON objects; the names are `gap`, `refused`, `refused_frame`, `clock`, `setpoint`, `hello`.
+No I/O here: the effects are collected, and `shard` puts them into the store. Batches of telemetry
+are decoded all at once where there are many; one that is out of the ordinary is decoded alone, and
+means the same.
 """
 
-import base64
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from zlib import crc32
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from heatpool.errors import WireError
 from heatpool.process.journal import facts
@@ -26,62 +26,100 @@ from heatpool_aggregator.core.admission import (
     schema_mistake,
     time_mistake,
 )
-from heatpool_aggregator.core.chunk import chunk_to_bytes, rows_from_columns
-from heatpool_aggregator.core.live import rows_mistake
+from heatpool_aggregator.core.chunk import chunk_of_varints, chunk_to_bytes, rows_from_columns
+from heatpool_aggregator.core.layouts import Layout, Layouts, Places, Values, beyond, values_of
+from heatpool_aggregator.core.live import rank_of, rows_mistake
 from heatpool_aggregator.core.quantity import INDEX
-from heatpool_aggregator.core.shard_state import Asked, Capability, ShardState
-from heatpool_aggregator.ports import Chunk, Event, Frame, FrameKind, StoredRegister
+from heatpool_aggregator.core.shard_state import Asked, Capability, SchemaKey, ShardState
+from heatpool_aggregator.loops.effects import (
+    Effects,
+    Unusable,
+    event,
+    gap_event,
+    refuse,
+    setpoint_event,
+)
+from heatpool_aggregator.ports import Chunk, Frame, FrameKind, StoredRegister
 from heatpool_aggregator.wire import telemetry
+from heatpool_aggregator.wire.bulk import Bulk, Head, Ints, bulk_from_bytes
 from heatpool_aggregator.wire.control import request_from_bytes
-from heatpool_aggregator.wire.messages import BATCH_BYTES_LIMIT, Refusal
-from heatpool_aggregator.wire.peek import peek
+from heatpool_aggregator.wire.messages import BATCH_BYTES_LIMIT, Batch
+from heatpool_aggregator.wire.peek import content_crc32
 
 logger = logging.getLogger(__name__)
 
-
-class Unusable(WireError):
-    """A frame that is refused for another reason than its bytes."""
-
-    def __init__(self, reason: RefusedReason, detail: str) -> None:
-        self.refused_reason = reason
-        super().__init__(detail)
+# Fewer frames than these are decoded sooner one by one.
+BULK_COUNT = 20
 
 
-@dataclass(slots=True, kw_only=True)
-class Effects:
-    """What frames leave to be stored and said."""
+class Ready(NamedTuple):
+    """A batch that is new and of a known schema, with the clock of its site at that moment."""
 
-    chunks: list[Chunk] = field(default_factory=list)
-    registers: list[StoredRegister] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    frame: Frame
+    head: Head
+    layout: Layout
+    clock: SiteClock
 
 
 class Applying:
     """Applies frames in the order of the log; `asked_w` are the setpoints of the settings."""
 
-    def __init__(self, state: ShardState, *, asked_w: Mapping[SiteId, float]) -> None:
+    def __init__(
+        self,
+        state: ShardState,
+        *,
+        asked_w: Mapping[SiteId, float],
+        fingerprints: dict[Key, Fingerprints] | None = None,
+    ) -> None:
         self.state = state
         self._asked_w = asked_w
-        self._fingerprints: dict[Key, Fingerprints] = {}
+        self._fingerprints = {} if fingerprints is None else fingerprints
+        self._layouts = Layouts()
+        self._layout_of: dict[SchemaKey, Layout] = {}
+
+    def apply_all(self, frames: Sequence[Frame], effects: Effects) -> None:
+        """Takes frames into the state; those that we stumble over are kept aside as malformed."""
+        payloads = [frame.payload for frame in frames if frame.kind is FrameKind.TELEMETRY]
+        if len(payloads) < BULK_COUNT:
+            for frame in frames:
+                self.apply(frame, effects)
+            return
+        bulk = bulk_from_bytes(payloads)
+        heads = iter(bulk.heads)
+        ready: dict[tuple[int, int], list[Ready]] = {}
+        for frame in frames:
+            head = next(heads) if frame.kind is FrameKind.TELEMETRY else None
+            one = self._ready(frame, head, effects)
+            if one is not None:
+                ready.setdefault((id(one.layout.shape), one.head.n_rows), []).append(one)
+        for alike in ready.values():
+            self._accept_all(alike, bulk, effects)
 
     def apply(self, frame: Frame, effects: Effects) -> None:
         """Takes one frame into the state; one that we stumble over is kept aside as malformed."""
+        self._ready(frame, None, effects)
+
+    def _ready(self, frame: Frame, head: Head | None, effects: Effects) -> Ready | None:
+        """Takes one frame in, but for the rows of a batch that is read already."""
         try:
+            if head is not None:
+                return self._numbered(frame, head, effects)
             self._take(frame, effects)
         except Exception as error:
-            # The frame is durable and comes again at each start: it must not end the shard.
-            logger.exception(
-                "shard.frame_failed",
-                extra=facts(site_id=frame.site_id, kind=frame.kind.name.lower(), seq=frame.seq),
-            )
-            _refuse(
-                frame, effects, RefusedReason.MALFORMED, f"a mistake of ours: {error!r}; report it"
-            )
+            self._stumbled(frame, error, effects)
+        return None
+
+    def _stumbled(self, frame: Frame, error: Exception, effects: Effects) -> None:
+        # The frame is durable and comes again at each start: it must not end the shard.
+        logger.exception(
+            "shard.frame_failed",
+            extra=facts(site_id=frame.site_id, kind=frame.kind.name.lower(), seq=frame.seq),
+        )
+        refuse(frame, effects, RefusedReason.MALFORMED, f"a mistake of ours: {error!r}; report it")
 
     def _take(self, frame: Frame, effects: Effects) -> None:
         if frame.kind in (FrameKind.TELEMETRY, FrameKind.BILLING):
-            self._numbered(frame, effects)
+            self._numbered(frame, None, effects)
             return
         act = {
             FrameKind.HELLO: self._hello,
@@ -92,62 +130,117 @@ class Applying:
             act(frame, effects)
         except WireError as error:
             # The door read these before they came in; what it let through is kept for people.
-            _refuse(frame, effects, RefusedReason.MALFORMED, str(error))
+            refuse(frame, effects, RefusedReason.MALFORMED, str(error))
 
-    def _numbered(self, frame: Frame, effects: Effects) -> None:
+    def _numbered(self, frame: Frame, head: Head | None, effects: Effects) -> Ready | None:
         key = (frame.site_id, frame.boot_id)
-        fingerprints = self._fingerprints.setdefault(key, Fingerprints())
+        fingerprints = self._fingerprints.get(key)
+        if fingerprints is None:
+            fingerprints = self._fingerprints[key] = Fingerprints()
         is_repeat = self.state.ranges.verdict(key, frame.seq) is Verdict.REPEAT
-        self.state.ranges.add(key, frame.seq, frame.seq)
         try:
-            content_crc32 = peek(frame.payload).content_crc32
-            if is_repeat and not fingerprints.differs(frame.seq, content_crc32):
-                return
+            crc32 = content_crc32(frame.payload) if head is None else head.content_crc32
+            if is_repeat and not fingerprints.differs(frame.seq, crc32):
+                return None
             if is_repeat:
                 raise Unusable(RefusedReason.SEQ_CONFLICT, "the same number had other content")
-            fingerprints.remember(frame.seq, content_crc32)
-            self._usable(frame, effects)
+            self.state.ranges.add(key, frame.seq, frame.seq)
+            fingerprints.remember(frame.seq, crc32)
+            return self._usable(frame, head, effects)
         except WireError as error:
             reason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
-            _refuse(frame, effects, reason, str(error))
+            refuse(frame, effects, reason, str(error))
+        return None
 
-    def _usable(self, frame: Frame, effects: Effects) -> None:
+    def _usable(self, frame: Frame, head: Head | None, effects: Effects) -> Ready | None:
         if len(frame.payload) > BATCH_BYTES_LIMIT:
             raise Unusable(
                 RefusedReason.TOO_LARGE,
                 f"{len(frame.payload)} bytes, allowed is {BATCH_BYTES_LIMIT}",
             )
-        if frame.kind is FrameKind.TELEMETRY:
+        if frame.kind is FrameKind.BILLING:
+            self._billing(frame, effects)
+        elif head is None:
             self._telemetry(frame, effects)
         else:
-            self._billing(frame, effects)
+            self._observe(frame, head.sent_ns, effects)
+            layout = self._layout(frame, head.schema_id)
+            if _fits(head, layout.n_channels):
+                return Ready(frame, head, layout, self.state.clocks[frame.site_id])
+            self._rows(frame, telemetry.batch_from_bytes(frame.payload), effects)
+        return None
 
     def _telemetry(self, frame: Frame, effects: Effects) -> None:
         batch = telemetry.batch_from_bytes(frame.payload)
         self._observe(frame, batch.sent_ns, effects)
-        key = (frame.site_id, frame.boot_id, batch.columns.schema_id)
+        self._rows(frame, batch, effects)
+
+    def _layout(self, frame: Frame, schema_id: int) -> Layout:
+        key = (frame.site_id, frame.boot_id, schema_id)
         schema = self.state.schemas.get(key)
         if schema is None:
             raise Unusable(
                 RefusedReason.UNKNOWN_SCHEMA,
-                f"schema {batch.columns.schema_id} was not named in hello, or was refused",
+                f"schema {schema_id} was not named in hello, or was refused",
             )
-        rows = rows_from_columns(batch.columns, schema.channels)
+        layout = self._layout_of.get(key)
+        if layout is None or layout.schema is not schema:
+            layout = self._layout_of[key] = self._layouts.of(schema)
+        return layout
+
+    def _rows(self, frame: Frame, batch: Batch, effects: Effects) -> None:
+        """Rows of one batch, read alone."""
+        channels = self._layout(frame, batch.columns.schema_id).schema.channels
+        rows = rows_from_columns(batch.columns, channels)
         if mistake := rows_mistake(rows):
             raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
-        self._hold(frame, int(rows.times_ns.max()))
+        end_ns = int(rows.times_ns.max())
+        _hold(frame, self.state.clocks[frame.site_id], end_ns)
         self.state.live.apply(frame.site_id, frame.boot_id, frame.seq, rows)
-        effects.chunks.append(
-            Chunk(
-                site_id=frame.site_id,
-                boot_id=frame.boot_id,
-                seq=frame.seq,
-                start_ns=int(rows.times_ns.min()),
-                end_ns=int(rows.times_ns.max()) + 1,
-                received_ns=frame.received_ns,
-                blob=chunk_to_bytes(batch.columns, schema.channels),
-            )
+        start_ns, blob = int(rows.times_ns.min()), chunk_to_bytes(batch.columns, channels)
+        effects.chunks.append(_chunk(frame, start_ns, end_ns, blob))
+
+    def _accept_all(self, alike: Sequence[Ready], bulk: Bulk, effects: Effects) -> None:
+        """Rows of batches of one shape and length; should one stumble, each is read alone."""
+        try:
+            values = _values(alike, bulk.cells)
+            is_beyond = beyond(values, alike[0].layout.shape).tolist()
+        except Exception:
+            logger.exception("shard.bulk_failed", extra=facts(frames_count=len(alike)))
+            is_beyond = [True] * len(alike)
+        good = []
+        for place, one in enumerate(alike):
+            try:
+                if is_beyond[place]:
+                    self._rows(one.frame, telemetry.batch_from_bytes(one.frame.payload), effects)
+                    continue
+                _hold(one.frame, one.clock, one.head.end_ns)
+                effects.chunks.append(_chunk_of(one))
+                good.append(place)
+            except WireError as error:
+                reason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
+                refuse(one.frame, effects, reason, str(error))
+            except Exception as error:
+                self._stumbled(one.frame, error, effects)
+        if good:
+            self._show([alike[place] for place in good], values[good, :, -1])
+
+    def _show(self, good: Sequence[Ready], newest: Values) -> None:
+        """Newest rows into live state; times rise in what is decoded at once, so each is a last."""
+        cells = [self._cells(one) for one in good]
+        self.state.live.apply_newest(
+            np.stack(cells),
+            newest[:, good[0].layout.shape.places],
+            at_ns=np.array([one.head.end_ns for one in good], np.int64),
+            rank=np.array([rank_of(one.frame.boot_id, one.frame.seq) for one in good], np.int64),
         )
+
+    def _cells(self, one: Ready) -> Places:
+        layout = one.layout
+        if layout.cells is None:
+            channels = layout.schema.channels
+            layout.cells = self.state.live.cells_of(one.frame.site_id, channels)
+        return layout.cells
 
     def _billing(self, frame: Frame, effects: Effects) -> None:
         batch = telemetry.registers_from_bytes(frame.payload)
@@ -156,7 +249,7 @@ class Applying:
             if mistake := register_mistake(row):
                 raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
         times_ns = [row.event_ns for row in batch.rows] or [frame.received_ns]
-        self._hold(frame, max(times_ns))
+        _hold(frame, self.state.clocks[frame.site_id], max(times_ns))
         if min(times_ns) < REGISTER_MIN_NS:
             raise Unusable(
                 RefusedReason.CLOCK,
@@ -184,19 +277,8 @@ class Applying:
         self.state.clocks[frame.site_id] = clock
         if (before.is_flagged, before.is_held) != (clock.is_flagged, clock.is_held):
             effects.events.append(
-                _event(frame, "clock", offset_s=clock.offset_ns / 1e9, is_held=clock.is_held)
+                event(frame, "clock", offset_s=clock.offset_ns / 1e9, is_held=clock.is_held)
             )
-
-    def _hold(self, frame: Frame, newest_ns: int) -> None:
-        """Keeps out what has no true time: it would stay the newest for as long as it is ahead."""
-        clock = self.state.clocks[frame.site_id]
-        if clock.is_held:
-            raise Unusable(
-                RefusedReason.CLOCK,
-                f"the site's clock is {-clock.offset_ns / 1e9:.0f} s ahead of ours: set it right",
-            )
-        if mistake := time_mistake(clock.corrected_ns(newest_ns), frame.received_ns):
-            raise Unusable(RefusedReason.CLOCK, mistake)
 
     def _hello(self, frame: Frame, effects: Effects) -> None:
         hello = telemetry.hello_from_bytes(frame.payload)
@@ -213,7 +295,7 @@ class Applying:
             self.state.schemas[key] = schema
             unknown = sorted({c.quantity for c in schema.channels} - INDEX.keys())
             effects.events.append(
-                _event(
+                event(
                     frame,
                     "hello",
                     agent_version=hello.agent_version,
@@ -225,22 +307,7 @@ class Applying:
     def _gap(self, frame: Frame, effects: Effects) -> None:
         gap = telemetry.gap_from_bytes(frame.payload)
         self.state.ranges.add((frame.site_id, gap.boot_id), gap.first_seq, gap.last_seq)
-        effects.events.append(
-            Event(
-                site_id=frame.site_id,
-                name="gap",
-                event_ns=frame.received_ns if gap.start_ns is None else gap.start_ns,
-                detail=_json(
-                    boot_id=gap.boot_id,
-                    first_seq=gap.first_seq,
-                    last_seq=gap.last_seq,
-                    start_ns=gap.start_ns,
-                    end_ns=gap.end_ns,
-                    reason=gap.reason.name.lower(),
-                ),
-                key=f"gap/{frame.site_id}/{gap.boot_id}/{gap.first_seq}-{gap.last_seq}",
-            )
-        )
+        effects.events.append(gap_event(frame, gap))
 
     def _setpoint(self, frame: Frame, effects: Effects) -> None:
         report = request_from_bytes(frame.payload)
@@ -254,12 +321,15 @@ class Applying:
             asked.setpoint_seq,
             asked.state,
         ):
-            effects.events.append(_setpoint_event(report, asked))
+            effects.events.append(setpoint_event(report, asked))
 
     def _asked(self, report: SetpointReport, before: Asked | None) -> Asked:
         is_same = before is not None and before.setpoint_seq == report.setpoint_seq
         wish = before.heat_rate_w if before and is_same else self._asked_w.get(report.site_id, 0.0)
         applied = report.applied_heat_rate_w
+        if report.state in (SetpointState.PLANNED, SetpointState.SENT) and applied is not None:
+            # We say these ourselves: the wish stands where a site says what it applied.
+            wish, applied = applied, None
         if before and is_same and applied is None and report.state is SetpointState.RENEWED:
             applied = before.applied_heat_rate_w
         return Asked(
@@ -271,73 +341,47 @@ class Applying:
         )
 
 
-def _json(**values: object) -> str:
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
-
-
-def _event(frame: Frame, name: str, **values: object) -> Event:
-    detail = _json(**values)
-    return Event(
-        site_id=frame.site_id,
-        name=name,
-        event_ns=frame.received_ns,
-        detail=detail,
-        key=f"{name}/{frame.site_id}/{frame.received_ns}/{crc32(detail.encode()):08x}",
-    )
-
-
-def _setpoint_event(report: SetpointReport, asked: Asked) -> Event:
-    return Event(
-        site_id=report.site_id,
-        name="setpoint",
-        event_ns=report.event_ns,
-        detail=_json(
-            setpoint_seq=report.setpoint_seq,
-            state=report.state.name.lower(),
-            heat_rate_w=asked.heat_rate_w,
-            applied_heat_rate_w=report.applied_heat_rate_w,
-            detail=report.detail,
-        ),
-        key=f"setpoint/{report.site_id}/{report.setpoint_seq}/{report.state.name.lower()}"
-        f"/{report.event_ns}",
-    )
-
-
-def _refuse(frame: Frame, effects: Effects, reason: RefusedReason, detail: str) -> None:
-    """Says that a frame is not used: to people, and to its site where it has a number."""
-    effects.events += _refused_events(frame, reason, detail)
-    if frame.kind not in (FrameKind.TELEMETRY, FrameKind.BILLING):
-        return
-    effects.refusals.append(
-        Refusal(
-            site_id=frame.site_id,
-            boot_id=frame.boot_id,
-            seq=frame.seq,
-            reason=reason,
-            detail=detail,
+def _hold(frame: Frame, clock: SiteClock, newest_ns: int) -> None:
+    """Keeps out what has no true time: it would stay the newest for as long as it is ahead."""
+    if clock.is_held:
+        raise Unusable(
+            RefusedReason.CLOCK,
+            f"the site's clock is {-clock.offset_ns / 1e9:.0f} s ahead of ours: set it right",
         )
+    if mistake := time_mistake(clock.corrected_ns(newest_ns), frame.received_ns):
+        raise Unusable(RefusedReason.CLOCK, mistake)
+
+
+def _fits(head: Head, n_channels: int) -> bool:
+    """Whether counts and times are in order; if not, the one-by-one decoder says what is wrong."""
+    n_cells = head.n_rows * n_channels
+    return (
+        head.last - head.first == n_cells
+        and (not head.valid_bits or len(head.valid_bits) == (n_cells + 7) // 8)
+        and 0 < head.start_ns <= head.end_ns < EVENT_LIMIT_NS
     )
 
 
-def _refused_events(frame: Frame, reason: RefusedReason, detail: str) -> list[Event]:
-    """The reason for people, and beside it the frame itself, for a repair."""
-    digest = f"{crc32(frame.payload):08x}"
-    key = f"{frame.site_id}/{frame.boot_id}/{frame.kind.name.lower()}/{frame.seq}/{digest}"
-    told = _json(
-        boot_id=frame.boot_id,
-        kind=frame.kind.name.lower(),
-        seq=frame.seq,
-        reason=reason.name.lower(),
-        detail=detail,
+def _values(alike: Sequence[Ready], cells: Ints) -> Values:
+    """(n_frames, n_channels, n_rows) of batches that are alike."""
+    layout, n_rows = alike[0].layout, alike[0].head.n_rows
+    firsts = np.array([one.head.first for one in alike])
+    n_cells = layout.n_channels * n_rows
+    if firsts[-1] - firsts[0] == n_cells * (len(alike) - 1):
+        picked = cells[firsts[0] : firsts[-1] + n_cells]
+    else:
+        picked = cells[firsts[:, None] + np.arange(n_cells)]
+    picked = picked.reshape(len(alike), layout.n_channels, n_rows)
+    return values_of(picked, layout.shape, [one.head.valid_bits for one in alike])
+
+
+def _chunk_of(one: Ready) -> Chunk:
+    head = one.head
+    blob = chunk_of_varints(one.layout.names, head.columns())
+    return _chunk(one.frame, head.start_ns, head.end_ns, blob)
+
+
+def _chunk(frame: Frame, start_ns: int, end_ns: int, blob: bytes) -> Chunk:
+    return Chunk(
+        frame.site_id, frame.boot_id, frame.seq, start_ns, end_ns + 1, frame.received_ns, blob
     )
-    kept = base64.b64encode(frame.payload).decode()
-    return [
-        Event(
-            site_id=frame.site_id,
-            name=name,
-            event_ns=frame.received_ns,
-            detail=what,
-            key=f"{name}/{key}",
-        )
-        for name, what in (("refused", told), ("refused_frame", kept))
-    ]

@@ -7,51 +7,64 @@ was not acknowledged is lost, because it is still at its site.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 
 from heatpool.errors import LogError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board, IngestCounts
-from heatpool_aggregator.core.admission import (
-    SEQ_LIMIT,
-    DurableRanges,
-    Fingerprints,
-    Key,
-    Verdict,
-)
+from heatpool_aggregator.core.admission import SEQ_LIMIT, DurableRanges, Fingerprints, Key
+from heatpool_aggregator.core.quotas import Quota
 from heatpool_aggregator.core.shard_state import ShardState
-from heatpool_aggregator.loops.sessions import Session, Staged
+from heatpool_aggregator.loops.admitting import Admitting, OwnerOf, nobody
+from heatpool_aggregator.loops.arrivals import Arrivals, Watch
+from heatpool_aggregator.loops.sessions import Session
 from heatpool_aggregator.ports import START, Clock, Frame, FrameKind, Log, Partition, Position
-from heatpool_aggregator.wire.messages import UNACKED_LIMIT, MessageKind, Peek, Refusal
+from heatpool_aggregator.wire.acks import server_time
+from heatpool_aggregator.wire.messages import Peek, Refusal
+from heatpool_aggregator.wire.peek import content_crc32
 from heatpool_aggregator.wire.telemetry import gap_from_bytes
 
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.05  # twice an HDD's sync; acks at p99 stay near 0.1 s
 FLUSH_BYTES = 4 << 20
-STAGED_LIMIT_BYTES = 64 << 20  # a second of a storm; beyond it, streams wait
-# Four windows: a stream that goes on without waiting for acks is held, not cut.
-UNACKED_HOLD_COUNT = 4 * UNACKED_LIMIT
-ROOM_S = 10.0  # longer than any commit; then the site is told to come back
 RETRY_S = 1.0
 POST_S = 1.0
 TAIL_FRAMES = 5_000
 
+# A frame on its way into the log, the spool of a batch, the stream; no stream: our own record.
+Staged = tuple[Frame, Arrivals | None, Session | None]
+
 
 class Gateway:
-    """The way of a frame from a stream into the log, and of the Ack back."""
+    """The way of a frame from a stream into the log, and of the Ack back.
 
-    def __init__(self, *, log: Log, clock: Clock, board: Board, refusals: deque[Refusal]) -> None:
+    `fingerprints` of what is applied are the shard's to write.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        clock: Clock,
+        board: Board,
+        refusals: deque[Refusal],
+        quotas: Mapping[str, Quota] | None = None,
+        owner_of: OwnerOf = nobody,
+    ) -> None:
         self._log, self._clock, self._board, self._refusals = log, clock, board, refusals
+        self.admitting = Admitting(clock=clock, quotas=quotas or {}, owner_of=owner_of)
         self.durable = DurableRanges()
-        self._fingerprints: dict[Key, Fingerprints] = {}
+        self.fingerprints: dict[Key, Fingerprints] = {}
+        self.server_time = server_time(clock.now_ns())
+        self._arrivals: dict[Key, Arrivals] = {}
         self._sessions: dict[SiteId, set[Session]] = {}
         self._staged: list[Staged] = []
-        self._staged_bytes = 0
-        self._staged_seqs: set[tuple[Key, int]] = set()
-        self._touched: set[tuple[Session, Key]] = set()
-        self._work, self._full, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._flush_bytes = 0
+        self._touched: list[Arrivals] = []
+        self._work, self._full = asyncio.Event(), asyncio.Event()
         self._position = START
         self._received = self._committed = self._duplicates = self._refused = self._streams = 0
         self._posted_at_ns = 0
@@ -81,6 +94,7 @@ class Gateway:
         """A stream has gone; what it staged goes on to the log."""
         self._streams -= 1
         self.listen(session, ())
+        self.admitting.forget(session)
         self._work.set()
 
     def listen(self, session: Session, site_ids: tuple[SiteId, ...]) -> None:
@@ -97,85 +111,74 @@ class Gateway:
         """Our clock, ns since 1970, UTC."""
         return self._clock.now_ns()
 
-    def is_staged(self, key: Key, seq: int) -> bool:
-        """Whether this number is on its way into the log."""
-        return (key, seq) in self._staged_seqs
+    def watched(self, key: Key) -> Arrivals:
+        """What is known of a spool, kept for as long as somebody watches it."""
+        arrivals = self._arrivals.get(key)
+        if arrivals is None:
+            arrivals = self._arrivals[key] = Arrivals(key, self.durable.named(key))
+        return arrivals
 
-    async def put(self, peek: Peek, frame: Frame, session: Session | None) -> bool:
-        """Takes a frame; False if there was no room for it in time."""
-        if frame.kind in (FrameKind.TELEMETRY, FrameKind.BILLING):
-            self._received += 1
-            if self._is_known(peek, frame, session):
-                return True
-        if not await self._has_room(session):
+    def unwatched(self, arrivals: Arrivals) -> None:
+        """Nobody watches this spool any more."""
+        if not arrivals.watches and not arrivals.staged:
+            self._arrivals.pop(arrivals.key, None)
+
+    async def put(self, _: Peek, frame: Frame, session: Session | None) -> bool:
+        """Takes a record of our own; False if there was no room for it in time."""
+        if not await self.admitting.own_room():
             return False
-        key = (frame.site_id, frame.boot_id)
-        # Another stream of the same site may have brought it while this one waited.
-        if peek.kind in (MessageKind.TELEMETRY, MessageKind.REGISTERS):
-            if self.is_staged(key, frame.seq) or self.durable.of(key).holds(frame.seq):
-                self._repeat(session, key)
-                return True
-            self._staged_seqs.add((key, frame.seq))
-        self._stage(Staged(frame=frame, crc32=peek.content_crc32, session=session))
+        self.stage(frame, session)
         return True
 
-    def _is_known(self, peek: Peek, frame: Frame, session: Session | None) -> bool:
-        """Whether the frame goes no further, because it is here already or must not come yet."""
-        key = (frame.site_id, frame.boot_id)
-        verdict = self.durable.verdict(key, frame.seq)
-        if verdict is Verdict.SCATTERED or frame.seq >= SEQ_LIMIT:
-            if session is not None:
-                session.ask_again(key)
-                self._touch(session, key)
-            return True
-        if verdict is Verdict.NEW and not self.is_staged(key, frame.seq):
-            return False
-        if self._differs(key, frame.seq, peek.content_crc32):
-            # Into the log with it: the shard keeps it aside, and says so.
-            self._stage(Staged(frame=frame, crc32=0, session=session))
-        self._repeat(session, key)
-        return True
+    def stage(self, frame: Frame, session: Session | None) -> None:
+        """Takes a hello, a gap or a record, for which there is room."""
+        self._stage(frame, None, session)
 
-    def _differs(self, key: Key, seq: int, crc32: int) -> bool:
-        known = self._fingerprints.get(key)
-        return known is not None and known.differs(seq, crc32)
-
-    def _repeat(self, session: Session | None, key: Key) -> None:
+    def take(self, watch: Watch, seq: int, data: bytes, session: Session) -> None:
+        """Takes a batch or registers, for which there is room."""
+        self._received += 1
+        arrivals = watch.arrivals
+        is_repeat = arrivals.holds(seq)
+        if not is_repeat and (seq >= SEQ_LIMIT or arrivals.is_scattered_by(seq)):
+            watch.scatter()
+            self._touch(arrivals)
+            return
+        frame = Frame(watch.site_id, watch.boot_id, watch.kind, seq, self._clock.now_ns(), data)
+        if not is_repeat:
+            arrivals.staged[seq] = data
+            self._stage(frame, arrivals, session)
+            return
         self._duplicates += 1
+        self._touch(arrivals)
+        if self._may_differ(arrivals, seq, data):
+            # Into the log with it: the shard keeps it aside, and says so.
+            self._stage(frame, None, session)
+
+    def _may_differ(self, arrivals: Arrivals, seq: int, data: bytes) -> bool:
+        """Whether a repeat is not known to be one in all that it holds."""
+        if (staged := arrivals.staged.get(seq)) is not None:
+            return content_crc32(staged) != content_crc32(data)
+        known = self.fingerprints.get(arrivals.key)
+        if known is None or known.is_ahead(seq):
+            return True  # The shard has not come to it yet.
+        return known.differs(seq, content_crc32(data))
+
+    def _touch(self, arrivals: Arrivals) -> None:
+        if not arrivals.is_dirty:
+            arrivals.is_dirty = True
+            self._touched.append(arrivals)
+            self._work.set()
+
+    def _stage(self, frame: Frame, arrivals: Arrivals | None, session: Session | None) -> None:
+        n_bytes = len(frame.payload)
         if session is not None:
-            self._touch(session, key)
-
-    def _touch(self, session: Session, key: Key) -> None:
-        self._touched.add((session, key))
+            session.pending_count += 1
+        self._staged.append((frame, arrivals, session))
+        self.admitting.staged_bytes += n_bytes
+        self._flush_bytes += n_bytes
         self._work.set()
-
-    def _stage(self, staged: Staged) -> None:
-        key = (staged.frame.site_id, staged.frame.boot_id)
-        if staged.crc32:
-            self._fingerprints.setdefault(key, Fingerprints()).remember(
-                staged.frame.seq, staged.crc32
-            )
-        if staged.session is not None:
-            staged.session.pending_count += 1
-        self._staged.append(staged)
-        self._staged_bytes += len(staged.frame.payload)
-        self._work.set()
-        if self._staged_bytes >= FLUSH_BYTES:
+        if self._flush_bytes >= FLUSH_BYTES:
             self._full.set()
-
-    async def _has_room(self, session: Session | None) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ROOM_S):
-                while self._is_full(session):
-                    if session is not None:
-                        session.slow_down()
-                    self._room.clear()
-                    await self._room.wait()
-        return not self._is_full(session)
-
-    def _is_full(self, session: Session | None) -> bool:
-        is_held = session is not None and session.pending_count >= UNACKED_HOLD_COUNT
-        return is_held or self._staged_bytes >= STAGED_LIMIT_BYTES
 
     async def run(self) -> None:
         """Commits and acknowledges until cancelled."""
@@ -193,29 +196,36 @@ class Gateway:
         """One commit of what is staged, and what follows from it."""
         self._work.clear()
         self._full.clear()
-        staged, self._staged = self._staged, []
+        staged, self._staged, self._flush_bytes = self._staged, [], 0
         if staged:
             await self._commit(staged)
         self._route_refusals()
-        for session, key in self._touched:
-            session.touch(key)
-        self._touched.clear()
+        self.server_time = server_time(self._clock.now_ns())
+        touched, self._touched = self._touched, []
+        for arrivals in touched:
+            arrivals.is_dirty = False
+            for watch in arrivals.watches:
+                watch.session.touch(watch)
         if self._clock.now_ns() - self._posted_at_ns >= POST_S * 1e9:
+            self.admitting.relax()
             self._post()
 
     async def _commit(self, staged: list[Staged]) -> None:
-        self._position = await self._append([one.frame for one in staged])
-        self._committed += sum(one.is_counted for one in staged)
-        self._staged_bytes -= sum(len(one.frame.payload) for one in staged)
-        for one in staged:
-            key = self._settle(one.frame)
-            self._staged_seqs.discard((key, one.frame.seq))
-            if one.session is not None:
-                one.session.pending_count -= 1
-                self._touched.add((one.session, key))
-        for key in {(one.frame.site_id, one.frame.boot_id) for one in staged}:
-            self._touched.update((session, key) for session in self._sessions.get(key[0], ()))
-        self._room.set()
+        self._position = await self._append([frame for frame, _, _ in staged])
+        n_bytes = 0
+        for frame, arrivals, session in staged:
+            n_bytes += len(frame.payload)
+            if arrivals is None:
+                self._settle(frame)
+            else:
+                seq = frame.seq
+                arrivals.ranges.add(seq, seq)
+                arrivals.staged.pop(seq, None)
+                self._committed += 1
+                self._touch(arrivals)
+            if session is not None:
+                session.settled()
+        self.admitting.free(n_bytes)
 
     async def _append(self, frames: list[Frame]) -> Position:
         """Position of the commit; a log that does not take it is asked until it does."""
@@ -233,7 +243,7 @@ class Gateway:
                 logger.warning("ingest.log_back", extra=facts(position=position))
             return position
 
-    def _settle(self, frame: Frame) -> Key:
+    def _settle(self, frame: Frame) -> None:
         """Counts a durable frame among what is durable."""
         key = (frame.site_id, frame.boot_id)
         if frame.kind in (FrameKind.TELEMETRY, FrameKind.BILLING):
@@ -242,8 +252,10 @@ class Gateway:
             # A gap was read at the door before it came in; an unreadable one moves nothing.
             with suppress(WireError):
                 gap = gap_from_bytes(frame.payload)
+                key = (frame.site_id, gap.boot_id)
                 self.durable.add(key, gap.first_seq, gap.last_seq)
-        return key
+                if arrivals := self._arrivals.get(key):
+                    self._touch(arrivals)
 
     def _route_refusals(self) -> None:
         while self._refusals:

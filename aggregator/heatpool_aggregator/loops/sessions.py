@@ -4,22 +4,18 @@ What is to be said is a set of spools, not a list of messages: a slow reader cos
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 from heatpool.errors import WireError
 from heatpool.sample import BootId, SiteId, SpoolKind
-from heatpool_aggregator.core.admission import (
-    DurableRanges,
-    Key,
-    schema_mistake,
-)
+from heatpool_aggregator.core.admission import Key, schema_mistake
+from heatpool_aggregator.core.quotas import NO_QUOTA, STEADY, Account, Limits
+from heatpool_aggregator.loops.admitting import Admitting
+from heatpool_aggregator.loops.arrivals import Arrivals, Watch
 from heatpool_aggregator.ports import Frame, FrameKind
+from heatpool_aggregator.wire.acks import ack_of
 from heatpool_aggregator.wire.messages import (
-    AckedSpool,
-    DurableRange,
     Hello,
-    HelloSite,
     MessageKind,
     Peek,
     Refusal,
@@ -27,37 +23,49 @@ from heatpool_aggregator.wire.messages import (
     SpoolState,
 )
 from heatpool_aggregator.wire.telemetry import (
-    ack_to_bytes,
     gap_from_bytes,
     hello_reply_to_bytes,
     hellos_of_sites,
+    later_in_ack,
+    refused_in_ack,
     resend_to_bytes,
     slow_to_bytes,
 )
 
+NO_ACCOUNT = Account(NO_QUOTA)  # of a stream that has not said whose it is
 REFUSALS_LIMIT = 1_000  # in one Ack; all of them are events in the store
 
 _SPOOLS = {
-    MessageKind.TELEMETRY: (SpoolKind.TELEMETRY, FrameKind.TELEMETRY),
-    MessageKind.REGISTERS: (SpoolKind.BILLING, FrameKind.BILLING),
+    MessageKind.TELEMETRY: SpoolKind.TELEMETRY,
+    MessageKind.REGISTERS: SpoolKind.BILLING,
 }
+_WATCHED = {kind: message for message, kind in _SPOOLS.items()}
 
 
 class Inbox(Protocol):
     """What a stream needs of the gateway."""
 
-    durable: DurableRanges
+    admitting: Admitting
+    server_time: bytes
 
-    async def put(self, peek: Peek, frame: Frame, session: "Session | None") -> bool:
-        """Takes a frame; False if there was no room for it in time."""
+    def take(self, watch: Watch, seq: int, data: bytes, session: "Session") -> None:
+        """Takes a batch or registers, for which there is room."""
+        ...
+
+    def stage(self, frame: Frame, session: "Session | None") -> None:
+        """Takes a hello or a gap, for which there is room."""
+        ...
+
+    def watched(self, key: Key) -> Arrivals:
+        """What is known of a spool, kept for as long as somebody watches it."""
+        ...
+
+    def unwatched(self, arrivals: Arrivals) -> None:
+        """Nobody watches this spool any more."""
         ...
 
     def listen(self, session: "Session", site_ids: tuple[SiteId, ...]) -> None:
         """From now on the stream hears of these sites."""
-        ...
-
-    def is_staged(self, key: Key, seq: int) -> bool:
-        """Whether this number is on its way into the log."""
         ...
 
     def close(self, session: "Session") -> None:
@@ -72,36 +80,53 @@ class Inbox(Protocol):
 class Session:
     """One stream; `pending_count` frames of it are on their way into the log.
 
-    `site_ids` are those that the gateway tells it of.
+    `site_ids` are those that the gateway tells it of. `retry_after_s` is when to come back after a
+    False, s.
     """
+
+    __slots__ = (
+        "_dirty",
+        "_inbox",
+        "_is_finished",
+        "_limits",
+        "_outgoing",
+        "_refused",
+        "_replies",
+        "_watches",
+        "account",
+        "pending_count",
+        "retry_after_s",
+        "site_ids",
+    )
 
     def __init__(self, inbox: Inbox) -> None:
         self.pending_count = 0
+        self.retry_after_s = 0.0
+        self.account = NO_ACCOUNT
         self.site_ids: tuple[SiteId, ...] = ()
         self._inbox = inbox
-        self._sites: tuple[HelloSite, ...] = ()
-        self._spools: dict[Key, tuple[int, SpoolState]] = {}
+        self._watches: dict[tuple[MessageKind, int], Watch] = {}
         self._replies: list[bytes] = []
-        self._dirty: dict[Key, None] = {}
+        self._dirty: list[Watch] = []
         self._refused: list[tuple[int, Refusal]] = []
-        self._asked: set[tuple[Key, int]] = set()
-        self._is_finished = self._is_slowed = False
+        self._limits = STEADY
+        self._is_finished = False
         self._outgoing = asyncio.Event()
 
     @property
     def has_hello(self) -> bool:
         """Whether the other end has said who it is."""
-        return bool(self._sites)
+        return bool(self.site_ids)
 
     async def hello(self, hello: Hello, data: bytes) -> bool:
         """Takes a hello, the first or a later one; False if there was no room for it in time."""
-        self._sites = hello.sites
-        self._spools = {
-            (site.site_id, spool.boot_id): (index, spool)
-            for index, site in enumerate(hello.sites)
-            for spool in site.spools
-        }
+        if not await self._is_admitted(hello):
+            return False
         self._inbox.listen(self, tuple(site.site_id for site in hello.sites))
+        self._unwatch()
+        for index, site in enumerate(hello.sites):
+            for spool in site.spools:
+                self._watch(index, site.site_id, spool)
         for site, payload in zip(hello.sites, hellos_of_sites(data), strict=True):
             frame = Frame(
                 site_id=site.site_id,
@@ -111,30 +136,48 @@ class Session:
                 received_ns=self._inbox.now_ns(),
                 payload=payload,
             )
-            if not await self._inbox.put(Peek(kind=MessageKind.HELLO), frame, self):
+            if not await self._inbox.admitting.room(self, len(payload)):
+                self._say_later()
                 return False
-        self._replies.append(self._hello_reply())
-        self._outgoing.set()
+            self._inbox.stage(frame, self)
+        self._say(self._hello_reply(hello))
         return True
 
-    def _hello_reply(self) -> bytes:
-        durable = [
-            DurableRange(
-                site_index=spool.site_index,
-                boot_id=spool.boot_id,
-                first_seq=start,
-                last_seq=spool.durable_seq,
-            )
-            for key in self._spools
-            for spool, start in self._watermarks(key)
-        ]
+    async def _is_admitted(self, hello: Hello) -> bool:
+        """Whether this stream is let in, under the account of its sites' owner."""
+        if self.has_hello:
+            return True
+        account = self._inbox.admitting.account_of(hello.sites[0].site_id)
+        if not await self._inbox.admitting.hello(self, account):
+            now_ns = self._inbox.now_ns()
+            later_s = self.retry_after_s
+            self._say(hello_reply_to_bytes([], [], server_ns=now_ns, retry_after_s=later_s))
+            return False
+        self.account = account
+        account.streams += 1
+        return True
+
+    def _watch(self, index: int, site_id: SiteId, spool: SpoolState) -> None:
+        arrivals = self._inbox.watched((site_id, spool.boot_id))
+        watch = Watch(self, index=index, site_id=site_id, spool=spool, arrivals=arrivals)
+        arrivals.watches.append(watch)
+        self._watches[_WATCHED[spool.kind], index] = watch
+
+    def _say_later(self) -> None:
+        """The last word before a stream that sends too much is ended."""
+        parts = [self._inbox.server_time, later_in_ack(self.retry_after_s)]
+        self._say(ack_of(parts))
+
+    def _hello_reply(self, hello: Hello) -> bytes:
+        durable = [known for watch in self._watches.values() for known in watch.durable()]
         refused = [
             RefusedSchema(site_index=index, schema_id=schema.schema_id, reason=mistake)
-            for index, site in enumerate(self._sites)
+            for index, site in enumerate(hello.sites)
             for place, schema in enumerate(site.schemas)
             if (mistake := schema_mistake(schema, place=place))
         ]
-        return hello_reply_to_bytes(durable, refused, server_ns=self._inbox.now_ns())
+        now_ns = self._inbox.now_ns()
+        return hello_reply_to_bytes(durable, refused, server_ns=now_ns, limits=self._limits)
 
     async def put(self, peek: Peek, data: bytes) -> bool:
         """Takes a batch, registers or a gap; False if there was no room for it in time.
@@ -142,63 +185,67 @@ class Session:
         Raises:
             WireError: it is of a site or spool that hello did not name.
         """
-        if peek.kind is MessageKind.GAP:
-            return await self._put_gap(peek, data)
-        site = self._site(peek.site_index)
-        spool_kind, frame_kind = _SPOOLS[peek.kind]
-        spools = [spool for spool in site.spools if spool.kind is spool_kind]
-        if not spools:
-            raise WireError(f"hello names no {spool_kind.name.lower()} spool of {site.site_id!r}")
-        frame = Frame(
-            site_id=site.site_id,
-            boot_id=spools[0].boot_id,
-            kind=frame_kind,
-            seq=peek.seq,
-            received_ns=self._inbox.now_ns(),
-            payload=data,
-        )
-        return await self._inbox.put(peek, frame, self)
+        watch = self._watches.get((peek.kind, peek.site_index))
+        if watch is None and peek.kind is not MessageKind.GAP:
+            raise self._unknown(peek)
+        if not await self._inbox.admitting.room(self, len(data)):
+            self._say_later()
+            return False
+        if watch is None:
+            self._put_gap(data)
+        else:
+            self._inbox.take(watch, peek.seq, data, self)
+        return True
 
-    async def _put_gap(self, peek: Peek, data: bytes) -> bool:
+    def _unknown(self, peek: Peek) -> WireError:
+        if peek.site_index >= len(self.site_ids):
+            return _no_site(peek.site_index, len(self.site_ids))
+        kind = _SPOOLS[peek.kind].name.lower()
+        return WireError(f"hello names no {kind} spool of {self.site_ids[peek.site_index]!r}")
+
+    def _put_gap(self, data: bytes) -> None:
         gap = gap_from_bytes(data)
+        if gap.site_index >= len(self.site_ids):
+            raise _no_site(gap.site_index, len(self.site_ids))
         frame = Frame(
-            site_id=self._site(gap.site_index).site_id,
+            site_id=self.site_ids[gap.site_index],
             boot_id=gap.boot_id,
             kind=FrameKind.GAP,
             seq=0,
             received_ns=self._inbox.now_ns(),
             payload=data,
         )
-        return await self._inbox.put(peek, frame, self)
+        self._inbox.stage(frame, self)
 
-    def _site(self, index: int) -> HelloSite:
-        if index >= len(self._sites):
-            raise WireError(f"site_index is {index}, hello names {len(self._sites)} sites")
-        return self._sites[index]
-
-    def touch(self, key: Key) -> None:
+    def touch(self, watch: Watch) -> None:
         """The watermark of this spool is worth saying."""
-        if key in self._spools:
-            self._dirty[key] = None
-        self._outgoing.set()
-
-    def ask_again(self, key: Key) -> None:
-        """Holes of this spool are to be asked for once more."""
-        self._asked = {(asked, hole) for asked, hole in self._asked if asked != key}
-
-    def slow_down(self) -> None:
-        """The limits are worth saying once more; they are said once per stream."""
-        if not self._is_slowed:
-            self._is_slowed = True
-            self._replies.append(slow_to_bytes())
+        if not watch.is_dirty:
+            watch.is_dirty = True
+            self._dirty.append(watch)
             self._outgoing.set()
+
+    def settled(self) -> None:
+        """A frame of this stream is durable."""
+        self.pending_count -= 1
+        if self._is_finished:
+            self._outgoing.set()
+
+    def slow_down(self, limits: Limits) -> None:
+        """These limits are worth saying, if they are others than before."""
+        if limits != self._limits:
+            self._limits = limits
+            self._say(slow_to_bytes(limits))
 
     def refuse(self, refusal: Refusal) -> None:
         """The next Ack names this frame."""
-        for index, site in enumerate(self._sites):
-            if site.site_id == refusal.site_id:
-                self._refused = [*self._refused, (index, refusal)][-REFUSALS_LIMIT:]
-                self._outgoing.set()
+        if refusal.site_id in self.site_ids:
+            index = self.site_ids.index(refusal.site_id)
+            self._refused = [*self._refused, (index, refusal)][-REFUSALS_LIMIT:]
+            self._outgoing.set()
+
+    def _say(self, message: bytes) -> None:
+        self._replies.append(message)
+        self._outgoing.set()
 
     def finish(self) -> None:
         """Nothing more comes up."""
@@ -207,7 +254,17 @@ class Session:
 
     def close(self) -> None:
         """The stream has gone."""
+        self._unwatch()
+        if self.has_hello:
+            self.account.streams -= 1
         self._inbox.close(self)
+
+    def _unwatch(self) -> None:
+        for watch in self._watches.values():
+            watch.arrivals.watches.remove(watch)
+            self._inbox.unwatched(watch.arrivals)
+        self._watches = {}
+        self._dirty = []
 
     async def outgoing(self) -> list[bytes]:
         """What is to be said now; waits for it. Empty: all is said, the other end has finished."""
@@ -221,65 +278,19 @@ class Session:
 
     def _messages(self) -> list[bytes]:
         messages, self._replies = self._replies, []
-        dirty, self._dirty = list(self._dirty), {}
-        refused, self._refused = self._refused, []
-        acked = [spool for key in dirty for spool in self._acked(key)]
-        if acked or refused:
-            messages.append(ack_to_bytes(acked, refused, server_ns=self._inbox.now_ns()))
-        messages += [resend_to_bytes(hole) for key in dirty for hole in self._holes(key)]
+        if self._dirty or self._refused:
+            dirty, self._dirty = self._dirty, []
+            refused, self._refused = self._refused, []
+            parts = [part for watch in dirty for part in watch.acked()]
+            parts += refused_in_ack(refused)
+            if parts:
+                messages.append(ack_of([*parts, self._inbox.server_time]))
+            for watch in dirty:
+                watch.is_dirty = False
+                if len(watch.arrivals.ranges) > 1 and (hole := watch.hole()):
+                    messages.append(resend_to_bytes(hole))
         return messages
 
-    def _acked(self, key: Key) -> list[AckedSpool]:
-        return [spool for spool, _ in self._watermarks(key)]
 
-    def _watermarks(self, key: Key) -> list[tuple[AckedSpool, int]]:
-        """Watermark of each lane with the lane's start; none where not even the start is durable.
-
-        What is durable behind a hole is not said: it comes again, and is dropped as a repeat.
-        """
-        if key not in self._spools:
-            return []
-        index, spool = self._spools[key]
-        ranges = self._inbox.durable.of(key)
-        found = []
-        for lane, start in spool.lanes():
-            durable = ranges.contiguous_from(start)
-            if durable < start:
-                continue
-            received = durable
-            while self._inbox.is_staged(key, received + 1):
-                received += 1
-            acked = AckedSpool(
-                site_index=index,
-                boot_id=key[1],
-                lane=lane,
-                received_seq=received,
-                durable_seq=durable,
-            )
-            found.append((acked, start))
-        return found
-
-    def _holes(self, key: Key) -> list[DurableRange]:
-        """The oldest hole, once; with two lanes it is the backlog that is still to come."""
-        if key not in self._spools:
-            return []
-        index, spool = self._spools[key]
-        hole = self._inbox.durable.of(key).oldest_hole(spool.first_seq)
-        if hole is None or len(spool.lanes()) > 1 or (key, hole[0]) in self._asked:
-            return []
-        self._asked.add((key, hole[0]))
-        return [DurableRange(site_index=index, boot_id=key[1], first_seq=hole[0], last_seq=hole[1])]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """A frame on its way into the log; checksum 0 is unknown, no stream: our own record."""
-
-    frame: Frame
-    crc32: int
-    session: Session | None
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether people count it as a batch."""
-        return self.frame.kind in (FrameKind.TELEMETRY, FrameKind.BILLING)
+def _no_site(index: int, count: int) -> WireError:
+    return WireError(f"site_index is {index}, hello names {count} sites")

@@ -17,11 +17,22 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
+from heatpool_aggregator.core.admission import Fingerprints, Key
 from heatpool_aggregator.core.live import Point
 from heatpool_aggregator.core.shard_state import ShardState
-from heatpool_aggregator.loops.applying import Applying, Effects
+from heatpool_aggregator.loops.applying import Applying
+from heatpool_aggregator.loops.effects import Effects
 from heatpool_aggregator.loops.views import Views
-from heatpool_aggregator.ports import START, Clock, Frame, Partition, Position, Snapshot, Store
+from heatpool_aggregator.ports import (
+    START,
+    Chunk,
+    Clock,
+    Frame,
+    Partition,
+    Position,
+    Snapshot,
+    Store,
+)
 from heatpool_aggregator.wire.messages import Refusal
 
 logger = logging.getLogger(__name__)
@@ -33,6 +44,9 @@ SAVE_S = 10.0
 RETRY_S = 1.0
 ALWAYS_NS = 2**62
 APPLY_S = 0.02
+HISTORY_COUNT = 20_000  # some megabytes; or as old as the last snapshot
+HISTORY_PART_COUNT = 1_000
+APPLY_FRAMES = 500  # decoded at once: some ms, and all that bulk can gain
 
 T = TypeVar("T")
 
@@ -49,6 +63,7 @@ class Shard:
         clock: Clock,
         config: Config,
         refusals: deque[Refusal],
+        fingerprints: dict[Key, Fingerprints] | None = None,
     ) -> None:
         self._partition, self._store, self._board = partition, store, board
         self._clock, self._refusals = clock, refusals
@@ -57,9 +72,10 @@ class Shard:
         self._saved = self._position
         self.state = ShardState() if snapshot is None else ShardState.from_bytes(snapshot.state)
         asked_w = {SiteId(wish.site_id): wish.heat_rate_w for wish in config.setpoint}
-        self._applying = Applying(self.state, asked_w=asked_w)
+        self._applying = Applying(self.state, asked_w=asked_w, fingerprints=fingerprints)
         self._views = Views(config, asked_w)
         self._pending = Effects()
+        self._history: list[Chunk] = []
         # Frames of one commit share a position: a cancelled step leaves the rest of them here.
         self._unapplied: deque[tuple[Position, Frame]] = deque()
 
@@ -87,8 +103,7 @@ class Shard:
             self._unapplied.extend(await self._patiently(self._read))
         count, yielded_s = len(self._unapplied), time.monotonic()
         while self._unapplied:
-            self._position, frame = self._unapplied.popleft()
-            self._applying.apply(frame, self._pending)
+            self._apply_some()
             # Streams and pages wait for nothing longer than this while a backlog is applied.
             if time.monotonic() - yielded_s >= APPLY_S:
                 await asyncio.sleep(0)
@@ -96,19 +111,35 @@ class Shard:
         await self._store_pending()
         return count
 
+    def _apply_some(self) -> None:
+        frames: list[Frame] = []
+        while self._unapplied and len(frames) < APPLY_FRAMES:
+            self._position, frame = self._unapplied.popleft()
+            frames.append(frame)
+        self._applying.apply_all(frames, self._pending)
+
     async def _read(self) -> Sequence[tuple[Position, Frame]]:
         return await self._partition.read(self._position, READ_FRAMES)
 
     async def _store_pending(self) -> None:
         """Asks the store until it takes everything: nobody brings these frames again."""
+        self._history += self._pending.chunks
+        self._pending.chunks = []
+        if len(self._history) >= HISTORY_COUNT:
+            await self._patiently(self._put_history)
         await self._patiently(self._put)
         for point in sorted(self.state.live.to_recount):
             await self._patiently(partial(self._recount, point))
 
+    async def _put_history(self) -> None:
+        """Chunks wait for others of their site, which lie beside them; the log has them all."""
+        self._history.sort(key=_place)
+        while part := self._history[:HISTORY_PART_COUNT]:
+            await self._store.chunks.put(part)
+            del self._history[: len(part)]
+
     async def _put(self) -> None:
         effects = self._pending
-        if effects.chunks:
-            await self._store.chunks.put(effects.chunks)
         if effects.registers:
             await self._store.registers.put(effects.registers)
         if effects.events:
@@ -155,6 +186,7 @@ class Shard:
         if self._position == self._saved:
             return
         position, state = self._position, self.state.to_bytes()
+        await self._put_history()
         await self._store.flush()
         await self._partition.save(Snapshot(position=position, state=state))
         self._saved = position
@@ -165,3 +197,7 @@ class Shard:
             pass
         self.post()
         await self.save()
+
+
+def _place(chunk: Chunk) -> tuple[str, str, int]:
+    return chunk.site_id, chunk.boot_id, chunk.seq

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from heatpool.codec import Columns
 from heatpool.sample import (
@@ -36,17 +37,12 @@ class Lane(IntEnum):
     BACKLOG = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peek:
-    """What the door needs to know of a message; `content_crc32` is 0 where it is unknown.
-
-    The checksum leaves out what may differ when the same frame is sent again.
-    """
+class Peek(NamedTuple):
+    """What the door needs to know of a message; a tuple, as one is made of each message."""
 
     kind: MessageKind
     site_index: int = 0
     seq: int = 0
-    content_crc32: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

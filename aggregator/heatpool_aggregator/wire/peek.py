@@ -12,6 +12,8 @@ from heatpool_aggregator.wire.messages import MessageKind, Peek
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SITE_INDEX, _SEQ = 1, 2
+_SITE_INDEX_TAG, _SEQ_TAG = _SITE_INDEX << 3, _SEQ << 3
+_KINDS = {kind << 3 | _BYTES: kind for kind in MessageKind}
 # Fields that may differ when the same frame is sent again: who it is in this stream, and when.
 _VOLATILE = {MessageKind.TELEMETRY: (_SITE_INDEX, 10), MessageKind.REGISTERS: (_SITE_INDEX, 4)}
 
@@ -25,53 +27,70 @@ def peek(data: bytes) -> Peek:
     """Kind, site and number of a message.
 
     A body that is broken behind its number is no matter of the door: it has an identity, so it can
-    be kept, acknowledged and refused.
+    be kept, acknowledged and refused. The first number counts, whatever comes behind it.
 
     Raises:
         WireError: the message has no identity.
     """
-    fields = list(islice(_fields(data, 0, len(data)), 2))
-    if len(fields) != 1:
-        raise WireError(f"a message holds {'two parts or more' if fields else 'nothing'}")
-    number, _, start, end = fields[0]
-    if number not in MessageKind._value2member_map_ or data[0] & 7 != _BYTES:
+    kind, at = _kind(data)
+    if kind not in _VOLATILE:
+        return Peek(kind)
+    # Site and number come first in what our agents send: nothing behind them is looked at.
+    site_index, end = 0, len(data)
+    if at < end and data[at] == _SITE_INDEX_TAG:
+        site_index, at = _varint(data, at + 1, end)
+    if at < end and data[at] == _SEQ_TAG:
+        seq, _ = _varint(data, at + 1, end)
+        return Peek(kind, site_index, seq)
+    return _sought(kind, data, at, site_index)
+
+
+def _kind(data: bytes) -> tuple[MessageKind, int]:
+    """Kind of the message, and where its body starts; it ends with the bytes."""
+    if not data:
+        raise WireError("a message holds nothing")
+    kind = _KINDS.get(data[0])
+    if kind is None:
+        number = _varint(data, 0, len(data))[0] >> 3
         raise WireError(f"field {number} is not a message that this server knows")
-    kind = MessageKind(number)
-    volatile = _VOLATILE.get(kind)
-    if volatile is None:
-        return Peek(kind=kind)
-    body_start = end - _body_length(data, start)
-    return _peek_body(kind, data, body_start, end, volatile)
+    length, at = _varint(data, 1, len(data))
+    if at + length != len(data):
+        raise WireError(
+            "a field reaches beyond its message"
+            if at + length > len(data)
+            else "a message holds two parts or more"
+        )
+    return kind, at
 
 
-def _body_length(data: bytes, start: int) -> int:
-    _, after_tag = _varint(data, start, len(data))
-    length, _ = _varint(data, after_tag, len(data))
-    return length
+def _sought(kind: MessageKind, data: bytes, at: int, site_index: int) -> Peek:
+    """The same where the fields come in another order."""
+    seq = 0
+    is_numbered = False
+    try:
+        for number, value, _, _ in islice(_fields(data, at, len(data)), _PARTS_LIMIT):
+            if number == _SITE_INDEX:
+                site_index = value
+            elif number == _SEQ and not is_numbered:
+                seq, is_numbered = value, True
+    except WireError:
+        if not is_numbered:
+            raise
+    return Peek(kind, site_index, seq)
 
 
-def _peek_body(
-    kind: MessageKind, data: bytes, start: int, end: int, volatile: tuple[int, ...]
-) -> Peek:
-    seen: dict[int, int] = {}
+def content_crc32(data: bytes) -> int:
+    """Checksum of what may not differ when a frame is sent again; 0 where it is unknown."""
     crc = 0
     try:
-        parts = islice(_fields(data, start, end), _PARTS_LIMIT)
-        for number, value, field_start, field_end in parts:
-            if number in (_SITE_INDEX, _SEQ):
-                seen[number] = value
+        kind, at = _kind(data)
+        volatile = _VOLATILE.get(kind, ())
+        for number, _, start, end in islice(_fields(data, at, len(data)), _PARTS_LIMIT):
             if number not in volatile:
-                crc = crc32(data[field_start:field_end], crc)
+                crc = crc32(data[start:end], crc)
     except WireError:
-        if _SEQ not in seen:
-            raise
-        crc = 0
-    return Peek(
-        kind=kind,
-        site_index=seen.get(_SITE_INDEX, 0),
-        seq=seen.get(_SEQ, 0),
-        content_crc32=crc,
-    )
+        return 0
+    return crc
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[_Field]:

@@ -26,10 +26,10 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool.v1 import telemetry_pb2 as pb
+from heatpool_aggregator.core.quotas import STEADY, Limits
 from heatpool_aggregator.wire.messages import (
     BATCH_BYTES_LIMIT,
     UNACKED_LIMIT,
-    AckedSpool,
     Batch,
     DurableRange,
     Gap,
@@ -46,7 +46,7 @@ ID_LENGTH_LIMIT = 64
 SITES_LIMIT = 1_000  # of one stream: a rack's gateway, not a fleet
 
 # A varint has 10 bytes at most: what more comes out of a payload is a bomb.
-_PAYLOAD_LIMIT = ROWS_LIMIT * CHANNELS_LIMIT * 10
+CELL_BYTES_LIMIT = 10
 _CELLS_TAG = bytes([7 << 3 | 2])
 
 EnumT = TypeVar("EnumT", bound=IntEnum)
@@ -169,17 +169,29 @@ def _cells(batch: pb.TelemetryBatch) -> tuple[int, ...]:
         return tuple(batch.cells)
     if batch.codec != pb.PAYLOAD_CODEC_ZLIB:
         raise WireError(f"codec {batch.codec} is not spoken here, send NONE (1) or ZLIB (2)")
-    unpacker = zlib.decompressobj()
+    varints = _unpacked(batch)
     try:
-        # The rows of a frame fill their cells and no more: what goes beyond them is not unpacked.
-        limit = min(batch.n_rows * CHANNELS_LIMIT * 10, _PAYLOAD_LIMIT)
-        if not limit:
-            raise WireError("a batch has no rows")
-        varints = unpacker.decompress(batch.payload, limit)
         length = pb.Limits(batch_bytes=len(varints)).SerializeToString()[1:] or b"\0"
         return tuple(pb.TelemetryBatch.FromString(_CELLS_TAG + length + varints).cells)
-    except (zlib.error, DecodeError) as error:
+    except DecodeError as error:
+        raise WireError(f"payload of {len(varints)} bytes holds no cells: {error}") from error
+
+
+def _unpacked(batch: pb.TelemetryBatch) -> bytes:
+    """The payload, never longer than the rows of a batch can be."""
+    if not 1 <= batch.n_rows <= ROWS_LIMIT:
+        raise WireError(f"n_rows is {batch.n_rows}, allowed is 1 to {ROWS_LIMIT}")
+    limit, unpacker = batch.n_rows * CHANNELS_LIMIT * CELL_BYTES_LIMIT, zlib.decompressobj()
+    try:
+        varints = unpacker.decompress(batch.payload, limit)
+    except zlib.error as error:
         raise WireError(f"payload of {len(batch.payload)} bytes is not zlib: {error}") from error
+    if not unpacker.eof or unpacker.unused_data:
+        raise WireError(
+            f"payload of {len(batch.payload)} bytes does not end where its rows end, after "
+            f"{limit} bytes at most"
+        )
+    return varints
 
 
 def registers_from_bytes(data: bytes) -> Registers:
@@ -232,18 +244,28 @@ def gap_from_bytes(data: bytes) -> Gap:
     )
 
 
-def _limits() -> pb.Limits:
-    return pb.Limits(
+def _limits(limits: Limits) -> pb.Limits:
+    message = pb.Limits(
         batch_rows_count=ROWS_LIMIT,
         batch_bytes=BATCH_BYTES_LIMIT,
         unacked_batches_count=UNACKED_LIMIT,
     )
+    if limits.message_period_s is not None:
+        message.message_period_s = limits.message_period_s
+    if limits.backlog_bytes_s is not None:
+        message.backlog_bytes_s = limits.backlog_bytes_s
+    return message
 
 
 def hello_reply_to_bytes(
-    durable: Sequence[DurableRange], refused: Sequence[RefusedSchema], *, server_ns: int
+    durable: Sequence[DurableRange],
+    refused: Sequence[RefusedSchema],
+    *,
+    server_ns: int,
+    limits: Limits = STEADY,
+    retry_after_s: float | None = None,
 ) -> bytes:
-    """The answer to hello: what is durable, what is not understood, the limits."""
+    """The answer to hello: what is durable, what is not understood, the limits, or when again."""
     return pb.TelemetryServiceStreamResponse(
         hello_reply=pb.HelloReply(
             durable=[
@@ -264,32 +286,23 @@ def hello_reply_to_bytes(
                 for schema in refused
             ],
             server_ns=server_ns,
-            limits=_limits(),
+            limits=_limits(limits),
+            retry_after_s=retry_after_s,
+            codecs=[pb.PAYLOAD_CODEC_NONE, pb.PAYLOAD_CODEC_ZLIB],
         )
     ).SerializeToString()
 
 
-def ack_to_bytes(
-    spools: Sequence[AckedSpool], refused: Sequence[tuple[int, Refusal]], *, server_ns: int
-) -> bytes:
-    """What is durable; each refusal with the index of its site in this stream."""
-    return pb.TelemetryServiceStreamResponse(
-        ack=pb.Ack(
-            spools=[_acked(spool) for spool in spools],
-            refused=[_refused(index, refusal) for index, refusal in refused],
-            server_ns=server_ns,
-        )
-    ).SerializeToString()
+def refused_in_ack(refused: Sequence[tuple[int, Refusal]]) -> list[bytes]:
+    """Each refusal, with the index of its site in this stream, as a field of an Ack."""
+    return [
+        pb.Ack(refused=[_refused(index, refusal)]).SerializeToString() for index, refusal in refused
+    ]
 
 
-def _acked(spool: AckedSpool) -> pb.AckedSpool:
-    return pb.AckedSpool(
-        site_index=spool.site_index,
-        boot_id=spool.boot_id,
-        lane=pb.Lane.ValueType(int(spool.lane)),
-        received_seq=spool.received_seq,
-        durable_seq=spool.durable_seq,
-    )
+def later_in_ack(retry_after_s: float) -> bytes:
+    """When to send again, s, as a field of an Ack."""
+    return pb.Ack(retry_after_s=retry_after_s).SerializeToString()
 
 
 def _refused(index: int, refusal: Refusal) -> pb.RefusedFrame:
@@ -314,6 +327,8 @@ def resend_to_bytes(wanted: DurableRange) -> bytes:
     ).SerializeToString()
 
 
-def slow_to_bytes() -> bytes:
-    """Repeats the limits to a stream that goes beyond them."""
-    return pb.TelemetryServiceStreamResponse(slow=pb.Slow(limits=_limits())).SerializeToString()
+def slow_to_bytes(limits: Limits) -> bytes:
+    """The limits that a stream is to keep from now on."""
+    return pb.TelemetryServiceStreamResponse(
+        slow=pb.Slow(limits=_limits(limits))
+    ).SerializeToString()

@@ -8,7 +8,8 @@ from heatpool.sample import BootId, RefusedReason, SiteId
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.admission import SiteClock
 from heatpool_aggregator.core.shard_state import ShardState
-from heatpool_aggregator.loops.applying import Applying, Effects
+from heatpool_aggregator.loops.applying import Applying
+from heatpool_aggregator.loops.effects import Effects
 from heatpool_aggregator.loops.views import Views
 from heatpool_aggregator.ports import Frame, FrameKind
 from heatpool_aggregator.wire.peek import peek

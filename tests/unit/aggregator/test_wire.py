@@ -1,5 +1,6 @@
 """Messages of the two streams: what goes in comes out, and rubbish is said, never guessed."""
 
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -24,9 +25,10 @@ from heatpool.sample import (
     SpoolKind,
 )
 from heatpool.v1 import telemetry_pb2
+from heatpool_aggregator.core.quotas import Limits
 from heatpool_aggregator.wire import control, telemetry
+from heatpool_aggregator.wire.acks import AckedPrefix, ack_of, server_time
 from heatpool_aggregator.wire.messages import (
-    AckedSpool,
     DurableRange,
     Gap,
     Lane,
@@ -35,7 +37,7 @@ from heatpool_aggregator.wire.messages import (
     RefusedSchema,
     SpoolState,
 )
-from heatpool_aggregator.wire.peek import peek
+from heatpool_aggregator.wire.peek import content_crc32, peek
 
 pb = telemetry_pb2
 CHANNELS = (Channel("rack", "heat_rate_w", -1), Channel("", "electric_w", -1))
@@ -129,15 +131,25 @@ def test_a_compressed_batch_is_the_same_batch() -> None:
     assert telemetry.batch_from_bytes(request(telemetry=packed)).columns == COLUMNS
 
 
-def test_a_payload_is_unpacked_no_further_than_its_rows_reach() -> None:
-    packed = zlib.compress(bytes(2_560_000), 9)
-    bomb = batch(n_rows=1, cells=[], codec=pb.PAYLOAD_CODEC_ZLIB, payload=packed)
-    assert len(telemetry.batch_from_bytes(request(telemetry=bomb)).columns.cells) == 2_560
-
-
-def test_a_payload_that_grows_without_end_is_cut() -> None:
-    bomb = batch(cells=[], codec=pb.PAYLOAD_CODEC_ZLIB, payload=zlib.compress(b"\2" * 40_000_000))
-    assert len(telemetry.batch_from_bytes(request(telemetry=bomb)).columns.cells) < 3_000_000
+@pytest.mark.parametrize(
+    ("n_rows", "packed"),
+    [
+        (1, zlib.compress(bytes(2_561), 9)),
+        (1_000, zlib.compress(b"\2" * 40_000_000)),
+        (2**32 - 1, zlib.compress(b"\2" * 12)),
+        (6, zlib.compress(bytes(12))[:-1]),
+        (6, zlib.compress(bytes(12)) + b"more"),
+    ],
+)
+def test_a_payload_that_goes_beyond_its_rows_is_refused(n_rows: int, packed: bytes) -> None:
+    bomb = batch(n_rows=n_rows, cells=[], codec=pb.PAYLOAD_CODEC_ZLIB, payload=packed)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match=r"does not end|allowed is 1 to 1000"):
+            telemetry.batch_from_bytes(request(telemetry=bomb))
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -312,22 +324,27 @@ def test_the_door_tells_the_kinds_apart(data: bytes, kind: MessageKind) -> None:
     [({"sent_ns": 5, "site_index": 0}, True), ({"schema_id": 9}, False), ({"cells": [1]}, False)],
 )
 def test_only_content_changes_the_checksum(*, change: dict[str, object], is_same: bool) -> None:
-    one = peek(request(telemetry=batch())).content_crc32
-    other = peek(request(telemetry=batch(**change))).content_crc32
+    one = content_crc32(request(telemetry=batch()))
+    other = content_crc32(request(telemetry=batch(**change)))
     assert (one == other) is is_same
 
 
 def test_a_resent_register_batch_has_the_same_checksum() -> None:
     one, other = registers(), registers(sent_ns=99, site_index=4)
-    assert (
-        peek(request(registers=one)).content_crc32 == peek(request(registers=other)).content_crc32
-    )
+    assert content_crc32(request(registers=one)) == content_crc32(request(registers=other))
 
 
 def test_a_body_that_breaks_behind_its_number_still_has_its_identity() -> None:
     body = b"\x08\x02\x10\x07" + b"\xff" * 20
+    data = b"\x12" + bytes([len(body)]) + body
+    head = peek(data)
+    assert (head.site_index, head.seq, content_crc32(data)) == (2, 7, 0)
+
+
+def test_the_door_finds_a_number_in_any_place() -> None:
+    body = b"\x28\x05\x10\x07\x10\x09\x08\x02"
     head = peek(b"\x12" + bytes([len(body)]) + body)
-    assert (head.site_index, head.seq, head.content_crc32) == (2, 7, 0)
+    assert (head.site_index, head.seq) == (2, 7)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x12\x02\xff\xff", b"\x2a\x00", b"\x08\x01", gap() * 2])
@@ -347,13 +364,11 @@ def test_hello_reply_says_what_is_durable_and_what_is_not_understood() -> None:
     assert (reply.durable[0].boot_id, reply.durable[0].last_seq) == ("t1", 8)
     assert (reply.refused_schemas[0].reason, reply.server_ns) == ("no channels", 6)
     assert (reply.limits.batch_rows_count, reply.limits.unacked_batches_count) == (1000, 16)
+    assert list(reply.codecs) == [pb.PAYLOAD_CODEC_NONE, pb.PAYLOAD_CODEC_ZLIB]
     assert not reply.HasField("retry_after_s")
 
 
 def test_an_ack_names_watermarks_and_refusals() -> None:
-    acked = AckedSpool(
-        site_index=1, boot_id=BootId("t1"), lane=Lane.LIVE, received_seq=9, durable_seq=8
-    )
     refusal = Refusal(
         site_id=SiteId("site-a"),
         boot_id=BootId("t1"),
@@ -361,9 +376,14 @@ def test_an_ack_names_watermarks_and_refusals() -> None:
         reason=RefusedReason.OUT_OF_RANGE,
         detail="hot_c is 900",
     )
-    data = telemetry.ack_to_bytes([acked], [(1, refusal)], server_ns=6)
+    prefix = AckedPrefix(site_index=1, boot_id=BootId("t1"), lane=Lane.LIVE)
+    parts = [prefix.with_marks(9, 300), *telemetry.refused_in_ack([(1, refusal)]), server_time(6)]
+    data = ack_of(parts)
     ack = pb.TelemetryServiceStreamResponse.FromString(data).ack
-    assert (ack.spools[0].lane, ack.spools[0].durable_seq) == (pb.LANE_LIVE, 8)
+    expected = pb.AckedSpool(
+        site_index=1, boot_id="t1", lane=pb.LANE_LIVE, received_seq=9, durable_seq=300
+    )
+    assert (list(ack.spools), ack.server_ns) == ([expected], 6)
     assert (ack.refused[0].reason, ack.refused[0].detail) == (
         pb.REFUSED_REASON_OUT_OF_RANGE,
         "hot_c is 900",
@@ -373,6 +393,9 @@ def test_an_ack_names_watermarks_and_refusals() -> None:
 def test_resend_and_slow_carry_their_figures() -> None:
     wanted = DurableRange(site_index=1, boot_id=BootId("t1"), first_seq=3, last_seq=5)
     resend = pb.TelemetryServiceStreamResponse.FromString(telemetry.resend_to_bytes(wanted)).resend
-    slow = pb.TelemetryServiceStreamResponse.FromString(telemetry.slow_to_bytes()).slow
+    slow = pb.TelemetryServiceStreamResponse.FromString(
+        telemetry.slow_to_bytes(Limits(backlog_bytes_s=5))
+    ).slow
     assert (resend.first_seq, resend.last_seq) == (3, 5)
-    assert slow.limits.batch_bytes == 1 << 20
+    assert (slow.limits.batch_bytes, slow.limits.backlog_bytes_s) == (1 << 20, 5)
+    assert not slow.limits.HasField("message_period_s")

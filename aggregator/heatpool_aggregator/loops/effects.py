@@ -1,0 +1,127 @@
+"""What frames leave behind: rows and events for the store, refusals for their sites.
+
+Details of events are JSON objects; the names are `gap`, `refused`, `refused_frame`, `clock`,
+`setpoint`, `hello`.
+"""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from heatpool.errors import WireError
+from heatpool.sample import RefusedReason
+from heatpool.setpoint import SetpointReport
+from heatpool_aggregator.core.shard_state import Asked
+from heatpool_aggregator.ports import Chunk, Event, Frame, FrameKind, StoredRegister
+from heatpool_aggregator.wire.messages import Gap, Refusal
+
+
+class Unusable(WireError):
+    """A frame that is refused for another reason than its bytes."""
+
+    def __init__(self, reason: RefusedReason, detail: str) -> None:
+        self.refused_reason = reason
+        super().__init__(detail)
+
+
+@dataclass(slots=True, kw_only=True)
+class Effects:
+    """What frames leave to be stored and said."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+    registers: list[StoredRegister] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def _json(**values: object) -> str:
+    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+
+
+def gap_event(frame: Frame, gap: Gap) -> Event:
+    """Numbers that will never come."""
+    return Event(
+        site_id=frame.site_id,
+        name="gap",
+        event_ns=frame.received_ns if gap.start_ns is None else gap.start_ns,
+        detail=_json(
+            boot_id=gap.boot_id,
+            first_seq=gap.first_seq,
+            last_seq=gap.last_seq,
+            start_ns=gap.start_ns,
+            end_ns=gap.end_ns,
+            reason=gap.reason.name.lower(),
+        ),
+        key=f"gap/{frame.site_id}/{gap.boot_id}/{gap.first_seq}-{gap.last_seq}",
+    )
+
+
+def event(frame: Frame, name: str, **values: object) -> Event:
+    """Something that a frame brought, at its arrival."""
+    detail = _json(**values)
+    return Event(
+        site_id=frame.site_id,
+        name=name,
+        event_ns=frame.received_ns,
+        detail=detail,
+        key=f"{name}/{frame.site_id}/{frame.received_ns}/{crc32(detail.encode()):08x}",
+    )
+
+
+def setpoint_event(report: SetpointReport, asked: Asked) -> Event:
+    """A step in the life of a setpoint."""
+    return Event(
+        site_id=report.site_id,
+        name="setpoint",
+        event_ns=report.event_ns,
+        detail=_json(
+            setpoint_seq=report.setpoint_seq,
+            state=report.state.name.lower(),
+            heat_rate_w=asked.heat_rate_w,
+            applied_heat_rate_w=report.applied_heat_rate_w,
+            detail=report.detail,
+        ),
+        key=f"setpoint/{report.site_id}/{report.setpoint_seq}/{report.state.name.lower()}"
+        f"/{report.event_ns}",
+    )
+
+
+def refuse(frame: Frame, effects: Effects, reason: RefusedReason, detail: str) -> None:
+    """Says that a frame is not used: to people, and to its site where it has a number."""
+    effects.events += _refused_events(frame, reason, detail)
+    if frame.kind not in (FrameKind.TELEMETRY, FrameKind.BILLING):
+        return
+    effects.refusals.append(
+        Refusal(
+            site_id=frame.site_id,
+            boot_id=frame.boot_id,
+            seq=frame.seq,
+            reason=reason,
+            detail=detail,
+        )
+    )
+
+
+def _refused_events(frame: Frame, reason: RefusedReason, detail: str) -> list[Event]:
+    """The reason for people, and beside it the frame itself, for a repair."""
+    digest = f"{crc32(frame.payload):08x}"
+    key = f"{frame.site_id}/{frame.boot_id}/{frame.kind.name.lower()}/{frame.seq}/{digest}"
+    told = _json(
+        boot_id=frame.boot_id,
+        kind=frame.kind.name.lower(),
+        seq=frame.seq,
+        reason=reason.name.lower(),
+        detail=detail,
+    )
+    kept = base64.b64encode(frame.payload).decode()
+    return [
+        Event(
+            site_id=frame.site_id,
+            name=name,
+            event_ns=frame.received_ns,
+            detail=what,
+            key=f"{name}/{key}",
+        )
+        for name, what in (("refused", told), ("refused_frame", kept))
+    ]
