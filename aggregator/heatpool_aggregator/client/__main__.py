@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from heatpool.errors import HeatpoolError, UplinkError
-from heatpool_aggregator.client import calls, tables
+from heatpool_aggregator.client import calls, commands_orders, tables
 from heatpool_aggregator.client.line import Place, read_identity
 
 DEFAULT_ADDRESS = "127.0.0.1:8443"
@@ -190,6 +190,8 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(REFUSED)
 
+
+commands_orders.add_to(main, options=_options, show=_show)
 
 if __name__ == "__main__":
     main()
