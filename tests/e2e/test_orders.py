@@ -1,0 +1,85 @@
+"""An order goes down and is followed; who dies, and what comes again, changes nothing for the worse.
+
+Clocks are real: a lease is the shortest that may be ordered, and nothing waits for one to end that
+is not asked for here.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.rig import PATIENCE_S, Rig, rig
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+WISH_W = 8_000
+LEASE_S = 30
+
+
+async def asked(running: Rig, *words: str) -> tuple[int, str, str]:
+    """What the operator's command says to this aggregator."""
+    command = [sys.executable, "-m", "heatpool_aggregator.client", *words]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--address", running.grpc],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def steps_of(lines: str) -> list[dict[str, Any]]:
+    """The steps that were watched, a document each."""
+    decoder, found = json.JSONDecoder(), []
+    rest = lines.strip()
+    while rest:
+        step, end = decoder.raw_decode(rest)
+        found.append(step)
+        rest = rest[end:].strip()
+    return found
+
+
+async def agent_setpoint(running: Rig) -> dict[str, Any]:
+    held: dict[str, Any] = (await running.agent_status("e1"))["setpoint"]
+    return held
+
+
+async def test_an_order_is_followed_until_the_meter_shows_it_and_ends_with_its_lease(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, sites=1, mode="local", armed=True) as running:
+        await running.eventually(
+            "/v1/sites", lambda answer: answer["sites"][0]["heat_rate_w"] is not None
+        )
+        order = ("setpoint", "e1", "--heat-rate-w", str(WISH_W), "--reason", "greenhouse is cold")
+        code, told, failed = await asked(
+            running, *order, "--lease", f"{LEASE_S}s", "--watch", "--json"
+        )
+        assert code == 0, (told, failed)
+        steps = steps_of(told)
+        assert [step["state"] for step in steps] == ["sent", "received", "applied", "effect_seen"]
+        assert all(step["event_ns"] and step["received_ns"] for step in steps)
+        # From here on nobody renews: the site is on its own when the lease has run out.
+        await running.aggregator.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            while (await agent_setpoint(running))["lease_left_s"] > 0:
+                await asyncio.sleep(0.2)
+            while (await agent_setpoint(running))["reason"] != "no lease":
+                await asyncio.sleep(0.2)
+        assert (await agent_setpoint(running))["applied_heat_rate_w"] is None
+        await running.aggregator.start()
+        code, told, failed = await asked(running, "audit", "--json")
+        assert code == 0, failed
+        (entry,) = [e for e in json.loads(told)["entries"] if e["action"] == "setpoint.set"]
+        assert (entry["who"], entry["subject"], entry["reason"]) == (
+            "local",
+            "site/e1",
+            "greenhouse is cold",
+        )
+        assert json.loads(entry["detail"])["heat_rate_w"] == WISH_W
+        assert (await asked(running, "audit", "--verify"))[0] == 0
