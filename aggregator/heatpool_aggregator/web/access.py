@@ -6,6 +6,7 @@ Without TLS there is no `Access`: the port is on loopback and everybody is this 
 import json
 import logging
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -14,7 +15,7 @@ from aiohttp import web
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_aggregator.core.principal import Action, Principal, may, sees
+from heatpool_aggregator.core.principal import Action, Principal, Role, may, sees
 from heatpool_aggregator.core.turned_away import Reason, TurnedAway
 from heatpool_aggregator.identity.tokens import is_api_token
 from heatpool_aggregator.ports import Audit, Clock, Identities
@@ -38,12 +39,16 @@ _NEEDS: Mapping[str, Action] = {
 }
 # Sums over all tenants: for who sees all of them.
 _FOR_ALL = ("/metrics", "/v1/balance")
+# Sees nothing: what the middleware let through unasked has no desk.
+_NOBODY = Principal(name="nobody", role=Role.SITE)
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _SCHEME = "bearer"
 _HOW = (
     "send `Authorization: Bearer TOKEN`, or log in at /login; an admin makes tokens by "
     "`heatpool-aggregator user add NAME --role ROLE --api-token`"
 )
+# Of the request that this task handles; the middleware sets it anew for each.
+_READER: ContextVar[Principal] = ContextVar("reader", default=_NOBODY)
 
 
 class Access:
@@ -67,12 +72,13 @@ class Access:
         if path in _OPEN or path.startswith(_STATIC):
             return await handler(request)
         try:
-            request["principal"] = await self.reader(request)
+            principal = await self.reader(request)
         except Refused:
             if path == "/":
-                raise web.HTTPSeeOther(LOGIN_PATH) from None
+                return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": LOGIN_PATH})
             raise
-        self._check_need(request["principal"], path)
+        self._check_need(principal, path)
+        _READER.set(principal)
         return await handler(request)
 
     async def reader(self, request: web.Request) -> Principal:
@@ -96,6 +102,10 @@ class Access:
             self.sessions.end(cookie)
             raise self._unknown(f"the token of this session has expired or was revoked: {_HOW}")
         return principal
+
+    async def own_desk(self, desk: Desk) -> Desk:
+        """The desk as whoever asked may see it; behind the middleware only."""
+        return await self.desk(_READER.get(), desk)
 
     async def desk(self, principal: Principal, desk: Desk) -> Desk:
         """The desk as this principal may see it now."""

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _STOP_S = 1.5  # open event streams end at once; others get this long
 # Who sends no whole head within it is hung up on, as is who keeps a line open and asks nothing.
 _IDLE_S = 30.0
+# A refused body is read on for so long, so that the answer arrives whole.
+_LINGER_S = 1.0
 _BODY_BYTES_LIMIT = 64 << 10
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
@@ -100,7 +102,11 @@ async def _running(
 ) -> AsyncIterator[str]:
     logging.getLogger("aiohttp.server").addFilter(_no_fault_of_ours)  # the same one is kept once
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=_STOP_S, keepalive_timeout=_IDLE_S
+        app,
+        access_log=None,
+        shutdown_timeout=_STOP_S,
+        keepalive_timeout=_IDLE_S,
+        lingering_time=_LINGER_S,
     )
     await runner.setup()
     host, port = address
@@ -152,10 +158,8 @@ def application(
     app.on_response_prepare.append(_secure)
     endpoints = router.endpoints_of(views)
 
-    async def desk_for(request: web.Request) -> Desk:
-        if access is None or "principal" not in request:
-            return desk
-        return await access.desk(request["principal"], desk)
+    async def desk_for() -> Desk:
+        return desk if access is None else await access.own_desk(desk)
 
     router.add(app, endpoints, desk_for)
     assets.add(app, files)

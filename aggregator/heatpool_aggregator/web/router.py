@@ -17,7 +17,7 @@ from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.problem import Problem, Refused
 
 View = Callable[..., Awaitable[msgspec.Struct]]
-DeskFor = Callable[[web.Request], Awaitable[Desk]]
+DeskFor = Callable[[], Awaitable[Desk]]
 _REF = "#/components/schemas/{name}"
 
 
@@ -79,7 +79,7 @@ def _handler(
     endpoint: Endpoint, desk_for: DeskFor
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        desk = await desk_for(request)
+        desk = await desk_for()
         answer = await endpoint.view(desk, **endpoint.arguments(request))
         return web.Response(
             body=msgspec.json.encode(answer),
