@@ -61,6 +61,17 @@ def refusal(name: str, error: sqlite3.Error) -> StoreError:
     return StoreError(f"spool {name}: {error}; {fixes.get(primary(error), 'look at the disk')}")
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that takes text as it finds it: a flipped bit is no reason to read nothing."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.text_factory = _text
+    return db
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
 def open_file(path: Path, kind: SpoolKind) -> sqlite3.Connection:
     """A connection that commits as its queue must: billing waits for the disk.
 
@@ -68,7 +79,7 @@ def open_file(path: Path, kind: SpoolKind) -> sqlite3.Connection:
         StoreError: the file cannot be opened.
     """
     try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db = connect(path)
         db.execute("PRAGMA journal_mode = WAL")
         synchronous = "FULL" if kind is SpoolKind.BILLING else "NORMAL"
         db.execute(f"PRAGMA synchronous = {synchronous}")
@@ -84,7 +95,9 @@ def read_only(path: Path) -> sqlite3.Connection:
     # Without both of its files beside it SQLite would make them anew; `immutable` makes none.
     beside = [path.with_name(path.name + tail) for tail in TAILS]
     way = "mode=ro" if all(one.exists() for one in beside) else "mode=ro&immutable=1"
-    return sqlite3.connect(f"file:{path}?{way}", uri=True, timeout=1.0)
+    db = sqlite3.connect(f"file:{path}?{way}", uri=True, timeout=1.0)
+    db.text_factory = _text
+    return db
 
 
 def exclusive(folder: Path) -> TextIO:

@@ -7,6 +7,7 @@ Begin with `sqlite`, the whole as others see it. What lies around it:
 - `telemetry`: rows that become frames; `billing`: registers and their chain; `ledger`: energies;
 - `room`: what goes when there is no room; `reserve`: room kept for billing;
 - `heal`: a damaged file made anew, with what `salvage` can read of it, put in place by `swap`;
+  `sound` says whether it is damaged;
 - `state`: the files looked at beside a running agent.
 """
 

@@ -23,17 +23,19 @@ from heatpool_agent.spool import billing, salvage, swap, tables, telemetry, twin
 from heatpool_agent.spool.file import new_boot_id, put_frame, put_loss, put_mark, put_note
 from heatpool_agent.spool.frames import Stored
 from heatpool_agent.spool.salvage import Wreck
+from heatpool_agent.spool.sound import is_sound, makes_sense
 from heatpool_agent.spool_files import (
     FILES,
     SCHEMA_VERSION,
+    connect,
     exclusive,
-    is_damage,
     refusal,
     schema_version,
 )
 
 logger = logging.getLogger(__name__)
 
+_NOTES = ("clock", twin.TWIN, "acks", "durable", billing.CHAIN)
 _LEDGER = ("ledger", "ledger_gaps", "clock_steps", "estimators")
 
 
@@ -76,40 +78,6 @@ def _is_broken(path: Path) -> bool:
     return path.exists() and not is_sound(path)
 
 
-def is_sound(path: Path, db: sqlite3.Connection | None = None) -> bool:
-    """Whether SQLite finds no damage. A disk that is full or read-only is no damage.
-
-    Raises:
-        StoreError: the file cannot be looked at; it is left alone.
-    """
-    try:
-        if db is not None:
-            return _checks(db)
-        with closing(sqlite3.connect(path)) as own:
-            return _checks(own)
-    except sqlite3.DatabaseError as error:
-        if is_damage(error):
-            return False
-        raise refusal(path.name, error) from error
-
-
-def _checks(db: sqlite3.Connection) -> bool:
-    if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        return False
-    there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-    if "meta" not in there:
-        return True  # no tables yet
-    notes = dict(db.execute("SELECT name, value FROM meta"))
-    if "sure" not in notes:
-        return True  # of version 3, or quite new
-    if salvage.sure_mark(notes, SpoolKind.TELEMETRY) is None:
-        return False
-    wreck = Wreck(db, SpoolKind.TELEMETRY)
-    if "schemas" not in there:
-        return True
-    return len(salvage.schema_rows(wreck)) == len(wreck.rows("schemas", "schema_id"))
-
-
 def heal(folder: Path, kind: SpoolKind, *, known: Known | None, at_ns: int) -> None:
     """Replaces a damaged file by one with all that can be read of it; the old one stays aside.
 
@@ -123,8 +91,8 @@ def heal(folder: Path, kind: SpoolKind, *, known: Known | None, at_ns: int) -> N
     new = swap.new_of(path)
     swap.unlink(new)
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as old:
-            with closing(sqlite3.connect(new, isolation_level=None)) as db:
+        with closing(connect(path)) as old:
+            with closing(connect(new)) as db:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN")
                 tables.make(db, kind)
@@ -141,17 +109,17 @@ def heal(folder: Path, kind: SpoolKind, *, known: Known | None, at_ns: int) -> N
 def _version(path: Path) -> int:
     try:
         return schema_version(path)
-    except sqlite3.Error:
+    except salvage.UNREADABLE:
         return 0
 
 
 def _twin_text(folder: Path, kind: SpoolKind) -> str:
     other = next(one for one in FILES if one is not kind)
     try:
-        with closing(sqlite3.connect(folder / FILES[other])) as db:
+        with closing(connect(folder / FILES[other])) as db:
             found = db.execute("SELECT value FROM meta WHERE name = ?", (twin.TWIN,)).fetchone()
             return str(found[0]) if found else ""
-    except sqlite3.Error:
+    except salvage.UNREADABLE:
         return ""
 
 
@@ -180,10 +148,9 @@ class Healing:
     def run(self) -> None:
         """Copies what can be read and notes what cannot."""
         for name, value in self._notes.items():
-            if name in ("clock", twin.TWIN, "acks", "durable", billing.CHAIN) or name.startswith(
-                billing.LAST
-            ):
-                put_note(self._db, name, value)
+            if name in _NOTES or name.startswith(billing.LAST):
+                if makes_sense(name, value):
+                    put_note(self._db, name, value)
         schemas = self._put_schemas()
         self._put_rows()
         losses = self._old_losses()
@@ -204,7 +171,7 @@ class Healing:
         gone = [(loss.first_seq, loss.last_seq) for loss in own]
         known = ranges.of_pairs([*there, *gone, *durable, (0, mark.durable_seq)])
         for hole in ranges.holes(known, 1, mark.next_seq - 1):
-            put_loss(self._db, _lost(mark, hole, kept))
+            put_loss(self._db, self._lost(mark, hole, kept))
         put_mark(self._db, mark)
         put_note(self._db, "durable", json.dumps(durable))
         # Nobody knows any more which of them others have: none may be changed.
@@ -241,7 +208,7 @@ class Healing:
             there = ranges.of(frame.seq for frame in kept)
             known = ranges.of_pairs([*there, *own, (0, old.durable_seq)])
             for hole in ranges.holes(known, 1, old.next_seq - 1):
-                put_loss(self._db, _lost(old, hole, kept))
+                put_loss(self._db, self._lost(old, hole, kept))
 
     def _old_mark(self, seen_last: int) -> SpoolMark | None:
         """How far the old life was at least."""
@@ -321,6 +288,13 @@ class Healing:
                 found.append(loss)
         return found
 
+    def _lost(self, mark: SpoolMark, hole: Range, kept: Sequence[Kept]) -> SpoolLoss:
+        """A hole with the times between which its rows must have been."""
+        before = [frame.end_ns for frame in kept if frame.seq < hole[0]]
+        behind = [frame.start_ns for frame in kept if frame.seq > hole[1]]
+        start_ns = before[-1] if before else None
+        return _loss(mark, hole, start_ns, behind[0] if behind else self._at_ns)
+
     def _put_chain(self) -> None:
         """Newest rows and hash again from the frames, which have their check sums."""
         for payload in self._registers:
@@ -342,13 +316,6 @@ def _loss_of(kind: SpoolKind, boot_id: object, fields: Sequence[object]) -> Spoo
         start_ns=start_ns if isinstance(start_ns, int) else None,
         end_ns=end_ns if isinstance(end_ns, int) else None,
     )
-
-
-def _lost(mark: SpoolMark, hole: Range, kept: Sequence[Kept]) -> SpoolLoss:
-    """A hole with the times between which its rows must have been."""
-    before = [frame.end_ns for frame in kept if frame.seq < hole[0]]
-    behind = [frame.start_ns for frame in kept if frame.seq > hole[1]]
-    return _loss(mark, hole, before[-1] if before else None, behind[0] if behind else None)
 
 
 def _loss(mark: SpoolMark, numbers: Range, start_ns: int | None, end_ns: int | None) -> SpoolLoss:

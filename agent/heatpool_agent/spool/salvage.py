@@ -13,6 +13,8 @@ from heatpool_agent.spool.file import mark_sum
 from heatpool_agent.spool.frames import COLUMNS, Stored
 
 Schemas = Mapping[int, tuple[Channel, ...]]
+# Names of tables and words of errors come from the damaged pages too.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 # A number from a damaged page may be anything; nobody waits for that many looks.
 NUMBERS_MOST = 10_000_000
 
@@ -41,7 +43,7 @@ class Wreck:
                     found[rowid] = tuple(fields)
                 else:
                     break
-            except sqlite3.Error:
+            except UNREADABLE:
                 continue
         return [found[rowid] for rowid in sorted(found)]
 
@@ -49,7 +51,7 @@ class Wreck:
         """Names of the columns that are there, of those that we know."""
         try:
             there = {row[1] for row in self.db.execute(f"PRAGMA table_info({table})")}
-        except sqlite3.Error:
+        except UNREADABLE:
             return []
         return [name for name in tables.tables_of(self.kind)[table][0] if name in there]
 
@@ -65,7 +67,7 @@ class Wreck:
                 fields = row.fetchone()
                 if fields and is_whole(frame := frames.from_row(fields), self.kind, schemas):
                     yield frame
-            except (sqlite3.Error, WireError):
+            except (*UNREADABLE, WireError):
                 continue
 
     def ends(self) -> tuple[int, int]:
@@ -75,7 +77,7 @@ class Wreck:
     def _end(self, which: str) -> int:
         try:
             found = self.db.execute(f"SELECT {which}(seq) FROM frames").fetchone()[0]
-        except sqlite3.Error:
+        except UNREADABLE:
             return 0
         return found if isinstance(found, int) else 0
 

@@ -17,9 +17,10 @@ from heatpool_agent.core.ledger import GapRecord, Page
 from heatpool_agent.ports import Clock, QueueStat, Seq, SpoolFrame, SpoolLoss, SpoolMark
 from heatpool_agent.spool import billing, ledger, twin
 from heatpool_agent.spool.file import QueueFile
-from heatpool_agent.spool.heal import Known, heal, is_sound
+from heatpool_agent.spool.heal import Known, heal
 from heatpool_agent.spool.reserve import Reserve
 from heatpool_agent.spool.room import Room
+from heatpool_agent.spool.sound import is_sound
 from heatpool_agent.spool.state import stat_of
 from heatpool_agent.spool.telemetry import Telemetry
 from heatpool_agent.spool_files import FILES, exclusive, is_damage, is_full, kernel_boot_id

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from heatpool_agent.spool_files import TAILS
+from heatpool_agent.spool_files import TAILS, connect
 
 ASIDE_KEPT = 2
 
@@ -27,7 +27,7 @@ def is_whole(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with closing(sqlite3.connect(path)) as db:
+        with closing(connect(path)) as db:
             return bool(db.execute("SELECT 1 FROM meta WHERE name = 'sure'").fetchone())
     except sqlite3.Error:
         return False
