@@ -18,7 +18,7 @@ from heatpool.errors import HeatpoolError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
-from heatpool_aggregator.config import Config, TlsFiles, tls_files
+from heatpool_aggregator.config import Config, TlsFiles, state_dir, tls_files
 from heatpool_aggregator.exports import prometheus
 from heatpool_aggregator.identity import authority
 from heatpool_aggregator.identity.joining import Joining
@@ -69,6 +69,19 @@ class SystemClock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may come in, and by what; `files` is None without TLS, `joining` without a CA here."""
+
+    identities: Identities
+    audit: Audit
+    guard: Guard
+    files: TlsFiles | None
+    tls: ServerTls | None
+    joining: Joining | None
+    renewal: Renewal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the aggregator runs on."""
 
@@ -81,13 +94,7 @@ class Parts:
     control: Control
     book: OrderBook
     planner: Planner
-    identities: Identities
-    audit: Audit
-    guard: Guard
-    files: TlsFiles | None
-    tls: ServerTls | None
-    joining: Joining | None
-    renewal: Renewal | None
+    access: Access
 
 
 async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | None) -> None:
@@ -116,7 +123,7 @@ async def serving(config: Config, directory: Path) -> AsyncIterator[Mapping[str,
     check_address = check_listen if files else check_loopback
     check_address(config.listen.grpc)
     async with AsyncExitStack() as stack:
-        parts = await _opened(config, directory, files, stack)
+        parts = await _opened(config, directory, stack)
         async with asyncio.TaskGroup() as loops:
             works = _works(parts).items()
             tasks = [loops.create_task(work, name=name) for name, work in works]
@@ -129,25 +136,12 @@ async def serving(config: Config, directory: Path) -> AsyncIterator[Mapping[str,
         await _finish(parts)
 
 
-def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
-    """Where the durable files lie: the settings, else systemd's directory, else the user's."""
-    if named := config.state.dir or environ.get("STATE_DIRECTORY", ""):
-        return Path(named)
-    home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "heatpool-aggregator"
-
-
-async def _opened(
-    config: Config, directory: Path, files: TlsFiles | None, stack: AsyncExitStack
-) -> Parts:
+async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Parts:
     board, clock, refusals = Board(), SystemClock(), deque[Refusal](maxlen=REFUSALS_LIMIT)
     log = await stack.enter_async_context(open_log(config.state.log, directory))
     store = await stack.enter_async_context(open_store(config.state.store, directory))
     partition = await stack.enter_async_context(log.partition(0))
-    identities = await stack.enter_async_context(
-        open_identities(directory, trust_domain=config.tls.trust_domain, clock=clock)
-    )
-    audit = await stack.enter_async_context(open_audit(directory))
+    access = await _access(config, directory, stack, board=board, clock=clock)
     gateway = Gateway(log=log, clock=clock, board=board, refusals=refusals)
     await gateway.load(partition)
     shard = Shard(
@@ -159,8 +153,6 @@ async def _opened(
         refusals=refusals,
         fingerprints=gateway.fingerprints,
     )
-
-    ca = await asyncio.to_thread(_own_ca, directory) if files else None
 
     async def record(frame: Frame) -> bool:
         return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
@@ -184,31 +176,46 @@ async def _opened(
         control=control,
         book=book,
         planner=Planner(config, store, board, clock),
+        access=access,
+    )
+
+
+async def _access(
+    config: Config, directory: Path, stack: AsyncExitStack, *, board: Board, clock: Clock
+) -> Access:
+    files, trust_domain = tls_files(config, directory), config.tls.trust_domain
+    identities = await stack.enter_async_context(
+        open_identities(directory, trust_domain=trust_domain, clock=clock)
+    )
+    audit = await stack.enter_async_context(open_audit(directory))
+    guard = Guard(
         identities=identities,
         audit=audit,
-        guard=Guard(
-            identities=identities,
-            audit=audit,
-            clock=clock,
-            turned_away=board.turned_away,
-            trust_domain=files.trust_domain if files else None,
-            members=_members(config),
-        ),
-        files=files,
-        tls=ServerTls(files, board.turned_away) if files else None,
-        joining=None
-        if ca is None
-        else Joining(
+        clock=clock,
+        turned_away=board.turned_away,
+        trust_domain=trust_domain if files else None,
+        members=_members(config),
+    )
+    ca = await asyncio.to_thread(_own_ca, directory) if files else None
+    joining = renewal = None
+    if ca is not None:
+        renewal = Renewal(ca=ca, files=places(directory), audit=audit, clock=clock)
+        joining = Joining(
             authority=ca,
             identities=identities,
             audit=audit,
             clock=clock,
-            trust_domain=config.tls.trust_domain,
+            trust_domain=trust_domain,
             site_life=timedelta(seconds=config.tls.site_life_s),
-        ),
-        renewal=None
-        if ca is None
-        else Renewal(ca=ca, files=places(directory), audit=audit, clock=clock),
+        )
+    return Access(
+        identities=identities,
+        audit=audit,
+        guard=guard,
+        files=files,
+        tls=ServerTls(files, board.turned_away) if files else None,
+        joining=joining,
+        renewal=renewal,
     )
 
 
@@ -247,38 +254,38 @@ def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
         "shard": parts.shard.run(),
         "control": parts.control.run(),
         "planner": parts.planner.run(),
-        "guard": parts.guard.run(),
+        "guard": parts.access.guard.run(),
     }
-    if parts.renewal is not None:
-        works["renewal"] = parts.renewal.run()
+    if parts.access.renewal is not None:
+        works["renewal"] = parts.access.renewal.run()
     return works
 
 
 @asynccontextmanager
 async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     config, board, store = parts.config, parts.board, parts.store
-    guard = parts.guard
+    guard = parts.access.guard
     server = make_server(
         TelemetryService(parts.gateway.open, guard.admit),
         ControlService(parts.control, guard.admit),
         guard,
     )
-    tenants = Tenants(guard, parts.identities)
+    tenants = Tenants(guard, parts.access.identities)
     query.add_to(server, query.Query(board, store, config, tenants))
-    registry.add_to(server, registry.Registry(board, config, tenants, parts.joining))
+    registry.add_to(server, registry.Registry(board, config, tenants, parts.access.joining))
     command.add_to(
         server,
         command.Command(
             orders=parts.control,
             book=parts.book,
             board=board,
-            audit=parts.audit,
+            audit=parts.access.audit,
             clock=parts.clock,
             tenants=tenants,
         ),
     )
     async with (
-        listening(server, config.listen.grpc, parts.tls) as grpc_address,
+        listening(server, config.listen.grpc, parts.access.tls) as grpc_address,
         serve(
             config,
             board,
@@ -294,13 +301,13 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
 
 def _secured(parts: Parts, grpc_address: str) -> Secured | None:
     """What HTTPS needs; None: there is no TLS."""
-    if parts.files is None:
+    if parts.access.files is None:
         return None
     return Secured(
-        files=parts.files,
-        identities=parts.identities,
-        audit=parts.audit,
-        joining=parts.joining,
+        files=parts.access.files,
+        identities=parts.access.identities,
+        audit=parts.access.audit,
+        joining=parts.access.joining,
         grpc_address=grpc_address,
     )
 

@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from heatpool.errors import ConfigError
-from heatpool_aggregator.app import state_dir
-from heatpool_aggregator.config import Config, load, tls_files
+from heatpool_aggregator.config import Config, load, state_dir, tls_files
 from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.rpc import server as rpc
+from heatpool_aggregator.rpc.tls import check_files
 from heatpool_aggregator.stores import open_store
 from heatpool_aggregator.web import address as web
 
@@ -58,7 +58,10 @@ def _refuse_what_run_refuses(config: Config) -> None:
     here = Path()
     mistakes: list[str] = []
     try:
-        has_tls = tls_files(config, state_dir(config, os.environ)) is not None
+        files = tls_files(config, state_dir(config, os.environ))
+        has_tls = files is not None
+        if files is not None:
+            check_files(files)
     except ConfigError as error:
         mistakes += error.mistakes
         has_tls = True

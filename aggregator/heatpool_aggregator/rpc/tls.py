@@ -59,6 +59,15 @@ class ServerTls:
         return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
+def check_files(files: TlsFiles) -> None:
+    """Whether a server could start with them.
+
+    Raises:
+        ConfigError: a file cannot be read, or they do not fit together.
+    """
+    _configuration(files)
+
+
 def _paths(files: TlsFiles) -> tuple[Path, Path, Path]:
     return files.key, files.cert, files.ca
 
