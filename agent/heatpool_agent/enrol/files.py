@@ -191,10 +191,11 @@ def _finish(folder: Path) -> None:
 
 def _promised(folder: Path) -> Mapping[str, str] | None:
     try:
-        return msgspec.json.decode((folder / _WHOLE).read_bytes(), type=dict[str, str])
+        found = msgspec.json.decode((folder / _WHOLE).read_bytes(), type=dict[str, str])
+        return {name: found[name] for name in _NAMES}
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, KeyError) as error:
         raise _unusable(folder / _WHOLE, error) from error
 
 
