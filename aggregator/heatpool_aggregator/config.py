@@ -120,6 +120,14 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     return config
 
 
+def state_dir(config: Config, environ: Mapping[str, str]) -> Path:
+    """Where the durable files lie: the settings, else systemd's directory, else the user's."""
+    if named := config.state.dir or environ.get("STATE_DIRECTORY", ""):
+        return Path(named)
+    home = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "heatpool-aggregator"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """What this server proves itself with, and which CA its callers must come from."""
