@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
@@ -24,7 +25,7 @@ from heatpool.v1 import control_pb2, telemetry_pb2
 from heatpool_agent.board import Board
 from heatpool_agent.loops.push import Push
 from heatpool_agent.loops.spooling import Spooling
-from heatpool_agent.ports import Speaker
+from heatpool_agent.ports import Identity, Speaker
 from heatpool_agent.spool import SqliteSpool
 from heatpool_agent.spool_schema import migrate
 from heatpool_agent.uplinks import grpc as uplink
@@ -62,6 +63,13 @@ class Server:
     frames: list[tuple[str, int]] = field(default_factory=list)
     gaps: list[telemetry_pb2.Gap] = field(default_factory=list)
     port: int = 0
+    has_lanes: bool = True
+    codecs: list[telemetry_pb2.PayloadCodec.ValueType] = field(default_factory=list)
+    after_hello: list[Down] = field(default_factory=list)
+    refuse_with: grpc.StatusCode | None = None
+    trailing: tuple[tuple[str, str], ...] = ()
+    credentials: grpc.ServerCredentials | None = None
+    messages: list[Any] = field(default_factory=list)
 
     async def telemetry(
         self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
@@ -71,18 +79,24 @@ class Server:
             which = up.WhichOneof("message")
             if which == "hello":
                 self.hellos.append(up.hello)
+                if self.refuse_with is not None:
+                    context.set_trailing_metadata(self.trailing)
+                    await context.abort(self.refuse_with, "so it is")
                 yield self.reply(up.hello).SerializeToString()
+                for down in self.after_hello:
+                    yield down.SerializeToString()
                 if self.rubbish_on == "telemetry":
                     yield b"\xff\xff"
             elif which == "gap":
                 self.gaps.append(up.gap)
             else:
                 batch = up.telemetry if which == "telemetry" else up.registers
-                if self.hole_at:
+                self.messages.append(batch)
+                self.frames.append((which or "", batch.seq))
+                if self.hole_at or (not self.has_lanes and which == "telemetry"):
                     for down in self.in_order(batch.seq):
                         yield down.SerializeToString()
                     continue
-                self.frames.append((which or "", batch.seq))
                 if len(self.frames) >= self.hang_up_after:
                     self.hang_up_after = 10**9
                     await context.abort(grpc.StatusCode.CANCELLED, "server sheds")
@@ -113,7 +127,7 @@ class Server:
 
     def reply(self, hello: telemetry_pb2.Hello) -> Down:
         reply = telemetry_pb2.HelloReply(
-            limits=telemetry_pb2.Limits(unacked_batches_count=self.window)
+            codecs=self.codecs, limits=telemetry_pb2.Limits(unacked_batches_count=self.window)
         )
         for known, last_seq in self.durable.items():
             reply.durable.add(boot_id=known, first_seq=1, last_seq=last_seq)
@@ -178,12 +192,22 @@ async def listening(server: Server) -> AsyncIterator[Server]:
         grpc_server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {"Stream": method}),)
         )
-    server.port = grpc_server.add_insecure_port(f"127.0.0.1:{server.port}")
+    address = f"127.0.0.1:{server.port}"
+    if server.credentials is None:
+        server.port = grpc_server.add_insecure_port(address)
+    else:
+        server.port = grpc_server.add_secure_port(address, server.credentials)
     await grpc_server.start()
     try:
         yield server
     finally:
         await grpc_server.stop(0)
+
+
+class Listening(Protocol):
+    """Something that an agent may connect to."""
+
+    port: int
 
 
 @dataclass
@@ -223,14 +247,16 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path, *, max_bytes: int = 10**9) -> AsyncIterator[Site]:
-    """A site whose every row is a frame."""
+async def site(
+    folder: Path, *, max_bytes: int = 10**9, rows_per_frame: int = 1
+) -> AsyncIterator[Site]:
+    """A site whose every row is a frame, unless more are told."""
     await asyncio.to_thread(migrate, folder)
     spool = await asyncio.to_thread(
         SqliteSpool,
         folder,
         clock=Clock(),
-        rows_per_frame=1,
+        rows_per_frame=rows_per_frame,
         max_bytes=max_bytes,
         keep_s=86_400,
     )
@@ -243,14 +269,17 @@ async def site(folder: Path, *, max_bytes: int = 10**9) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
-async def pushing(site: Site, server: Server) -> AsyncIterator[None]:
-    """The loop at work."""
+async def pushing(
+    site: Site, server: Listening, *, scheme: str = "http", identity: Identity | None = None
+) -> AsyncIterator[None]:
+    """The loop at work, on a line to this port."""
+    url = f"{scheme}://127.0.0.1:{server.port}"
     push = Push(
         site.spool,
         site.spooling,
         site.board,
         speaker=site.speaker,
-        open_uplink=lambda who: uplink.open(f"http://127.0.0.1:{server.port}", who, Clock()),
+        open_uplink=lambda who: uplink.open(url, who, Clock(), identity),
     )
     task = asyncio.create_task(push.run(), name="push")
     try:

@@ -188,12 +188,13 @@ class Lanes:
             UplinkError: they are of a queue or of channels that Hello did not name.
         """
         after = self._line.durable[route.boot_id].contiguous_from(route.sent_seq + 1)
-        frames = self._spool.read(route.kind, Seq(after), limit)
+        bound = None if before is None else Seq(before)
+        frames = self._spool.read(route.kind, Seq(after), limit, before=bound)
         if self._spool.mark(route.kind).boot_id != route.boot_id:
             raise UplinkError("new boot id: saying Hello again", wait_s=0.0)
         if len(self._spool.schemas()) > len(self._line.speaker.schemas):
             raise UplinkError("new channels: saying Hello again", wait_s=0.0)
-        return [frame for frame in frames if before is None or frame.seq < before]
+        return frames
 
     async def _send(self, route: Route, frames: Sequence[SpoolFrame]) -> list[Sent]:
         """Hands frames to the line until a Resend comes; what went."""
@@ -208,7 +209,10 @@ class Lanes:
         return went
 
     async def _sent_one(self, route: Route, frame: SpoolFrame) -> Sent | None:
-        if not frame.payload or self._line.durable[route.boot_id].holds(frame.seq, frame.seq):
+        if not frame.payload:  # the disk spoiled it: by now it is among the losses
+            await self.tell_losses()
+            return None
+        if self._line.durable[route.boot_id].holds(frame.seq, frame.seq):
             return None
         try:
             sent = await self._line.uplink.send(frame)
@@ -228,13 +232,16 @@ class Lanes:
         mark = self._spool.mark(frame.kind)
         await self._line.uplink.tell(_loss(mark, frame.seq, frame.seq, reason=GapReason.DAMAGED))
 
-    async def tell_losses(self) -> None:
-        """Says which rows will never come, each once on this line."""
+    async def tell_losses(self) -> Sequence[SpoolLoss]:
+        """Says which rows will never come, each once on this line; those told now."""
+        now = []
         for loss in await self._spooling.call(self._spool.losses):
             key = (loss.boot_id, loss.first_seq, loss.last_seq)
             if key not in self._told:
-                await self._line.uplink.tell(loss)
                 self._told.add(key)
+                await self._line.uplink.tell(loss)
+                now.append(loss)
+        return now
 
     async def again(self, missed: Resend) -> None:
         """Goes back to the first missed number; what is no longer held is told as a gap."""

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from heatpool.errors import ConfigError, HeatpoolError, StoreError, UplinkError
 from heatpool.process.journal import facts
-from heatpool.sample import BootId, SpoolKind
+from heatpool.sample import BootId
 from heatpool_agent.board import BacklogView, Board
 from heatpool_agent.core.drain import Drain
 from heatpool_agent.core.pace import Pace
@@ -18,7 +18,6 @@ from heatpool_agent.core.seq_ranges import SeqRanges
 from heatpool_agent.loops.lanes import Lanes, Line
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (
-    Acked,
     Durable,
     Lane,
     LineBusy,
@@ -26,16 +25,15 @@ from heatpool_agent.ports import (
     LineRefused,
     Resend,
     Sent,
-    Seq,
     Speaker,
     Spool,
+    SpoolLoss,
     Uplink,
 )
 
 logger = logging.getLogger(__name__)
 
-# How often the aggregator's wishes are looked at, and how short a period may be.
-LOOK_S = 10.0
+# The shortest message period that is followed.
 PERIOD_LEAST_S = 1.0
 
 OpenUplink = Callable[[Speaker], AbstractAsyncContextManager[Uplink]]
@@ -66,6 +64,8 @@ class Push:
         self._pace = Pace()
         self._durable: dict[BootId, SeqRanges] = {}
         self._drain = Drain(0, 0.0)
+        self._is_asked = asyncio.Event()
+        self._early: Sequence[SpoolLoss] = ()
 
     async def run(self) -> None:
         """Connects and serves until cancelled."""
@@ -105,7 +105,9 @@ class Push:
         self._post(state="connected", detail="", fix="")
         self._post_drain()
         logger.info("uplink.connected", extra=facts(backlog_frames=self._drain.start_count))
-        await self._let_go()
+        for known in uplink.durable:
+            await self._let_go(known)
+        self._early = await lanes.tell_losses()
         async with asyncio.TaskGroup() as tasks:
             for name, work in (
                 ("billing", lanes.billing()),
@@ -187,33 +189,39 @@ class Push:
             elif isinstance(word, LineLimits):
                 self._pace.slow()
                 self._board.asked = word
+                self._is_asked.set()
             else:
-                self._note(word)
-                await self._let_go()
+                await self._take_ack(word)
             self._drain.left(lanes.left_count(), _now_s())
             self._post_drain()
 
-    def _note(self, durable: Durable) -> None:
+    async def _take_ack(self, durable: Durable) -> None:
         known = self._durable.setdefault(durable.boot_id, SeqRanges())
         span = (durable.first_seq, durable.last_seq)
-        self._count(durable.last_seq - durable.first_seq + 1 - known.count(*span))
+        fresh_count = durable.last_seq - durable.first_seq + 1 - known.count(*span)
         known.add(*span)
+        self._count(fresh_count)
+        await self._let_go(durable)
+        if fresh_count > 0:
+            await self._let_go_early()
+
+    async def _let_go(self, durable: Durable) -> None:
+        await self._spooling.durable(durable.boot_id, durable.first_seq, durable.last_seq)
+
+    async def _let_go_early(self) -> None:
+        """Losses told before any frame are durable with the first frame that is.
+
+        A stream is taken in its order; marks begin at the oldest number held, and never name what
+        lies below it or in an older queue.
+        """
+        early, self._early = self._early, ()
+        for loss in early:
+            await self._let_go(
+                Durable(boot_id=loss.boot_id, first_seq=loss.first_seq, last_seq=loss.last_seq)
+            )
 
     def _count(self, fresh_count: int) -> None:
         self._post(batches_acked=self._board.uplink.batches_acked + max(0, fresh_count))
-
-    async def _let_go(self) -> None:
-        """Lets go what is durable without a hole from the oldest number that is held.
-
-        What the live lane has brought over stays until the backlog below it has arrived.
-        """
-        for kind in SpoolKind:
-            mark = self._spool.mark(kind)
-            known = self._durable.get(mark.boot_id, SeqRanges())
-            durable_seq = known.contiguous_from(mark.first_seq)
-            if durable_seq > mark.durable_seq:
-                acked = Acked(boot_id=mark.boot_id, durable_seq=Seq(durable_seq))
-                await self._spooling.acked(acked)
 
     async def _take_wishes(self, uplink: Uplink) -> None:
         async for wish in uplink.setpoints():
@@ -227,9 +235,10 @@ class Push:
     async def _keep_period(self, uplink: Uplink) -> None:
         """Closes frames sooner than the site would where the aggregator asks for that."""
         while True:
+            self._is_asked.clear()
             asked_s = uplink.limits.message_period_s
             if asked_s is None or asked_s >= self._message_period_s:
-                await asyncio.sleep(LOOK_S)
+                await self._is_asked.wait()
                 continue
             await asyncio.sleep(max(PERIOD_LEAST_S, asked_s))
             await self._spooling.close_frame()

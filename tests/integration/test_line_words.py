@@ -1,0 +1,117 @@
+"""What the other end may say on a line, and an older one that says less."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from integration.uplink_site import Down, Server, becomes, listening, pushing, site
+
+from heatpool.sample import SpoolKind
+from heatpool.v1 import telemetry_pb2 as pb
+from heatpool_aggregator.wire.telemetry import batch_from_bytes
+
+UP = pb.TelemetryServiceStreamRequest
+
+
+def slow(**limits: float) -> Down:
+    return Down(slow=pb.Slow(limits=pb.Limits(**limits)))  # type: ignore[arg-type]
+
+
+async def test_an_older_aggregator_without_lanes_gets_everything(tmp_path: Path) -> None:
+    async with listening(Server(has_lanes=False)) as server, site(tmp_path) as own:
+        await own.rows(60)
+        await own.register(1)
+        async with pushing(own, server):
+            await becomes(lambda: own.board.uplink.state == "connected")
+            await own.rows(5, first=100)
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 65)
+            await becomes(lambda: own.spool.mark(SpoolKind.BILLING).durable_seq == 1)
+    assert sorted(server.numbers("telemetry")) == list(range(1, 66))
+    assert {batch.codec for batch in server.messages if isinstance(batch, pb.TelemetryBatch)} == {
+        pb.PAYLOAD_CODEC_NONE
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows_per_frame", "codec"), [(59, pb.PAYLOAD_CODEC_NONE), (60, pb.PAYLOAD_CODEC_ZLIB)]
+)
+async def test_frames_of_sixty_rows_are_packed_where_the_other_end_reads_it(
+    tmp_path: Path, rows_per_frame: int, codec: int
+) -> None:
+    codecs = [pb.PAYLOAD_CODEC_NONE, pb.PAYLOAD_CODEC_ZLIB]
+    own_site = site(tmp_path, rows_per_frame=rows_per_frame)
+    async with listening(Server(codecs=codecs)) as server, own_site as own:
+        await own.rows(rows_per_frame)
+        async with pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 1)
+    (batch,) = server.messages
+    assert batch.codec == codec
+    columns = batch_from_bytes(UP(telemetry=batch).SerializeToString()).columns
+    # 1.0, 2.0, 3.0 ... at one decimal: the first cell, then differences.
+    assert columns.cells == (10,) * rows_per_frame
+
+
+async def test_a_mark_of_the_live_lane_lets_no_backlog_go(tmp_path: Path) -> None:
+    async with listening(Server(acks=False)) as server, site(tmp_path) as own:
+        await own.rows(9)
+        async with pushing(own, server):
+            await becomes(lambda: 9 in server.numbers("telemetry"))
+            live = server.ack("telemetry", 9)
+        server.after_hello = [live]
+        own.board.is_line_closing = False
+        async with pushing(own, server):
+            await becomes(lambda: own.board.uplink.batches_acked == 1)
+            assert own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 0
+            backlog = own.board.uplink.backlog
+            assert backlog is not None and backlog.frames_count == 8
+
+
+async def test_a_rate_for_the_backlog_is_kept_and_may_change(tmp_path: Path) -> None:
+    crawl = slow(unacked_batches_count=16, backlog_bytes_s=1.0)
+    async with listening(Server(after_hello=[crawl])) as server, site(tmp_path) as own:
+        await own.rows(200)
+        async with pushing(own, server):
+            await becomes(lambda: own.board.asked.backlog_bytes_s == 1.0)
+            await becomes(lambda: len(server.frames) >= 2)
+            await asyncio.sleep(0.5)
+            assert len(server.lane("telemetry", is_live=False)) < 30, "the rest waits for minutes"
+            await own.rows(1, first=300)
+            await becomes(lambda: 201 in server.numbers("telemetry"))
+
+
+async def test_nothing_is_sent_while_the_aggregator_wants_nothing(tmp_path: Path) -> None:
+    hold = Down(ack=pb.Ack(retry_after_s=0.7))
+    async with listening(Server(after_hello=[hold])) as server, site(tmp_path) as own:
+        async with pushing(own, server):
+            await becomes(lambda: own.board.uplink.state == "connected")
+            await asyncio.sleep(0.1)
+            start_s = asyncio.get_running_loop().time()
+            await own.register(1)
+            await becomes(lambda: server.numbers("registers") == [1])
+            assert asyncio.get_running_loop().time() - start_s > 0.3
+
+
+async def test_frames_close_sooner_where_that_is_asked_for(tmp_path: Path) -> None:
+    often = slow(message_period_s=1.0)
+    own_site = site(tmp_path, rows_per_frame=1_000)
+    async with listening(Server(after_hello=[often])) as server, own_site as own:
+        await own.rows(2)
+        await own.spooling.close_frame()
+        async with pushing(own, server):
+            await becomes(lambda: own.board.asked.message_period_s == 1.0)
+            await own.rows(3, first=10)
+            await becomes(lambda: 2 in server.numbers("telemetry"))
+    assert server.messages[-1].n_rows == 3
+
+
+async def test_a_loss_while_the_line_is_open_is_told_once(tmp_path: Path) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        await own.rows(3)
+        async with pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 3)
+            await own.spooling.call(own.spool.lose, SpoolKind.TELEMETRY, 7, 8)
+            own.board.spooled.set()
+            await becomes(lambda: len(server.gaps) == 1)
+            await own.rows(2, first=10)
+            await becomes(lambda: len(server.frames) >= 5)
+    assert [(gap.first_seq, gap.last_seq, gap.start_ns) for gap in server.gaps] == [(4, 4, 7)]
