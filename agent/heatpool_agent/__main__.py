@@ -28,6 +28,7 @@ COMMANDS = (
     "init",
     "join",
     "mbus",
+    "override",
     "record",
     "replay",
 )

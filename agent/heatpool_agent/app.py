@@ -226,7 +226,13 @@ async def _pages(parts: Parts) -> AsyncIterator[str | None]:
 
     period_s = parts.config.sampling.period_s
     async with AsyncExitStack() as stack:
-        served = http.serve(settings.listen, parts.board, parts.clock, period_s=period_s)
+        served = http.serve(
+            settings.listen,
+            parts.board,
+            parts.clock,
+            period_s=period_s,
+            override=parts.desk.file,
+        )
         address = await stack.enter_async_context(served)
         if is_announced(settings, address):
             from heatpool_agent import announce

@@ -1,4 +1,7 @@
-"""The server behind the page: GET alone, one address, and nothing that touches a device."""
+"""The server behind the page: one address, nothing that touches a device, and GET alone.
+
+One thing can be sent, the local operator's override, and only from this machine.
+"""
 
 import asyncio
 import time
@@ -15,10 +18,12 @@ from heatpool import __version__
 from heatpool.errors import ConfigError, HeatpoolError
 from heatpool_agent.board import Board
 from heatpool_agent.http import metrics
+from heatpool_agent.http.override import taking
 from heatpool_agent.http.page import POLICY, SCRIPT, page
 from heatpool_agent.http.problem import answer, problems
 from heatpool_agent.http.seen import Seen, look, unhealthy, unready
 from heatpool_agent.http.status import status
+from heatpool_agent.kept_orders import OverrideFile
 from heatpool_agent.ports import Clock
 
 _STOP_S = 0.5  # an answer takes milliseconds; whoever reads slower than this is cut off
@@ -40,7 +45,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serve(listen: str, board: Board, clock: Clock, *, period_s: float) -> AsyncIterator[str]:
+async def serve(
+    listen: str,
+    board: Board,
+    clock: Clock,
+    *,
+    period_s: float,
+    override: OverrideFile | None = None,
+) -> AsyncIterator[str]:
     """The bound `host:port` of the status page; leaving stops it within a second.
 
     Raises:
@@ -49,7 +61,7 @@ async def serve(listen: str, board: Board, clock: Clock, *, period_s: float) -> 
     """
     host, port = _place(listen)
     runner = web.AppRunner(
-        application(board, clock, period_s=period_s),
+        application(board, clock, period_s=period_s, override=override),
         access_log=None,
         shutdown_timeout=_STOP_S,
         keepalive_timeout=_KEEPALIVE_S,
@@ -62,13 +74,17 @@ async def serve(listen: str, board: Board, clock: Clock, *, period_s: float) -> 
         await runner.cleanup()
 
 
-def application(board: Board, clock: Clock, *, period_s: float) -> web.Application:
+def application(
+    board: Board, clock: Clock, *, period_s: float, override: OverrideFile | None = None
+) -> web.Application:
     """All pages, with security headers on each answer and a problem for each error."""
     seen = partial(look, board, clock, period_s=period_s)
     app = web.Application(middlewares=[problems])
     app.on_response_prepare.append(_secure)
     for path, handler in _pages(seen, __version__):
         app.router.add_get(path, handler, allow_head=False)
+    if override is not None:
+        app.router.add_post("/v1/override", taking(override, clock))
     return app
 
 

@@ -20,7 +20,7 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.plausible import is_admitted
 from heatpool_agent.http.loop_status import active
-from heatpool_agent.http.seen import Seen, unacked_count
+from heatpool_agent.http.seen import Seen, override_left_s, unacked_count
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 S_PER_H = 3600
@@ -293,6 +293,10 @@ def _site(seen: Seen) -> Iterator[Metric]:
         "heatpool_certificate_expiry_seconds",
         "When this site's certificate ends, s since 1970; none: it has not joined.",
         [] if end_ns is None else [((), end_ns / NS_PER_S)],
+    )
+    left_s: list[Sample] = [((), override_left_s(seen))]
+    yield _gauge(
+        "heatpool_override_seconds", "What is left of the local operator's override.", left_s
     )
     yield _gauge(
         "heatpool_setpoint_lease_seconds", "What is left of the setpoint's lease.", lease_s

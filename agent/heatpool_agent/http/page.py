@@ -15,7 +15,7 @@ from heatpool_agent.http.loop_status import half_width_95
 from heatpool_agent.http.markup import Markup, clipped, fitting, joined, tag
 from heatpool_agent.http.parts import facts, flags, level, note, rest, table
 from heatpool_agent.http.refused import Refusals, refusals
-from heatpool_agent.http.seen import Seen, unacked_count
+from heatpool_agent.http.seen import Seen, override_left_s, unacked_count
 
 # Shares of the 30 kB, so that a rack full of sensors cannot make the page heavy on a bad line.
 _ALARMS_BYTES = 3_000
@@ -128,8 +128,11 @@ def _electric(seen: Seen) -> Markup:
 
 
 def _setpoint(seen: Seen) -> Markup:
-    wish = seen.board.setpoint
+    wish, left_s = seen.board.setpoint, override_left_s(seen)
     title = tag("h2", "Setpoint")
+    if seen.board.override is not None and left_s is not None:
+        own = facts(("Local override", span(left_s)))
+        title = joined((title, own, note(seen.board.override.reason)))
     if wish is None:
         return tag("section", title, note("None: all heat is rejected here."))
     return tag(

@@ -42,7 +42,9 @@ def _refused(request: web.Request, error: web.HTTPException) -> web.Response:
     status = HTTPStatus(error.status)
     detail = {
         HTTPStatus.NOT_FOUND: f"nothing is at {request.path}; / is the page",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.path} takes GET alone, not {request.method}",
+        HTTPStatus.METHOD_NOT_ALLOWED: (
+            f"{request.path} takes {error.headers.get('Allow', 'GET')} alone, not {request.method}"
+        ),
     }.get(status, error.reason)
     kept = {key: value for key, value in error.headers.items() if key == "Allow"}
     return answer(request, status, detail, headers=kept)

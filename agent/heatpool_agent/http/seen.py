@@ -46,6 +46,14 @@ def _emptied(view: LoopView) -> LoopView:
     return LoopView(loop_id=view.loop_id, rejection_capacity_w=view.rejection_capacity_w)
 
 
+def override_left_s(seen: Seen) -> float | None:
+    """How long the local override lasts, s; None: there is none."""
+    override = seen.board.override
+    if override is None or override.ends_boot_ns <= seen.boot_ns:
+        return None
+    return (override.ends_boot_ns - seen.boot_ns) / NS_PER_S
+
+
 def unhealthy(seen: Seen) -> Iterator[str]:
     """Why the sampling loop is not alive; nothing if it is."""
     if seen.tick_age_s is None:

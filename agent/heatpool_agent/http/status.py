@@ -5,12 +5,13 @@ from math import isfinite
 
 import msgspec
 
+from heatpool.units import NS_PER_S
 from heatpool_agent.board import LoopView, SensorView, SetpointView
 from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.core.plausible import FLAGS, REJECTING, is_admitted
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.http.loop_status import Figure, LoopHeat, figure, loop_heat
-from heatpool_agent.http.seen import Seen, unacked_count
+from heatpool_agent.http.seen import Seen, override_left_s, unacked_count
 from heatpool_agent.ports import SpoolMark
 
 JUDGEMENTS = REJECTING | FLAGS.keys()
@@ -156,6 +157,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     lease_left_s: float
 
 
+class LocalOverride(msgspec.Struct, frozen=True, kw_only=True):
+    """The local operator's word: all heat is rejected here, whatever is wished, until its end."""
+
+    reason: str
+    until_ns: int
+    left_s: float
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the page shows."""
 
@@ -179,6 +188,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     sensors: tuple[Sensor, ...]
     energies: tuple[Energy, ...]
     setpoint: Wish | None
+    override: LocalOverride | None
 
 
 def status(seen: Seen, *, version: str) -> Status:
@@ -207,6 +217,7 @@ def status(seen: Seen, *, version: str) -> Status:
             for key, energy_j in board.energies_j.items()
         ),
         setpoint=_wish(board.setpoint),
+        override=_override(seen),
     )
 
 
@@ -276,6 +287,15 @@ def _queue(mark: SpoolMark) -> Queue:
 
 def _sensor(view: SensorView) -> Sensor:
     return msgspec.convert(view, Sensor, from_attributes=True)
+
+
+def _override(seen: Seen) -> LocalOverride | None:
+    left_s = override_left_s(seen)
+    override = seen.board.override
+    if override is None or left_s is None:
+        return None
+    until_ns = seen.event_ns + round(left_s * NS_PER_S)
+    return LocalOverride(reason=override.reason, until_ns=until_ns, left_s=left_s)
 
 
 def _wish(view: SetpointView | None) -> Wish | None:

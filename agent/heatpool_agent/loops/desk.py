@@ -32,7 +32,7 @@ class Desk:
     def __init__(
         self, loops: Sequence[str], board: Board, clock: Clock, file: OverrideFile
     ) -> None:
-        self._loops, self._board, self._clock, self._file = loops, board, clock, file
+        self._loops, self._board, self._clock, self.file = loops, board, clock, file
         self._wishes = board.listen()
         self._ask: OverrideAsk | str | None = None
 
@@ -85,7 +85,7 @@ class Desk:
         is_over = now is None or self._clock.boot_ns() >= now.ends_boot_ns
         if isinstance(found, OverrideAsk) and is_over:
             # Gone from disk too: a wall clock that is set back must not bring it to life again.
-            await asyncio.to_thread(self._file.remove)
+            await asyncio.to_thread(self.file.remove)
             self._ask = None
         if now is not None and is_over:
             self._post(None)
@@ -93,7 +93,7 @@ class Desk:
     def _read(self) -> OverrideAsk | str | None:
         """What is asked; the reason where nobody can tell."""
         try:
-            return self._file.read()
+            return self.file.read()
         except StoreError as error:
             return str(error)
 
