@@ -47,11 +47,11 @@ def reasons(spool: SqliteSpool) -> set[GapReason]:
 
 def test_what_is_durable_goes_before_any_detail(tmp_path: Path) -> None:
     with spool_in(tmp_path, rows_per_frame=10, max_bytes=BOUND) as spool:
-        fill(spool, 3_000)
+        fill(spool, 2_000)
         durable_seq = Seq(spool.mark(T).next_seq - 1)
         spool.forget(T, durable_seq)
         before = held(spool)
-        fill(spool, 1_500, first=3_000)
+        fill(spool, 1_500, first=2_000)
         assert held(spool)[0] > before[0]
         assert [seq for seq in held(spool) if seq > durable_seq] == list(
             range(durable_seq + 1, spool.mark(T).next_seq)
