@@ -74,7 +74,8 @@ def take(
     state = replace(state, seen_seq=wish.setpoint_seq)
     if held is not state.held:
         # An aggregator whose clock was set back begins anew with a fresh order.
-        state = replace(state, held=held, is_over=False, beat_floor_ns=0)
+        floor_ns = min(state.beat_floor_ns, wish.valid_from_ns)
+        state = replace(state, held=held, is_over=False, beat_floor_ns=floor_ns)
     return state, outcome, detail or state.waits(boot_ns)
 
 
