@@ -13,6 +13,7 @@ SCHEMA_VERSION = 4
 FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
 # What SQLite keeps beside a file.
 TAILS = ("-wal", "-shm")
+WAL_PAGES = {SpoolKind.TELEMETRY: 500, SpoolKind.BILLING: 100}
 
 
 def kernel_boot_id() -> str:
@@ -83,6 +84,9 @@ def open_file(path: Path, kind: SpoolKind) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         synchronous = "FULL" if kind is SpoolKind.BILLING else "NORMAL"
         db.execute(f"PRAGMA synchronous = {synchronous}")
+        # Small write-ahead files: on a full disk they live in what the reserve gave back.
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES[kind]}")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_PAGES[kind] * 4096}")
         # Rows are written and read once: the usual 2 MB of pages a file would be held for good.
         db.execute("PRAGMA cache_size = -256")
         return db

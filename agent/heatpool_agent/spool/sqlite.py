@@ -176,6 +176,8 @@ class SqliteSpool:
         self._tidy(self._note_billing)
 
     def _note_billing(self) -> None:
+        if not self._reserve.is_held:
+            return  # what the reserve gave back is for billing alone
         with self._file.commit() as db:
             twin.put(db, self._files[SpoolKind.BILLING].mark)
 
