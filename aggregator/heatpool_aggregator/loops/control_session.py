@@ -31,6 +31,11 @@ class ControlSession:
         """Plans whose heartbeat has not been sent yet."""
         return tuple(self._heartbeats)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is something to be said."""
+        return self._outgoing.is_set()
+
     async def outgoing(self) -> list[bytes]:
         """What is to be said now; waits for it."""
         await self._outgoing.wait()
