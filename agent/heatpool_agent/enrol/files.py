@@ -91,12 +91,21 @@ def load(state: Path) -> Enrolled | None:
     Raises:
         StoreError: there is one that cannot be used, with what mends it.
     """
+    return seen(state)[1]
+
+
+def seen(state: Path) -> tuple[Mark, Enrolled | None]:
+    """The same, with the mark that it had when it was read.
+
+    Raises:
+        StoreError: as `load`.
+    """
     for _ in range(_TRIES):
         before = mark(state)
         texts = _texts(folder_of(state))
         if mark(state) == before:
             break
-    return None if texts is None else _enrolled(folder_of(state), texts)
+    return before, None if texts is None else _enrolled(folder_of(state), texts)
 
 
 def keep(state: Path, papers: Papers) -> None:

@@ -101,13 +101,15 @@ class Enrolment:
         state = self._settings.state
         with suppress(StoreError):  # a disk that takes nothing is read all the same
             await asyncio.to_thread(files.mend, state)
+        before, self._error = self.enrolled, ""
         try:
-            self.enrolled, self._error = await asyncio.to_thread(files.load, state), ""
-            mark = await asyncio.to_thread(files.mark, state)
+            self._mark, self.enrolled = await asyncio.to_thread(files.seen, state)
         except StoreError as error:
-            self.enrolled, self._error = None, str(error)
+            self._mark, self.enrolled, self._error = mark, None, str(error)
             logger.error("identity.unusable", extra=facts(reason=str(error)))
-        self._mark, self._next_try_ns = mark, None
+        self._next_try_ns = None
+        if self.enrolled == before:
+            return
         # Also for a renewed certificate: a line lives no longer than the one it was opened with.
         self._number += 1
         if self.enrolled is not None:
