@@ -1,14 +1,13 @@
 """Through what the agent meets the world: sensors, actuators, uplink, spool, clock."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NewType, Protocol
+from typing import Any, Protocol
 
 from heatpool.sample import (
     BootId,
-    GapReason,
     MeteringPointId,
     RegisterRow,
     Row,
@@ -19,16 +18,21 @@ from heatpool.sample import (
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent.core.calibrate import Calibration
 from heatpool_agent.core.ledger import Page
+from heatpool_agent.core.line import Durable as Durable
 from heatpool_agent.core.line import Identity as Identity
 from heatpool_agent.core.line import Lane as Lane
 from heatpool_agent.core.line import LineBusy as LineBusy
 from heatpool_agent.core.line import LineLimits as LineLimits
 from heatpool_agent.core.line import LineRefused as LineRefused
+from heatpool_agent.core.line import Resend as Resend
 from heatpool_agent.core.line import Sent as Sent
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.core.safety import Command as Command
-
-Seq = NewType("Seq", int)
+from heatpool_agent.core.spooled import QueueStat as QueueStat
+from heatpool_agent.core.spooled import Seq as Seq
+from heatpool_agent.core.spooled import SpoolFrame as SpoolFrame
+from heatpool_agent.core.spooled import SpoolLoss as SpoolLoss
+from heatpool_agent.core.spooled import SpoolMark as SpoolMark
 
 
 class Clock(Protocol):
@@ -185,62 +189,6 @@ class Actuator(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolFrame:
-    """One batch as it lies on disk: columns or registers, under its number for good."""
-
-    kind: SpoolKind
-    boot_id: BootId
-    seq: Seq
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolMark:
-    """State of one queue: who it is, what it holds, what is known to be durable elsewhere."""
-
-    kind: SpoolKind
-    boot_id: BootId
-    first_seq: Seq
-    next_seq: Seq
-    durable_seq: Seq
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolLoss:
-    """Numbers that will never be sent, to be reported as a gap.
-
-    `boot_id` may be that of a life before this one: a damaged file began anew.
-    """
-
-    kind: SpoolKind
-    boot_id: BootId
-    first_seq: Seq
-    last_seq: Seq
-    reason: GapReason
-    start_ns: int | None
-    end_ns: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueStat:
-    """What one queue holds; the backlog is what is not known to be durable elsewhere.
-
-    `step_s` counts held rows by the seconds that each stands for; 0: as they were written.
-    """
-
-    mark: SpoolMark
-    frames_count: int
-    backlog_frames_count: int
-    backlog_rows_count: int
-    backlog_bytes: int
-    backlog_start_ns: int | None
-    size_bytes: int
-    lost_frames_count: Mapping[GapReason, int]
-    untold_count: int
-    rows_by_step_s: Mapping[int, int]
-
-
 class Spool(Protocol):
     """The agent's queue on disk; blocking, so it is called from a worker thread."""
 
@@ -343,24 +291,6 @@ class Acked:
 
     boot_id: BootId
     durable_seq: Seq
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Durable:
-    """These numbers of a queue, both ends included, are safe elsewhere."""
-
-    boot_id: BootId
-    first_seq: Seq
-    last_seq: Seq
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resend:
-    """The aggregator misses these numbers of a queue."""
-
-    boot_id: BootId
-    first_seq: Seq
-    last_seq: Seq
 
 
 class Uplink(Protocol):

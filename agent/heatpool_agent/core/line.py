@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from heatpool.errors import UplinkError
-from heatpool.sample import SpoolKind
+from heatpool.sample import BootId, SpoolKind
+from heatpool_agent.core.spooled import Seq
 
 # Four messages in flight hide a round trip of a slow line; the aggregator may allow more.
 WINDOW_LEAST = 4
@@ -20,6 +21,24 @@ class LineLimits:
     report_period_s: float | None = None
     message_period_s: float | None = None
     backlog_bytes_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durable:
+    """These numbers of a queue, both ends included, are safe elsewhere."""
+
+    boot_id: BootId
+    first_seq: Seq
+    last_seq: Seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resend:
+    """The aggregator misses these numbers of a queue."""
+
+    boot_id: BootId
+    first_seq: Seq
+    last_seq: Seq
 
 
 class LineRefused(UplinkError):
