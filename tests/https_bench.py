@@ -200,10 +200,10 @@ def csr(
     key: Key | None = None,
     *,
     extensions: Sequence[x509.ExtensionType] = (),
-    common_name: str = "whatever",
+    subject_name: str = "whatever",
 ) -> bytes:
     """A signing request in PEM."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject_name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)

@@ -51,7 +51,7 @@ async def left(bench: Bench) -> int:
 async def test_a_site_with_a_token_gets_a_certificate_of_our_wording(bench: Bench) -> None:
     token = await bench.join_token()
     key = ec.generate_private_key(ec.SECP256R1())
-    status, answer = await post(bench, wish(token.text, csr(key, common_name="root of all")))
+    status, answer = await post(bench, wish(token.text, csr(key, subject_name="root of all")))
     assert status == 200
     assert answer["grpc"] == https_bench.GRPC and answer["site_id"] == "e1"
     found = x509.load_pem_x509_certificate(answer["chain_pem"].encode())

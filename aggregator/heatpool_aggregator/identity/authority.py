@@ -170,12 +170,12 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _begun(
-    issuer: x509.Name, common_name: str, start: datetime, life: timedelta
+    issuer: x509.Name, holder: str, start: datetime, life: timedelta
 ) -> x509.CertificateBuilder:
     """What all certificates below the CA have in common."""
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, holder)]))
         .issuer_name(issuer)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start - BACKDATED)
