@@ -13,6 +13,7 @@ from heatpool.sample import SpoolKind
 from heatpool_agent.ports import Identity, LineBusy, LineRefused
 from heatpool_agent.uplinks import grpc as uplink
 from heatpool_agent.uplinks.address import Address, address_of
+from heatpool_agent.uplinks.failures import failure
 
 SITE_CA, FOREIGN_CA = Ca(), Ca("another CA")
 
@@ -103,6 +104,25 @@ async def test_a_revoked_site_says_so_and_keeps_trying(tmp_path: Path) -> None:
         await becomes(lambda: own.board.uplink.state == "refused")
         assert own.board.uplink.detail == "UNAUTHENTICATED: so it is"
         assert "heatpool-aggregator site" in own.board.uplink.fix
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ("Tls handshake failed: SSL_ERROR_SSL: WRONG_VERSION_NUMBER", "speaks no TLS"),
+        ("UNAUTHENTICATED: Hostname Verification Check failed.", "does not name this address"),
+        ("Failed to create security handshaker.", "do not fit"),
+        ("SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED", "do not trust each other"),
+    ],
+)
+def test_a_handshake_that_fails_for_good_says_what_mends_it(details: str, words: str) -> None:
+    error = failure(grpc.StatusCode.UNAVAILABLE, details, None)
+    assert isinstance(error, LineRefused)
+    assert words in error.fix
+
+
+def test_a_line_that_is_cut_while_shaking_hands_is_no_refusal() -> None:
+    assert type(failure(grpc.StatusCode.UNAVAILABLE, "Socket closed", None)) is UplinkError
 
 
 @pytest.mark.parametrize(

@@ -1,40 +1,36 @@
-"""Which sequence numbers of a queue are known to be durable elsewhere."""
+"""Which sequence numbers of a queue the other end of a line says are durable."""
 
 from collections.abc import Iterable
 
+from heatpool_agent.core import ranges
+
 
 class SeqRanges:
-    """Sequence numbers as sorted ranges, ends included, that neither overlap nor touch."""
+    """A set of sequence numbers that grows and shrinks, as ranges with both ends included."""
 
-    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self._pairs: list[tuple[int, int]] = []
-        for first, last in ranges:
+    def __init__(self, pairs: Iterable[ranges.Range] = ()) -> None:
+        self._pairs: tuple[ranges.Range, ...] = ()
+        for first, last in pairs:
             self.add(first, last)
 
     def add(self, first: int, last: int) -> None:
-        """Takes in first to last, both included; blind to order and repetition."""
-        if last < first:
-            return
-        touched = [(a, b) for a, b in self._pairs if a <= last + 1 and b >= first - 1]
-        apart = [(a, b) for a, b in self._pairs if not (a <= last + 1 and b >= first - 1)]
-        joined = [(first, last), *touched]
-        apart.append((min(a for a, _ in joined), max(b for _, b in joined)))
-        self._pairs = sorted(apart)
+        """Takes in first to last; blind to order and repetition."""
+        self._pairs = ranges.added(self._pairs, first, last)
 
     def remove(self, first: int, last: int) -> None:
-        """Takes out first to last, both included: they are missed after all."""
-        left = [(a, min(b, first - 1)) for a, b in self._pairs]
-        right = [(max(a, last + 1), b) for a, b in self._pairs]
-        self._pairs = sorted({(a, b) for a, b in (*left, *right) if a <= b})
+        """Takes out first to last: they are missed after all."""
+        below = ((start, min(end, first - 1)) for start, end in self._pairs)
+        kept = tuple((start, end) for start, end in below if start <= end)
+        self._pairs = kept + ranges.above(self._pairs, last)
 
     def holds(self, first: int, last: int) -> bool:
         """Whether all of first to last is in."""
-        return any(a <= first and last <= b for a, b in self._pairs)
+        return ranges.holds(self._pairs, first, last)
 
     def contiguous_from(self, first: int) -> int:
         """The last number without a hole from `first` on; first - 1 if there is none."""
-        return next((b for a, b in self._pairs if a <= first <= b), first - 1)
+        return next((end for start, end in self._pairs if start <= first <= end), first - 1)
 
     def count(self, first: int, last: int) -> int:
-        """How many of first to last, both included, are in."""
-        return sum(max(0, min(b, last) - max(a, first) + 1) for a, b in self._pairs)
+        """How many of first to last are in."""
+        return sum(max(0, min(end, last) - max(start, first) + 1) for start, end in self._pairs)

@@ -12,17 +12,35 @@ from heatpool.errors import UplinkError, WireError
 from heatpool_agent.ports import LineBusy, LineRefused
 
 _REFUSING = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
-# How a handshake fails for good, in the words of the library below gRPC.
-_STRANGER_WORDS = ("CERTIFICATE_VERIFY_FAILED", "CERTIFICATE_REQUIRED", "alert", "Ssl handshake")
 _FIXES = {
     grpc.StatusCode.UNAUTHENTICATED: "ask whoever runs the aggregator: heatpool-aggregator site "
     "list says whether this site is known or revoked; heatpool-agent join enrols it again",
     grpc.StatusCode.PERMISSION_DENIED: "ask whoever runs the aggregator to let this site in, or "
     "mend site.id here",
 }
-_HANDSHAKE_FIX = (
-    "the two ends do not trust each other: heatpool-agent join again with the CA hash that the "
-    "aggregator shows, and look at both clocks"
+# How a handshake fails for good, in the words of gRPC, and what mends it; the first that fits. One
+# that a bad line cuts off only says that a socket was closed, as an aggregator does that does not
+# know our CA.
+_HANDSHAKE_FIXES = (
+    (
+        "WRONG_VERSION_NUMBER",
+        "the other end speaks no TLS: mend aggregator.url, or have the aggregator given its "
+        "certificate (heatpool-aggregator init)",
+    ),
+    (
+        "Hostname Verification",
+        "the aggregator's certificate does not name this address: use the name that it has in "
+        "aggregator.url, or have it given one with this address",
+    ),
+    (
+        "security handshaker",
+        "this site's key and certificate do not fit: heatpool-agent join --force with a new token",
+    ),
+    (
+        "SSL_ERROR_SSL",
+        "the two ends do not trust each other: heatpool-agent join --force with the CA hash that "
+        "the aggregator shows, and look at both clocks",
+    ),
 )
 
 
@@ -31,8 +49,10 @@ def failure(code: grpc.StatusCode, details: str, wait_s: float | None) -> Uplink
     text = f"{code.name}: {details}"
     if code in _REFUSING:
         return LineRefused(text, fix=_FIXES[code])
-    if code is grpc.StatusCode.UNAVAILABLE and any(word in details for word in _STRANGER_WORDS):
-        return LineRefused(text, fix=_HANDSHAKE_FIX)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        fixes = (fix for word, fix in _HANDSHAKE_FIXES if word in details)
+        if fix := next(fixes, ""):
+            return LineRefused(text, fix=fix)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return LineBusy(text, wait_s=wait_s)
     return UplinkError(text, wait_s=wait_s)
