@@ -1,15 +1,19 @@
 """Calls that are open now, and which of them speaks for which site."""
 
 import asyncio
+from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 import grpc
 
 from heatpool.sample import SiteId
-from heatpool_aggregator.core.principal import Principal
+from heatpool_aggregator.core.principal import LOCAL, Principal
 from heatpool_aggregator.identity.certificates import Named
 from heatpool_aggregator.rpc.refused import Refused
+
+# A site has two, a screen a handful; more is a mistake, or meant to harm.
+CALLER_LIMIT = 100
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -39,6 +43,7 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._calls: set[Call] = set()
+        self._counts: Counter[str] = Counter()
         self._places: dict[tuple[str, SiteId], Call] = {}
 
     def now(self) -> tuple[Call, ...]:
@@ -46,12 +51,25 @@ class OpenCalls:
         return tuple(self._calls)
 
     def enter(self, call: Call) -> None:
-        """The call has begun."""
+        """The call has begun.
+
+        Raises:
+            Refused: its caller has too many open.
+        """
+        name = call.principal.name
+        # Whoever is on this machine anyway needs no door to harm it.
+        if call.principal != LOCAL and self._counts[name] >= CALLER_LIMIT:
+            text = f"{name} has {CALLER_LIMIT} calls open, which is all that one may have"
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._calls.add(call)
+        self._counts[name] += 1
 
     def leave(self, call: Call) -> None:
         """The call has ended."""
         self._calls.discard(call)
+        self._counts[call.principal.name] -= 1
+        if not self._counts[call.principal.name]:
+            del self._counts[call.principal.name]
         for site_id in call.sites:
             if self._places.get((call.method, site_id)) is call:
                 del self._places[(call.method, site_id)]

@@ -8,12 +8,14 @@ import ssl
 import time
 from typing import Any
 
+import grpc.aio
 import pytest
 from integration import site_client as site
 from integration.door import calls
 from integration.door.calls import QUERY, REGISTRY, ask, hello_of, refused, status, stream
 
 from heatpool_aggregator.core.turned_away import PEERS_LIMIT, Reason, TurnedAway
+from heatpool_aggregator.rpc import calls as rpc_calls
 from heatpool_aggregator.rpc import door, guard, server, telemetry
 
 SOON_S = 0.3
@@ -186,6 +188,33 @@ async def test_what_was_told_is_kept_in_bounded_memory() -> None:
     assert not away.count(f"peer-{3 * PEERS_LIMIT - 1}", Reason.ROLE, boot_ns=4_000)
     assert away.count(f"peer-{3 * PEERS_LIMIT - 1}", Reason.ROLE, boot_ns=2 * 86_400 * 10**9)
     assert away.counts[Reason.ROLE] == 3 * PEERS_LIMIT + 2
+
+
+async def test_one_caller_has_no_more_than_its_share_of_calls(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_calls, "CALLER_LIMIT", 5)
+    async with rig.as_("person/rob") as channel:
+        watches: list[Any] = [
+            channel.unary_stream(f"/{QUERY}/WatchSourceStatus")(b"") for _ in range(5)
+        ]
+        for watch in watches:
+            await watch.read()
+        code, _ = await status(ask(channel, f"{QUERY}/ListSiteStatus"))
+        assert code == "RESOURCE_EXHAUSTED"
+        await still_serves(rig)
+        watches[0].cancel()
+
+        async def has_room() -> bool:
+            try:
+                await ask(channel, f"{QUERY}/ListSiteStatus")
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await calls.eventually(has_room)
+        for watch in watches:
+            watch.cancel()
 
 
 async def test_one_site_with_many_streams_keeps_one(rig: Any) -> None:
