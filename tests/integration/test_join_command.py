@@ -134,7 +134,7 @@ def test_a_certificate_for_another_name_is_refused_before_the_token(site: Site) 
     with door(site.folder, ca=OURS, host="192.0.2.7") as other:
         done = site.join(other.url)
     assert done.returncode == 1
-    assert "init --force --host 127.0.0.1" in done.stderr
+    assert "renew-server --host 127.0.0.1" in done.stderr
     assert [path for path, _ in other.asked] == ["/v1/ca"]
 
 

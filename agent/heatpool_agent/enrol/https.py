@@ -164,7 +164,8 @@ def _untrusted(at: Door, error: ssl.SSLCertVerificationError) -> HeatpoolError:
     if "match" in told.lower():
         return Untrusted(
             f"{at}: its certificate is for other names ({told}); use the name or address that "
-            f"it was made for, or run there: heatpool-aggregator init --force --host {at.host}"
+            "it was made for, or run there: heatpool-aggregator certificate renew-server "
+            f"--host {at.host}"
         )
     if "expired" in told or "not yet valid" in told:
         return Untrusted(f"{at}: {told}; look at the clocks of both machines: timedatectl")
