@@ -31,6 +31,7 @@ COMMANDS = (
     "override",
     "record",
     "replay",
+    "spool",
 )
 
 

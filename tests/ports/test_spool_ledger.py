@@ -245,6 +245,30 @@ def test_a_file_of_version_2_grows_the_estimators_and_keeps_its_ledger(tmp_path:
         assert spool.saved_ledger == Page(steps=(STEP,), estimators=(ESTIMATOR,))
 
 
+# The losses of version 3 were of the present life alone.
+LOSS_3 = """
+INSERT INTO losses VALUES (3, 6, 2, 11, 22);
+PRAGMA user_version = 3;
+"""
+
+
+def test_a_file_of_version_3_keeps_its_frames_and_losses(tmp_path: Path) -> None:
+    for kind, name in FILES.items():
+        both = VERSION_1 + (TELEMETRY_1 + LOSS_3 if kind is SpoolKind.TELEMETRY else "")
+        with closing(sqlite3.connect(tmp_path / name)) as db:
+            db.executescript(both)
+    migrate(tmp_path)
+    migrate(tmp_path)
+    with spool_in(tmp_path) as spool:
+        (loss,) = spool.losses()
+        assert (loss.boot_id, loss.first_seq, loss.last_seq) == ("0123456789abcdef", 3, 6)
+        assert (loss.start_ns, loss.end_ns) == (11, 22)
+        assert spool.read(SpoolKind.TELEMETRY, Seq(0), 10)[0].payload == b"\0"
+        spool.append(ROW)
+        spool.close_frame()
+        assert [frame.seq for frame in spool.read(SpoolKind.TELEMETRY, Seq(0), 10)] == [7, 8]
+
+
 def test_the_newest_state_of_each_estimator_stands(tmp_path: Path) -> None:
     watch, newer = replace(ESTIMATOR, part="watch"), replace(ESTIMATOR, state="{}", at=CLOCK)
     both = merged(Page(estimators=(ESTIMATOR, watch)), Page(estimators=(newer,)), most_count=9)

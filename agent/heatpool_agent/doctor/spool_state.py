@@ -1,18 +1,26 @@
-"""The spool on disk, looked at without changing a byte: sound, and closed to others."""
+"""The spool on disk, looked at without changing a byte: sound, closed to others, draining."""
 
 import os
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from heatpool.errors import StoreError
+from heatpool.sample import GapReason, SpoolKind
 from heatpool_agent.doctor.place import Place, user_name
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
-from heatpool_agent.spool_files import FILES
+from heatpool_agent.ports import QueueStat
+from heatpool_agent.spool.state import look
+from heatpool_agent.spool_files import FILES, read_only
 
 _FOR_OTHERS = 0o077
+_FULL_FRAC = 0.8
+_OLD_S = 86_400.0
+_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +38,75 @@ def families(place: Place) -> Sequence[Verdict]:
     files = [place.folder / name for name in FILES.values()]
     found = [_file(path) for path in files if path.exists()]
     folder = [_file(place.folder)] if found else []
-    return (sound(found), modes([*folder, *found], user=user_name()))
+    queues = _queues(place.folder)
+    return (
+        sound(found),
+        modes([*folder, *found], user=user_name()),
+        backlog(
+            queues,
+            now_ns=place.clock.event_ns(),
+            max_bytes=place.config.spool.max_bytes,
+            is_sending=bool(place.config.aggregator.url),
+        ),
+        losses(queues),
+    )
+
+
+def _queues(folder: Path) -> Sequence[QueueStat]:
+    """What the files hold; one that cannot be read is told by `spool`."""
+    with suppress(StoreError, ValueError):
+        return [found for kind in SpoolKind if (found := look(folder, kind)) is not None]
+    return ()
+
+
+def backlog(
+    queues: Sequence[QueueStat], *, now_ns: int, max_bytes: int, is_sending: bool
+) -> Verdict:
+    """Whether what waits on this disk gets through, and how much room is left for it."""
+    starts_ns = [one.backlog_start_ns for one in queues if one.backlog_start_ns is not None]
+    if not queues:
+        return skip("spool_backlog", "no spool yet")
+    if not is_sending:
+        return skip("spool_backlog", "no aggregator.url: everything stays here")
+    if not starts_ns:
+        return ok("spool_backlog", "all that was written is durable at the aggregator")
+    count = sum(one.backlog_frames_count for one in queues)
+    age_s = (now_ns - min(starts_ns)) / _NS
+    found = f"{count:,} batches wait, the oldest for {age_s / 3600:.1f} h"
+    full_frac = max(one.size_bytes for one in queues) / max_bytes
+    if full_frac > _FULL_FRAC:
+        return warn(
+            "spool_backlog",
+            f"{found}; {full_frac:.0%} of spool.max_bytes is used",
+            why="soon old rows lose detail: 1 s, then 10 s, 60 s and 15 min; billing rows never do",
+            fix="bring the line back (see aggregator), or raise spool.max_bytes",
+        )
+    if age_s > _OLD_S:
+        return warn(
+            "spool_backlog",
+            found,
+            why="the aggregator has not heard of this site for long, or drains it slowly",
+            fix="see aggregator; heatpool-agent spool stat shows whether it drains",
+        )
+    return ok("spool_backlog", found)
+
+
+def losses(queues: Sequence[QueueStat]) -> Verdict:
+    """What of this spool will never be sent."""
+    if not queues:
+        return skip("spool_losses", "no spool yet")
+    lost: Counter[GapReason] = Counter()
+    for one in queues:
+        lost.update(one.lost_frames_count)
+    told = ", ".join(f"{count:,} {reason.name.lower()}" for reason, count in sorted(lost.items()))
+    if lost[GapReason.DROPPED] + lost[GapReason.DAMAGED] == 0:
+        return ok("spool_losses", f"batches lost: {told or 'none'}")
+    return warn(
+        "spool_losses",
+        f"batches lost: {told}",
+        why="these rows will never reach the aggregator, which is told so: heatpool gaps",
+        fix="dropped: give the disk room or raise spool.max_bytes; damaged: smartctl -a",
+    )
 
 
 def sound(files: Sequence[FileSeen]) -> Verdict:
@@ -51,9 +127,10 @@ def sound(files: Sequence[FileSeen]) -> Verdict:
     return fail(
         "spool",
         f"{one.path}: {one.check}",
-        why="rows in it that were not sent may be lost; a start of the agent sets it aside",
-        fix=f"sqlite3 {one.path} .recover > rescued.sql with the agent stopped, keep both files, "
-        "then start the agent; and look at the disk: smartctl -a",
+        why="rows in it that were not sent may be lost; the agent makes the file anew out of what "
+        "it can read, tells the aggregator what is missing, and leaves the old one as .damaged-",
+        fix="look at the disk: smartctl -a; for what the agent could not read: "
+        f"sqlite3 {one.path} .recover > rescued.sql with the agent stopped",
     )
 
 
@@ -94,11 +171,8 @@ def _file(path: Path) -> FileSeen:
 
 
 def _quick_check(path: Path) -> str:
-    # Without both of its files beside it SQLite would make them anew; `immutable` makes none.
-    beside = [path.with_name(path.name + tail) for tail in ("-wal", "-shm")]
-    way = "mode=ro" if all(one.exists() for one in beside) else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"file:{path}?{way}", uri=True, timeout=1.0)) as db:
+        with closing(read_only(path)) as db:
             return str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return str(error)

@@ -1,0 +1,206 @@
+"""What `spool stat` and `doctor` tell of a spool, beside a running agent too."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from ports.spool_rig import START_S, B, StillClock, T, register, row, spool_in
+
+from heatpool.errors import StoreError
+from heatpool.sample import BootId, GapReason, SpoolKind
+from heatpool_agent.assembly import open_spool
+from heatpool_agent.commands.spool import command, document
+from heatpool_agent.commands.spool_text import lines, size, span
+from heatpool_agent.config import Config, Http, Site
+from heatpool_agent.doctor import spool_state
+from heatpool_agent.doctor.verdict import Status
+from heatpool_agent.ports import QueueStat, Seq, SpoolMark
+from heatpool_agent.spool_files import FILES
+
+NOW_NS = (START_S + 100) * 10**9
+BACKLOG = {
+    "frames_count": 30,
+    "rows_count": 180,
+    "size_bytes": 4_000,
+    "start_frames_count": 120,
+    "done_frac": 0.75,
+    "frames_s": 10.0,
+    "left_s": 3.0,
+}
+
+
+def config(folder: Path, listen: str = "") -> Config:
+    return Config(site=Site(id="s1", state_dir=str(folder)), http=Http(listen=listen))
+
+
+@contextmanager
+def status_page(told: bytes) -> Iterator[str]:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(told)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_beside_a_running_agent_both_queues_and_the_drain_are_told(tmp_path: Path) -> None:
+    told = {"uplink": {"state": "connected", "detail": "", "backlog": BACKLOG}}
+    with (
+        spool_in(tmp_path, rows_per_frame=3) as spool,
+        status_page(json.dumps(told).encode()) as at,
+    ):
+        for second in range(30):
+            spool.append(row(START_S + second, heat=1.0))
+        spool.append_registers([register(START_S, 1)])
+        spool.forget(T, Seq(4))
+        found = document(config(tmp_path, at), tmp_path, now_ns=NOW_NS)
+        text = "\n".join(lines(found))
+        of_rows, of_registers = found["queues"]
+        assert found["is_running"]
+        assert of_rows["boot_id"] == spool.mark(T).boot_id
+        assert (of_rows["durable_seq"], of_rows["next_seq"]) == (4, 11)
+        assert of_rows["backlog"]["frames_count"] == 6
+        assert of_rows["backlog"]["rows_count"] == 18
+        assert of_rows["backlog"]["age_s"] == pytest.approx(88.0)
+        assert of_registers["backlog"]["frames_count"] == 1
+        assert spool.mark(B).next_seq == 2
+    assert "75.0 % of 120 batches" in text
+    assert "3 s left at 10.0 batches/s" in text
+
+
+@pytest.mark.parametrize("told", [b"", b"[]", b"{", b'{"uplink": 3}', b"\xff" * 100])
+def test_an_agent_that_answers_nonsense_is_told_from_its_files(tmp_path: Path, told: bytes) -> None:
+    with spool_in(tmp_path), status_page(told) as at:
+        found = document(config(tmp_path, at), tmp_path, now_ns=NOW_NS)
+        assert found["line"] is None
+        assert len(found["queues"]) == 2
+
+
+def test_looking_changes_no_byte(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.append(row(START_S, heat=1.0))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    document(config(tmp_path), tmp_path, now_ns=NOW_NS)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_command_speaks_both_ways(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(f'[site]\nid = "s1"\nstate_dir = "{tmp_path / "state"}"\n')
+    text = CliRunner().invoke(command, ["stat", "--config", str(path)])
+    assert "no spool yet" in text.output
+    with spool_in(tmp_path / "state") as spool:
+        spool.append(row(START_S, heat=1.0))
+    told = CliRunner().invoke(command, ["stat", "--json", "--config", str(path)])
+    assert json.loads(told.output)["queues"][0]["next_seq"] == 2
+
+
+def test_a_file_that_is_no_database_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / FILES[T]).write_bytes(b"nothing of the kind" * 500)
+    with pytest.raises(StoreError, match=r"telemetry\.db"):
+        document(config(tmp_path), tmp_path, now_ns=NOW_NS)
+
+
+def test_a_spool_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool._db[B].execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer"):
+        open_spool(config(tmp_path), tmp_path, StillClock())
+
+
+def test_a_damaged_spool_opens_all_the_same(tmp_path: Path) -> None:
+    with spool_in(tmp_path):
+        pass
+    (tmp_path / FILES[B]).write_bytes(os.urandom(9_000))
+    spool = open_spool(config(tmp_path), tmp_path, StillClock())
+    assert {loss.reason for loss in spool.losses()} == {GapReason.DAMAGED}
+    spool.close()
+
+
+QUEUE = QueueStat(
+    mark=SpoolMark(
+        kind=SpoolKind.TELEMETRY,
+        boot_id=BootId("b"),
+        first_seq=Seq(1),
+        next_seq=Seq(9),
+        durable_seq=Seq(8),
+    ),
+    frames_count=8,
+    backlog_frames_count=0,
+    backlog_rows_count=0,
+    backlog_bytes=0,
+    backlog_start_ns=None,
+    size_bytes=1_000,
+    lost_frames_count={},
+    untold_count=0,
+    rows_by_step_s={0: 8},
+)
+WAITING = replace(QUEUE, backlog_frames_count=3, backlog_start_ns=NOW_NS - 3_600 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("queues", "is_sending", "status"),
+    [
+        ([], True, Status.SKIP),
+        ([WAITING], False, Status.SKIP),
+        ([QUEUE], True, Status.OK),
+        ([WAITING], True, Status.OK),
+        ([replace(WAITING, backlog_start_ns=NOW_NS - 90_000 * 10**9)], True, Status.WARN),
+        ([replace(WAITING, size_bytes=9_000)], True, Status.WARN),
+    ],
+)
+def test_doctor_on_what_waits(
+    queues: list[QueueStat],
+    is_sending: bool,  # noqa: FBT001  # a column of the table
+    status: Status,
+) -> None:
+    found = spool_state.backlog(queues, now_ns=NOW_NS, max_bytes=10_000, is_sending=is_sending)
+    assert found.status is status
+
+
+@pytest.mark.parametrize(
+    ("lost", "status"),
+    [
+        ({}, Status.OK),
+        ({GapReason.ROLLED_UP: 5}, Status.OK),
+        ({GapReason.DROPPED: 5}, Status.WARN),
+        ({GapReason.DAMAGED: 1}, Status.WARN),
+    ],
+)
+def test_doctor_on_what_is_lost(lost: dict[GapReason, int], status: Status) -> None:
+    assert spool_state.losses([replace(QUEUE, lost_frames_count=lost)]).status is status
+    assert spool_state.losses([]).status is Status.SKIP
+
+
+@pytest.mark.parametrize(
+    ("count_bytes", "text"), [(12, "12 B"), (1_500, "1.5 kB"), (2e6, "2.0 MB"), (3e10, "30.0 GB")]
+)
+def test_sizes_for_people(count_bytes: float, text: str) -> None:
+    assert size(count_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("length_s", "text"),
+    [(1, "1 s"), (600, "10.0 min"), (9_000, "2.5 h"), (864_000, "10.0 d"), (-9_000, "-2.5 h")],
+)
+def test_spans_for_people(length_s: float, text: str) -> None:
+    assert span(length_s) == text
