@@ -41,8 +41,6 @@ class Lazy(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, *, debug: bool) -> None:
     """Pools the waste heat of edge sites into virtual heat sources, and settles it."""
-    # Else gRPC writes a line to stderr for each handshake that fails, past the journal.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     journal.start(level="debug" if debug else "info")
     ctx.obj = debug
 
@@ -50,6 +48,8 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 def main() -> None:
     """Runs the command line; every expected failure is a line on stderr and an exit code."""
     is_debug = "--debug" in sys.argv
+    # Read when grpc is imported. Else it tells stderr of each handshake that fails, past the journal.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         cli(standalone_mode=True)
     except ConfigError as error:
