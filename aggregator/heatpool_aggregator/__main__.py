@@ -48,7 +48,7 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 def main() -> None:
     """Runs the command line; every expected failure is a line on stderr and an exit code."""
     is_debug = "--debug" in sys.argv
-    # Read when grpc is imported. Else it tells stderr of each handshake that fails, past the journal.
+    # Read when grpc is imported: else each failed handshake is a line on stderr, past the journal.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         cli(standalone_mode=True)
