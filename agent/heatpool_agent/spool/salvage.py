@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgpack
+
 from heatpool.codec import check, columns_from_bytes, registers_from_bytes
 from heatpool.errors import WireError
 from heatpool.sample import BootId, Channel, SpoolKind
@@ -90,11 +92,25 @@ def is_whole(frame: Stored, kind: SpoolKind, schemas: Schemas) -> bool:
     """
     if kind is SpoolKind.BILLING:
         return bool(registers_from_bytes(frame.payload))
-    columns = columns_from_bytes(frame.payload)
+    payload = frame.payload
+    if frame.codec is not None:
+        return _first_number(payload) in schemas  # its check sum says that the rest is whole
+    columns = columns_from_bytes(payload)
     if columns.schema_id not in schemas:
         return False
     check(columns, len(schemas[columns.schema_id]))
     return True
+
+
+def _first_number(payload: bytes) -> object:
+    """The schema of columns, without unpacking their cells."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(payload[:32])
+    try:
+        unpacker.read_array_header()
+        return unpacker.unpack()
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"{len(payload)} bytes are not columns: {error}") from error
 
 
 def sure_mark(notes: Mapping[str, str], kind: SpoolKind) -> SpoolMark | None:
