@@ -196,7 +196,7 @@ async def _access(
         trust_domain=trust_domain if files else None,
         members=_members(config),
     )
-    ca = await asyncio.to_thread(_own_ca, directory) if files else None
+    ca = await asyncio.to_thread(_own_ca, files, directory) if files else None
     joining = renewal = None
     if ca is not None:
         renewal = Renewal(ca=ca, files=places(directory), audit=audit, clock=clock)
@@ -230,10 +230,10 @@ def _members(config: Config) -> frozenset[SiteId]:
     )
 
 
-def _own_ca(directory: Path) -> authority.Authority | None:
-    """The CA that `init` made; None: certificates come from elsewhere."""
+def _own_ca(files: TlsFiles, directory: Path) -> authority.Authority | None:
+    """The CA that `init` made; None: callers have their certificates from elsewhere."""
     own = places(directory)
-    return authority.load(own) if own.ca_key.exists() else None
+    return authority.load(own) if files.ca == own.ca and own.ca_key.exists() else None
 
 
 def _standing(config: Config) -> list[Standing]:

@@ -248,6 +248,15 @@ async def test_another_page_logs_nobody_in(bench: Bench) -> None:
     assert bench.board.turned_away.counts[Reason.ORIGIN] == 4
 
 
+async def test_who_may_not_is_counted_and_told_once_by_name(bench: Bench) -> None:
+    token = await bench.api_token("person/rita", Role.READ_ONLY)
+    for _ in range(3):
+        await bench.get("/v1/statements", token)
+    assert bench.board.turned_away.counts[Reason.ROLE] == 3
+    refusals = [entry for entry in await bench.audit.read(9) if entry.who == "person/rita"]
+    assert [entry.action for entry in refusals] == ["refused.role"]
+
+
 async def test_who_guesses_at_the_login_page_is_slowed_down(bench: Bench) -> None:
     answers = [await login(bench, "heatpool-aaaaaa-" + "0" * 64) for _ in range(7)]
     assert [answer.status for answer in answers] == [403] * 5 + [429] * 2
@@ -306,11 +315,12 @@ async def test_a_certificate_from_elsewhere_is_left_alone(bench: Bench, tmp_path
         places.make_folder(other.folder)
         from heatpool_aggregator.identity import authority  # noqa: PLC0415
 
-        ca = authority.make(other, now_ns=10**18)
-        server.make(ca, other, ["localhost"], now_ns=10**18)
+        now_ns = bench.clock.now_ns()
+        ca = authority.make(other, now_ns=now_ns)
+        server.make(ca, other, ["localhost"], now_ns=now_ns)
         os.replace(other.server, bench.files.server)
 
-    # Both CAs have their day in the name, and these are two.
+    # Both CAs have the day in their name, and it is the same one.
     await asyncio.to_thread(foreign)
     renewal = Renewal(ca=bench.ca, files=bench.files, audit=bench.audit, clock=bench.clock)
     bench.clock.at_ns += 999 * https_bench.DAY_NS

@@ -214,6 +214,7 @@ BAD_BODIES = [
     (json.dumps({**GOOD, "token": TOKEN.upper()}).encode(), 400),
     (json.dumps({**GOOD, "site_id": "../e1"}).encode(), 400),
     (json.dumps({**GOOD, "site_id": "e1/x"}).encode(), 400),
+    (json.dumps({**GOOD, "site_id": "e1\n"}).encode(), 400),
     (json.dumps({**GOOD, "site_id": "e" * 65}).encode(), 400),
     (json.dumps({**GOOD, "csr_pem": "x" * 9000}).encode(), 400),
     (json.dumps({"token": TOKEN, "site_id": "e1"}).encode(), 400),

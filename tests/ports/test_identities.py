@@ -207,6 +207,7 @@ async def test_an_approval_is_for_one_key_and_not_for_ever(bench: Bench) -> None
     assert isinstance(await bench.door.admit(ask("thief")), Waiting)
     bench.clock.at_ns = TOKEN.expires_ns + APPROVAL_WAIT_NS
     assert await refused(bench, ask("true")) is JoinReason.EXPIRED
+    assert not await bench.door.waiting()  # the thief's request has gone by itself
     with pytest.raises(NotThere):
         await bench.door.approve(E2, "")
 

@@ -16,6 +16,16 @@ _EXPONENT_MIN = 65_537
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
+# What the library raises over bytes of strangers; some of it is no ValueError.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
@@ -28,7 +38,7 @@ def read_pem(data: bytes, *, uri: str) -> PublicKey:
     _check_size(data)
     try:
         return _checked(x509.load_pem_x509_csr(data), uri)
-    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+    except _UNREADABLE as error:
         raise _bad("csr_pem is no certificate signing request in PEM") from error
 
 
@@ -44,7 +54,7 @@ def read_der(data: bytes, *, uri: str) -> PublicKey:
     _check_size(data)
     try:
         return _checked(x509.load_der_x509_csr(data), uri)
-    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+    except _UNREADABLE as error:
         raise _bad("csr_der is no certificate signing request in DER") from error
 
 

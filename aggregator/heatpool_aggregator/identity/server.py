@@ -4,6 +4,8 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
+
 from heatpool.errors import HeatpoolError
 from heatpool_aggregator.core.enrolment import Issued
 from heatpool_aggregator.identity import authority, certificates, places
@@ -47,7 +49,9 @@ def is_due(ca: Authority, files: Places, *, now_ns: int) -> bool:
         HeatpoolError: it cannot be read.
     """
     present = certificates.load(places.read(files.server), str(files.server))
-    if present.issuer != ca.certificate.subject:
+    try:
+        present.verify_directly_issued_by(ca.certificate)
+    except (ValueError, TypeError, InvalidSignature):
         return False
     life = certificates.named(places.read(files.server))
     return now_ns >= certificates.renew_after_ns(life.issued_ns, life.expires_ns)

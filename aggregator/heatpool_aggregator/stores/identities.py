@@ -193,11 +193,8 @@ class SqliteIdentities:
 
     async def waiting(self) -> Sequence[Waiting]:
         """Newcomers not yet approved, oldest first."""
-        rows = await self.file.rows(
-            f"SELECT {joins.WAITING_COLUMNS} FROM requests WHERE approved_ns IS NULL"
-            " ORDER BY asked_ns"
-        )
-        return [joins.waiting_of(row) for row in rows]
+        now_ns = self._clock.now_ns()
+        return await self.file.transact(lambda connection: joins.waiting(connection, now_ns))
 
     async def approve(self, site_id: SiteId, key_sha256_start: str) -> Waiting:
         """Lets a waiting newcomer in."""

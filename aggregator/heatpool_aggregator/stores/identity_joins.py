@@ -78,6 +78,19 @@ def enrol(connection: sqlite3.Connection, ask: JoinAsk, issued: Issued, now_ns: 
     return issued
 
 
+def waiting(connection: sqlite3.Connection, now_ns: int) -> list[Waiting]:
+    """Who waits, oldest first; those for whom it is too late are taken off the list."""
+    connection.execute(
+        "DELETE FROM requests WHERE token_id IN"
+        " (SELECT token_id FROM join_tokens WHERE expires_ns <= ?)",
+        (now_ns - APPROVAL_WAIT_NS,),
+    )
+    rows = connection.execute(
+        f"SELECT {WAITING_COLUMNS} FROM requests WHERE approved_ns IS NULL ORDER BY asked_ns"
+    )
+    return [waiting_of(row) for row in rows]
+
+
 def approve(connection: sqlite3.Connection, site_id: SiteId, start: str, now_ns: int) -> Waiting:
     """Lets one waiting newcomer in.
 

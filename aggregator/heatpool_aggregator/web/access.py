@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 # The prefix makes browsers refuse it from any other host, path or without TLS.
 COOKIE = "__Host-heatpool"
-LOGIN_PATH = "/login"
-_OPEN = ("/healthz", "/readyz", "/v1/ca", "/v1/join", LOGIN_PATH)
+LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
+_OPEN = ("/healthz", "/readyz", "/v1/ca", "/v1/join", LOGIN_PATH, LOGOUT_PATH)
 _STATIC = "/static/"
 _NEEDS: Mapping[str, Action] = {
     "/v1/statements": Action.READ_ACCOUNTS,
@@ -77,7 +77,7 @@ class Access:
             if path == "/":
                 return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": LOGIN_PATH})
             raise
-        self._check_need(principal, path)
+        await self._check_need(request, principal, path)
         _READER.set(principal)
         return await handler(request)
 
@@ -94,6 +94,8 @@ class Access:
         cookie = request.cookies.get(COOKIE, "")
         token_sha256 = self.sessions.token_of(cookie, self._clock.boot_ns()) if cookie else None
         if token_sha256 is None:
+            if _registered_path(request) != "/":  # who opens the page is shown the way in
+                self._is_first(request, place_of(request.remote), Reason.API_TOKEN, "none")
             raise self._unknown(f"{request.path} is for those we know: {_HOW}")
         if request.method not in _SAFE:
             await self.check_origin(request)
@@ -128,20 +130,17 @@ class Access:
             HTTPStatus.FORBIDDEN, "this request came from another page: open ours, and do it there"
         )
 
-    async def tell(self, request: web.Request, reason: Reason, detail: str) -> None:
+    async def tell(
+        self, request: web.Request, reason: Reason, detail: str, *, who: str | None = None
+    ) -> None:
         """Counts a refusal; logs and audits the first of a caller and reason. No secrets here."""
-        boot_ns = self._clock.boot_ns()
-        peer = place_of(request.remote)
-        if not self._turned_away.count(peer, reason, boot_ns=boot_ns):
+        peer = who or place_of(request.remote)
+        if not self._is_first(request, peer, reason, detail):
             return
-        path = _registered_path(request)
-        logger.warning(
-            "web.refused", extra=facts(peer=peer, path=path, reason=str(reason), detail=detail)
-        )
-        if self._audit_pace.wait_s("strangers", boot_ns):
+        if who is None and self._audit_pace.wait_s("strangers", self._clock.boot_ns()):
             return
         try:
-            await self.record(peer, f"refused.{reason}", path, detail=detail)
+            await self.record(peer, f"refused.{reason}", _registered_path(request), detail=detail)
         except StoreError as error:
             logger.error("web.audit_failed", extra=facts(reason=str(error)))
 
@@ -169,18 +168,26 @@ class Access:
             raise self._unknown(f"this API token is unknown, expired or revoked: {_HOW}")
         return found
 
-    def _check_need(self, principal: Principal, path: str) -> None:
+    async def _check_need(self, request: web.Request, principal: Principal, path: str) -> None:
         need = _NEEDS.get(path, Action.READ)
         if not may(principal, need):
-            raise Refused(
-                HTTPStatus.FORBIDDEN,
-                f"{principal.name} is {principal.role}, which may not {need}",
-            )
+            text = f"{principal.name} is {principal.role}, which may not {need}"
+            await self.tell(request, Reason.ROLE, text, who=principal.name)
+            raise Refused(HTTPStatus.FORBIDDEN, text)
         if path in _FOR_ALL and not sees(principal, ""):
-            raise Refused(
-                HTTPStatus.FORBIDDEN,
-                f"{path} adds up all tenants, and {principal.name} sees one of them",
-            )
+            text = f"{path} adds up all tenants, and {principal.name} sees one of them"
+            await self.tell(request, Reason.OTHER_TENANT, text, who=principal.name)
+            raise Refused(HTTPStatus.FORBIDDEN, text)
+
+    def _is_first(self, request: web.Request, peer: str, reason: Reason, detail: str) -> bool:
+        """Counts; logs, where this caller was not told of with this reason within a day."""
+        if not self._turned_away.count(peer, reason, boot_ns=self._clock.boot_ns()):
+            return False
+        path = _registered_path(request)
+        logger.warning(
+            "web.refused", extra=facts(peer=peer, path=path, reason=str(reason), detail=detail)
+        )
+        return True
 
     async def _current_owners(self) -> Mapping[SiteId, str]:
         version = await self._identities.version()

@@ -20,14 +20,16 @@ from heatpool.errors import HeatpoolError
 from heatpool.process.journal import facts
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
+from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.identity import places, server
 from heatpool_aggregator.ports import Clock, Store
 from heatpool_aggregator.web import assets, events, join, router, views
-from heatpool_aggregator.web.access import LOGIN_PATH, Access
+from heatpool_aggregator.web.access import LOGIN_PATH, LOGOUT_PATH, Access
 from heatpool_aggregator.web.address import check_listen, check_loopback, only_own_hosts
 from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.join import Join
 from heatpool_aggregator.web.login import Login
+from heatpool_aggregator.web.pace import place_of
 from heatpool_aggregator.web.problem import problems
 from heatpool_aggregator.web.secured import Secured, keep_fresh
 
@@ -79,7 +81,7 @@ async def serve(
     files = await asyncio.to_thread(assets.read)
     if secured is None:
         app, context = application(desk, files), None
-        app.middlewares.append(only_own_hosts(desk.host_name))
+        app.middlewares.append(only_own_hosts(desk.host_name, _tells_hosts(board, clock)))
     else:
         app = await _guarded(desk, files, secured)
         context = await asyncio.to_thread(server.context, secured.files.cert, secured.files.key)
@@ -127,6 +129,18 @@ async def _fresh(context: ssl.SSLContext, secured: Secured) -> AsyncIterator[Non
             yield
         finally:
             task.cancel()
+
+
+def _tells_hosts(board: Board, clock: Clock) -> Callable[[web.Request], None]:
+    """Counts who calls us by another's name, and logs the first time of each."""
+
+    def told(request: web.Request) -> None:
+        peer = place_of(request.remote)
+        if board.turned_away.count(peer, Reason.HOST, boot_ns=clock.boot_ns()):
+            host = request.headers.get("Host", "")[:100]
+            logger.warning("web.refused", extra=facts(peer=peer, reason="host", host=host))
+
+    return told
 
 
 def _no_fault_of_ours(record: logging.LogRecord) -> bool:
@@ -180,7 +194,7 @@ async def _guarded(desk: Desk, files: dict[str, assets.Asset], secured: Secured)
     login = Login(access, secured.identities, desk.clock)
     app.router.add_get(LOGIN_PATH, login.page)
     app.router.add_post(LOGIN_PATH, login.begin)
-    app.router.add_post("/logout", login.end)
+    app.router.add_post(LOGOUT_PATH, login.end)
     newcomers = Join(
         access=access,
         joining=secured.joining,

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from heatpool.sample import SiteId
 from heatpool_aggregator.core.enrolment import JoinAsk, JoinReason, JoinRefused, Waiting
-from heatpool_aggregator.core.principal import NAME_PATTERN
+from heatpool_aggregator.core.principal import NAME_PATTERN, is_name
 from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.identity.joining import Joining
 from heatpool_aggregator.identity.requests import CSR_BYTES_LIMIT
@@ -131,10 +131,13 @@ async def _wish(request: web.Request) -> JoinRequest:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"/v1/join takes {_JSON}")
     body = await read_body(request, bytes_limit=_BODY_BYTES_LIMIT)
     try:
-        return msgspec.json.decode(body, type=JoinRequest)
+        wish = msgspec.json.decode(body, type=JoinRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # It names field and rule, and never the value: that may be the token.
         raise Refused(HTTPStatus.BAD_REQUEST, f"the body cannot be used: {error}") from error
+    if not is_name(wish.site_id):  # the pattern's end lets a line end through
+        raise Refused(HTTPStatus.BAD_REQUEST, "the body cannot be used: site_id is no name")
+    return wish
 
 
 def _to_wait(found: Waiting) -> web.Response:

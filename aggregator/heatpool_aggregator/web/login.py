@@ -36,6 +36,7 @@ input{width:100%%;margin:.25rem 0 1rem}</style></head><body><main><h1>heatpool</
 <button>Log in</button></form>
 <p>An admin makes one by
 <code>heatpool-aggregator user add NAME --role ROLE --api-token</code>.</p>
+<form method="post" action="/logout"><button>Log out of this browser</button></form>
 </main></body></html>
 """
 _NO = '<p role="alert"><strong>This token is unknown, expired or revoked.</strong></p>'
@@ -79,7 +80,8 @@ class Login:
         return answer
 
     async def end(self, request: web.Request) -> web.Response:
-        """Ends the session of this browser; the middleware has seen to who asks."""
+        """Ends the session of this browser."""
+        await self._access.check_origin(request)
         self._access.sessions.end(request.cookies.get(COOKIE, ""))
         answer = web.Response(
             status=HTTPStatus.SEE_OTHER, headers={"Location": LOGIN_PATH, **_HEADERS}

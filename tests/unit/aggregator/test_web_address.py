@@ -30,7 +30,9 @@ def test_other_addresses_need_tls(address: str) -> None:
     assert check_listen(address)[1] in (80, 8080)
 
 
-@pytest.mark.parametrize("address", ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:", "h:x"])
+@pytest.mark.parametrize(
+    "address", ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:", "h:x", "127.0.0.1:65536"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     for check in (check_loopback, check_listen):
         with pytest.raises(ConfigError):
@@ -39,6 +41,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 async def asked(*hosts: str) -> int:
     """Status of a request that names these hosts, on a machine called `box`."""
+    told: list[web.Request] = []
     headers = CIMultiDict([("Host", host) for host in hosts])
 
     async def handler(_: web.Request) -> web.Response:
@@ -46,8 +49,9 @@ async def asked(*hosts: str) -> int:
 
     request = make_mocked_request("GET", "/v1/state", headers=headers)
     try:
-        return (await only_own_hosts("box")(request, handler)).status
+        return (await only_own_hosts("box", told.append)(request, handler)).status
     except Refused as refused:
+        assert told == [request]
         return refused.status
 
 
