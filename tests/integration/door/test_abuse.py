@@ -230,3 +230,21 @@ async def test_one_site_with_many_streams_keeps_one(rig: Any) -> None:
         assert sum(ended) >= 48 and not newest.done()
         newest.cancel()
     assert (await refused(rig))["replaced"] == 49
+
+
+async def test_who_pings_without_end_is_hung_up_on(rig: Any) -> None:
+    who = rig.caller("site/e1")
+    credentials = grpc.ssl_channel_credentials(rig.ca.pem, who.key, who.chain)
+    options = (
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.keepalive_time_ms", 100),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    async with grpc.aio.secure_channel(rig.address, credentials, options) as channel:
+        async with stream(channel) as line:
+            await line.send(site.hello("e1"))
+            await line.next()
+            code, detail = await status(line.next())
+            assert code == "UNAVAILABLE" and "pings" in detail.lower()
+    await still_serves(rig)
