@@ -142,7 +142,8 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
     board = Board()
     filled.fill(board, clock.now_ns())
     files = places.places(folder)
-    ca = await asyncio.to_thread(_certificates, files, clock.now_ns())
+    await _make_like_the_first(folder, clock)
+    ca = await asyncio.to_thread(authority.load, files)
     own = TlsFiles(cert=files.server, key=files.server_key, ca=files.ca, trust_domain=DOMAIN)
     async with (
         open_store("sqlite:", folder) as store,
@@ -174,11 +175,39 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
             yield Bench(address, session, context, board, identities, audit, clock, ca, files)
 
 
-def _certificates(files: places.Places, now_ns: int) -> Authority:
+_FIRST: dict[str, bytes] = {}  # files of a fresh state folder, by their names in it
+
+
+async def _make_like_the_first(folder: Path, clock: Any) -> None:
+    """CA, server certificate and empty files of stores; making them anew costs 50 disk syncs."""
+    if not _FIRST:
+        await asyncio.to_thread(_certificates, places.places(folder), clock.now_ns())
+        async with (
+            open_store("sqlite:", folder),
+            open_identities(folder, trust_domain=DOMAIN, clock=clock),
+            open_audit(folder),
+        ):
+            pass
+        _FIRST.update(await asyncio.to_thread(_files, folder))
+    else:
+        await asyncio.to_thread(_copy, folder)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def _copy(folder: Path) -> None:
+    places.make_folder(places.places(folder).folder)
+    for name, data in _FIRST.items():
+        (folder / name).write_bytes(data)
+
+
+def _certificates(files: places.Places, now_ns: int) -> None:
     places.make_folder(files.folder)
     ca = authority.make(files, now_ns=now_ns)
     server.make(ca, files, ["localhost", "127.0.0.1"], now_ns=now_ns)
-    return ca
 
 
 def _settings() -> Any:
