@@ -67,6 +67,13 @@ class Ranges:
         self._firsts[low:high] = [first]
         self._lasts[low:high] = [last]
 
+    def follow(self, seq: int) -> bool:
+        """Takes in the number right behind the last one; False, and nothing, if it is another."""
+        if not self._lasts or self._lasts[-1] + 1 != seq:
+            return False
+        self._lasts[-1] = seq
+        return True
+
     def holds(self, seq: int) -> bool:
         """Whether this number is in a range."""
         if not self._lasts or seq > self._lasts[-1]:
@@ -99,12 +106,13 @@ class Ranges:
 class DurableRanges:
     """What is durable of each spool: `(site_id, boot_id)` names a spool for good."""
 
-    __slots__ = ("_boots", "_by_key")
+    __slots__ = ("_boots", "_by_key", "forgotten_count")
 
     def __init__(self) -> None:
         self._by_key: dict[Key, Ranges] = {}
         # Boot ids of each site, the one that was named least lately first.
         self._boots: dict[SiteId, list[BootId]] = {}
+        self.forgotten_count = 0
 
     def of(self, key: Key) -> Ranges:
         """The ranges of a spool; empty for one that was never seen."""
@@ -126,6 +134,7 @@ class DurableRanges:
         boots.append(boot_id)
         if len(boots) > BOOTS_LIMIT:
             self._by_key.pop((site_id, boots.pop(0)), None)
+            self.forgotten_count += 1
         return self._by_key.setdefault(key, Ranges())
 
     def verdict(self, key: Key, seq: int) -> Verdict:

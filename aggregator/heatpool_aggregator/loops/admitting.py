@@ -81,15 +81,17 @@ class Admitting:
             await asyncio.sleep(debt_s)
         return True
 
+    def has_room(self, session: Held) -> bool:
+        """Whether there is room for one more message without further ado, as nearly always."""
+        return (
+            session.pending_count < UNACKED_HOLD_COUNT
+            and self.staged_bytes < STAGED_SOFT_BYTES
+            and not session.account.is_limited
+        )
+
     async def room(self, session: Held, n_bytes: int) -> bool:
         """Waits until there is room for one more message; False if there is none in time."""
         account = session.account
-        if (
-            session.pending_count < UNACKED_HOLD_COUNT
-            and self.staged_bytes < STAGED_SOFT_BYTES
-            and not account.is_limited
-        ):
-            return True
         if account.is_limited:
             debt_s = account.debt_s(self._clock.boot_ns())
             if debt_s and not await self._pay(session, debt_s):

@@ -7,7 +7,6 @@ means the same.
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,10 +23,9 @@ from heatpool_aggregator.core.admission import (
     Verdict,
     register_mistake,
     schema_mistake,
-    time_mistake,
 )
 from heatpool_aggregator.core.chunk import chunk_of_varints, chunk_to_bytes, rows_from_columns
-from heatpool_aggregator.core.layouts import Layout, Layouts, Places, Values, beyond, values_of
+from heatpool_aggregator.core.layouts import Layout, Layouts, Places, Values, beyond
 from heatpool_aggregator.core.live import rank_of, rows_mistake
 from heatpool_aggregator.core.quantity import INDEX
 from heatpool_aggregator.core.shard_state import Asked, Capability, SchemaKey, ShardState
@@ -39,9 +37,17 @@ from heatpool_aggregator.loops.effects import (
     refuse,
     setpoint_event,
 )
-from heatpool_aggregator.ports import Chunk, Frame, FrameKind, StoredRegister
+from heatpool_aggregator.loops.ready import (
+    Known,
+    Ready,
+    chunk_of,
+    fits,
+    hold,
+    values_of_all,
+)
+from heatpool_aggregator.ports import Frame, FrameKind, StoredRegister
 from heatpool_aggregator.wire import telemetry
-from heatpool_aggregator.wire.bulk import Bulk, Head, Ints, bulk_from_bytes
+from heatpool_aggregator.wire.bulk import Bulk, Head, bulk_from_bytes
 from heatpool_aggregator.wire.control import request_from_bytes
 from heatpool_aggregator.wire.messages import BATCH_BYTES_LIMIT, Batch
 from heatpool_aggregator.wire.peek import content_crc32
@@ -50,15 +56,7 @@ logger = logging.getLogger(__name__)
 
 # Fewer frames than these are decoded sooner one by one.
 BULK_COUNT = 20
-
-
-class Ready(NamedTuple):
-    """A batch that is new and of a known schema, with the clock of its site at that moment."""
-
-    frame: Frame
-    head: Head
-    layout: Layout
-    clock: SiteClock
+NEW_CLOCK = SiteClock()
 
 
 class Applying:
@@ -76,6 +74,8 @@ class Applying:
         self._fingerprints = {} if fingerprints is None else fingerprints
         self._layouts = Layouts()
         self._layout_of: dict[SchemaKey, Layout] = {}
+        self._known: dict[Key, Known] = {}
+        self._forgotten_count = 0
 
     def apply_all(self, frames: Sequence[Frame], effects: Effects) -> None:
         """Takes frames into the state; those that we stumble over are kept aside as malformed."""
@@ -89,7 +89,9 @@ class Applying:
         ready: dict[tuple[int, int], list[Ready]] = {}
         for frame in frames:
             head = next(heads) if frame.kind is FrameKind.TELEMETRY else None
-            one = self._ready(frame, head, effects)
+            one = None if head is None else self._quick(frame, head)
+            if one is None:
+                one = self._ready(frame, head, effects)
             if one is not None:
                 ready.setdefault((id(one.layout.shape), one.head.n_rows), []).append(one)
         for alike in ready.values():
@@ -108,6 +110,33 @@ class Applying:
         except Exception as error:
             self._stumbled(frame, error, effects)
         return None
+
+    def _quick(self, frame: Frame, head: Head) -> Ready | None:
+        """The next batch of a known spool, all in order; None, and nothing, if it is not that."""
+        site_id = frame.site_id
+        known = self._known.get((site_id, frame.boot_id))
+        before = self.state.clocks.get(site_id)
+        if known is None or before is None or self._has_forgotten():
+            return None
+        layout = known.layouts.get(head.schema_id)
+        if layout is None or not fits(head, layout.n_channels):
+            return None
+        if len(frame.payload) > BATCH_BYTES_LIMIT or not 0 < head.sent_ns < EVENT_LIMIT_NS:
+            return None
+        clock = before.observed(sent_ns=head.sent_ns, received_ns=frame.received_ns)
+        if clock.is_flagged or before.is_flagged or not known.ranges.follow(frame.seq):
+            return None
+        self.state.clocks[site_id] = clock
+        known.fingerprints.remember(frame.seq, head.content_crc32)
+        return Ready(frame, head, layout, clock)
+
+    def _has_forgotten(self) -> bool:
+        """Whether ranges of a spool have been let go, and with them what is known of it."""
+        if self.state.ranges.forgotten_count == self._forgotten_count:
+            return False
+        self._forgotten_count = self.state.ranges.forgotten_count
+        self._known.clear()
+        return True
 
     def _stumbled(self, frame: Frame, error: Exception, effects: Effects) -> None:
         # The frame is durable and comes again at each start: it must not end the shard.
@@ -165,7 +194,7 @@ class Applying:
         else:
             self._observe(frame, head.sent_ns, effects)
             layout = self._layout(frame, head.schema_id)
-            if _fits(head, layout.n_channels):
+            if fits(head, layout.n_channels):
                 return Ready(frame, head, layout, self.state.clocks[frame.site_id])
             self._rows(frame, telemetry.batch_from_bytes(frame.payload), effects)
         return None
@@ -186,6 +215,12 @@ class Applying:
         layout = self._layout_of.get(key)
         if layout is None or layout.schema is not schema:
             layout = self._layout_of[key] = self._layouts.of(schema)
+        spool = (frame.site_id, frame.boot_id)
+        known = self._known.get(spool)
+        if known is None:
+            ranges, fingerprints = self.state.ranges.of(spool), self._fingerprints[spool]
+            known = self._known[spool] = Known(ranges, fingerprints, {})
+        known.layouts[schema_id] = layout
         return layout
 
     def _rows(self, frame: Frame, batch: Batch, effects: Effects) -> None:
@@ -195,15 +230,15 @@ class Applying:
         if mistake := rows_mistake(rows):
             raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
         end_ns = int(rows.times_ns.max())
-        _hold(frame, self.state.clocks[frame.site_id], end_ns)
+        hold(frame, self.state.clocks[frame.site_id], end_ns)
         self.state.live.apply(frame.site_id, frame.boot_id, frame.seq, rows)
         start_ns, blob = int(rows.times_ns.min()), chunk_to_bytes(batch.columns, channels)
-        effects.chunks.append(_chunk(frame, start_ns, end_ns, blob))
+        effects.chunks.append(chunk_of(frame, start_ns, end_ns, blob))
 
     def _accept_all(self, alike: Sequence[Ready], bulk: Bulk, effects: Effects) -> None:
         """Rows of batches of one shape and length; should one stumble, each is read alone."""
         try:
-            values = _values(alike, bulk.cells)
+            values = values_of_all(alike, bulk.cells)
             is_beyond = beyond(values, alike[0].layout.shape).tolist()
         except Exception:
             logger.exception("shard.bulk_failed", extra=facts(frames_count=len(alike)))
@@ -214,8 +249,10 @@ class Applying:
                 if is_beyond[place]:
                     self._rows(one.frame, telemetry.batch_from_bytes(one.frame.payload), effects)
                     continue
-                _hold(one.frame, one.clock, one.head.end_ns)
-                effects.chunks.append(_chunk_of(one))
+                frame, head = one.frame, one.head
+                hold(frame, one.clock, head.end_ns)
+                blob = chunk_of_varints(one.layout.names, head[:7])
+                effects.chunks.append(chunk_of(frame, head.start_ns, head.end_ns, blob))
                 good.append(place)
             except WireError as error:
                 reason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
@@ -249,7 +286,7 @@ class Applying:
             if mistake := register_mistake(row):
                 raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
         times_ns = [row.event_ns for row in batch.rows] or [frame.received_ns]
-        _hold(frame, self.state.clocks[frame.site_id], max(times_ns))
+        hold(frame, self.state.clocks[frame.site_id], max(times_ns))
         if min(times_ns) < REGISTER_MIN_NS:
             raise Unusable(
                 RefusedReason.CLOCK,
@@ -272,7 +309,7 @@ class Applying:
         """Learns from one more message how far the site's clock is off."""
         if not 0 < sent_ns < EVENT_LIMIT_NS:
             raise Unusable(RefusedReason.CLOCK, f"sent_ns is {sent_ns}, not a time since 1970")
-        before = self.state.clocks.get(frame.site_id, SiteClock())
+        before = self.state.clocks.get(frame.site_id, NEW_CLOCK)
         clock = before.observed(sent_ns=sent_ns, received_ns=frame.received_ns)
         self.state.clocks[frame.site_id] = clock
         if (before.is_flagged, before.is_held) != (clock.is_flagged, clock.is_held):
@@ -293,6 +330,7 @@ class Applying:
             if self.state.schemas.get(key) == schema:
                 continue
             self.state.schemas[key] = schema
+            self._known.pop((frame.site_id, schema.boot_id), None)
             unknown = sorted({c.quantity for c in schema.channels} - INDEX.keys())
             effects.events.append(
                 event(
@@ -339,49 +377,3 @@ class Applying:
             applied_heat_rate_w=applied,
             detail=report.detail,
         )
-
-
-def _hold(frame: Frame, clock: SiteClock, newest_ns: int) -> None:
-    """Keeps out what has no true time: it would stay the newest for as long as it is ahead."""
-    if clock.is_held:
-        raise Unusable(
-            RefusedReason.CLOCK,
-            f"the site's clock is {-clock.offset_ns / 1e9:.0f} s ahead of ours: set it right",
-        )
-    if mistake := time_mistake(clock.corrected_ns(newest_ns), frame.received_ns):
-        raise Unusable(RefusedReason.CLOCK, mistake)
-
-
-def _fits(head: Head, n_channels: int) -> bool:
-    """Whether counts and times are in order; if not, the one-by-one decoder says what is wrong."""
-    n_cells = head.n_rows * n_channels
-    return (
-        head.last - head.first == n_cells
-        and (not head.valid_bits or len(head.valid_bits) == (n_cells + 7) // 8)
-        and 0 < head.start_ns <= head.end_ns < EVENT_LIMIT_NS
-    )
-
-
-def _values(alike: Sequence[Ready], cells: Ints) -> Values:
-    """(n_frames, n_channels, n_rows) of batches that are alike."""
-    layout, n_rows = alike[0].layout, alike[0].head.n_rows
-    firsts = np.array([one.head.first for one in alike])
-    n_cells = layout.n_channels * n_rows
-    if firsts[-1] - firsts[0] == n_cells * (len(alike) - 1):
-        picked = cells[firsts[0] : firsts[-1] + n_cells]
-    else:
-        picked = cells[firsts[:, None] + np.arange(n_cells)]
-    picked = picked.reshape(len(alike), layout.n_channels, n_rows)
-    return values_of(picked, layout.shape, [one.head.valid_bits for one in alike])
-
-
-def _chunk_of(one: Ready) -> Chunk:
-    head = one.head
-    blob = chunk_of_varints(one.layout.names, head.columns())
-    return _chunk(one.frame, head.start_ns, head.end_ns, blob)
-
-
-def _chunk(frame: Frame, start_ns: int, end_ns: int, blob: bytes) -> Chunk:
-    return Chunk(
-        frame.site_id, frame.boot_id, frame.seq, start_ns, end_ns + 1, frame.received_ns, blob
-    )

@@ -89,9 +89,9 @@ class Session:
         "_inbox",
         "_is_finished",
         "_limits",
-        "_outgoing",
         "_refused",
         "_replies",
+        "_waiter",
         "_watches",
         "account",
         "pending_count",
@@ -111,7 +111,7 @@ class Session:
         self._refused: list[tuple[int, Refusal]] = []
         self._limits = STEADY
         self._is_finished = False
-        self._outgoing = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def has_hello(self) -> bool:
@@ -188,7 +188,8 @@ class Session:
         watch = self._watches.get((peek.kind, peek.site_index))
         if watch is None and peek.kind is not MessageKind.GAP:
             raise self._unknown(peek)
-        if not await self._inbox.admitting.room(self, len(data)):
+        admitting = self._inbox.admitting
+        if not admitting.has_room(self) and not await admitting.room(self, len(data)):
             self._say_later()
             return False
         if watch is None:
@@ -222,13 +223,13 @@ class Session:
         if not watch.is_dirty:
             watch.is_dirty = True
             self._dirty.append(watch)
-            self._outgoing.set()
+            self._wake()
 
     def settled(self) -> None:
         """A frame of this stream is durable."""
         self.pending_count -= 1
         if self._is_finished:
-            self._outgoing.set()
+            self._wake()
 
     def slow_down(self, limits: Limits) -> None:
         """These limits are worth saying, if they are others than before."""
@@ -241,16 +242,16 @@ class Session:
         if refusal.site_id in self.site_ids:
             index = self.site_ids.index(refusal.site_id)
             self._refused = [*self._refused, (index, refusal)][-REFUSALS_LIMIT:]
-            self._outgoing.set()
+            self._wake()
 
     def _say(self, message: bytes) -> None:
         self._replies.append(message)
-        self._outgoing.set()
+        self._wake()
 
     def finish(self) -> None:
         """Nothing more comes up."""
         self._is_finished = True
-        self._outgoing.set()
+        self._wake()
 
     def close(self) -> None:
         """The stream has gone."""
@@ -269,12 +270,19 @@ class Session:
     async def outgoing(self) -> list[bytes]:
         """What is to be said now; waits for it. Empty: all is said, the other end has finished."""
         while True:
-            if messages := self._messages():
-                return messages
-            if self._is_finished and not self.pending_count:
+            if self._dirty or self._replies or self._refused:
+                if messages := self._messages():
+                    return messages
+            elif self._is_finished and not self.pending_count:
                 return []
-            self._outgoing.clear()
-            await self._outgoing.wait()
+            else:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+
+    def _wake(self) -> None:
+        """There is something to say. An Event would cost as much as the rest of an Ack."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _messages(self) -> list[bytes]:
         messages, self._replies = self._replies, []

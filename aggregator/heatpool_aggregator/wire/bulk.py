@@ -43,41 +43,25 @@ Ints = NDArray[np.int64]
 
 
 class Head(NamedTuple):
-    """What a batch says before its cells; times in ns. `packed` are the cells as varints.
+    """What a batch says beside its cells; times in ns. `packed` are the cells as varints.
 
-    `first` and `last` bound its cells in the array that it shares with others.
+    The first seven are the fields of `codec.Columns`, with varints for the cells. `end_ns` is the
+    event time of the last row, which is the newest. `first` and `last` bound the cells in the array
+    that they share with others.
     """
 
     schema_id: int
     start_ns: int
     step_ns: int
     n_rows: int
+    packed: bytes
+    dt_ns: tuple[int, ...]
+    valid_bits: bytes
+    end_ns: int
     sent_ns: int
     content_crc32: int
-    valid_bits: bytes
-    dt_ns: tuple[int, ...]
-    packed: bytes
     first: int
     last: int
-
-    def columns(self) -> tuple[object, ...]:
-        """The fields of `codec.Columns`, with varints for the cells."""
-        return (
-            self.schema_id,
-            self.start_ns,
-            self.step_ns,
-            self.n_rows,
-            self.packed,
-            self.dt_ns,
-            self.valid_bits,
-        )
-
-    @property
-    def end_ns(self) -> int:
-        """Event time of the last row, which is the newest, ns."""
-        if self.step_ns:
-            return self.start_ns + (self.n_rows - 1) * self.step_ns
-        return self.start_ns + sum(self.dt_ns)
 
 
 class Bulk(NamedTuple):
@@ -108,6 +92,7 @@ class _Fields:
         self.ends = np.cumsum(lengths)
         self.starts = self.ends - lengths
         self.is_odd = lengths == 0
+        self.heads = np.zeros(count, np.int64)
         shape = (_FIELDS_COUNT, count)
         self.values = np.zeros(shape, np.uint64)
         self.tags, self.bodies, self.afters = (np.zeros(shape, np.int64) for _ in range(3))
@@ -121,6 +106,7 @@ class _Fields:
         is_whole &= (self._numbers.data[at] == TELEMETRY_TAG) & ~is_long
         self.is_odd[which[~is_whole]] = True
         at = body
+        self.heads[which] = body
         for _ in range(_FIELDS_COUNT):
             is_open = (at < self.ends[which]) & ~self.is_odd[which]
             if not is_open.all():
@@ -185,7 +171,7 @@ def _spans(fields: _Fields) -> Ints:
     """Where the packed fields lie in their own messages, and the two that change when resent."""
     rows = [side[field] for field in _PACKED for side in (fields.bodies, fields.afters)]
     rows += [side[field] for field in (_SITE, _SENT) for side in (fields.tags, fields.afters)]
-    found = np.stack(rows)
+    found = np.stack([*rows, fields.heads])
     return np.where(found == 0, 0, found - fields.starts)
 
 
@@ -213,18 +199,20 @@ def _head(payload: bytes, row: list[int], packed: bytes, cells: tuple[int, int])
     dt_ns = _steps_ns(payload[row[8] : row[9]]) if row[9] else ()
     if not 0 <= schema_id < _BITS_32 or step_ns < 0 or dt_ns is None:
         return None
-    if (step_ns and dt_ns) or len(dt_ns) != (0 if step_ns else n_rows - 1):
+    # A message without a time of sending has none that could be left out of its checksum.
+    if not row[17] or (step_ns and dt_ns) or len(dt_ns) != (0 if step_ns else n_rows - 1):
         return None
     return Head(
         schema_id,
         start_ns,
         step_ns,
         n_rows,
-        sent_ns,
-        _content_crc32(payload, row[14:18]),
-        payload[row[10] : row[11]],
-        dt_ns,
         packed,
+        dt_ns,
+        payload[row[10] : row[11]],
+        start_ns + ((n_rows - 1) * step_ns if step_ns else sum(dt_ns)),
+        sent_ns,
+        _content_crc32(payload, row),
         *cells,
     )
 
@@ -241,15 +229,11 @@ def _steps_ns(packed: bytes) -> tuple[int, ...] | None:
     return tuple(steps)
 
 
-def _content_crc32(payload: bytes, spans: list[int]) -> int:
-    """The checksum of `peek.content_crc32`: all fields but the two of these spans."""
-    at = 1
-    while payload[at] >= LAST_BIT:
-        at += 1
-    at += 1
-    crc = 0
-    for first, last in sorted([(spans[0], spans[1]), (spans[2], spans[3])]):
-        if last:
-            crc = crc32(payload[at:first], crc)
-            at = last
-    return crc32(payload[at:], crc)
+def _content_crc32(payload: bytes, row: list[int]) -> int:
+    """The checksum of `peek.content_crc32`: all fields but site index and time of sending."""
+    site_at, site_after, sent_at, sent_after, at = row[14:19]
+    if not site_after:
+        return crc32(payload[sent_after:], crc32(payload[at:sent_at]))
+    first, last = sorted(((site_at, site_after), (sent_at, sent_after)))
+    crc = crc32(payload[first[1] : last[0]], crc32(payload[at : first[0]]))
+    return crc32(payload[last[1] :], crc)
