@@ -28,7 +28,7 @@ HEARTBEAT_MAX_S = 30.0
 LEASE_SHARE = 3  # two heartbeats may be lost before a lease runs out
 TICK_S = 0.25  # a lease of one second must be renewed three times within it
 # A site obeys after two heartbeats: its first ones come soon, and apart.
-WARM_UP_S = 2.0
+WARM_UP_S = 1.0
 WARM_UP_COUNT = 2
 # A site says itself that a lease ran out, unless it cannot.
 SILENCE_S = 10.0
