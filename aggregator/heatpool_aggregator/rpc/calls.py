@@ -82,4 +82,5 @@ class OpenCalls:
                 text = f"another stream speaks for site {site_id!r} since now"
                 older.end(Refused(grpc.StatusCode.ABORTED, text))
             self._places[(call.method, site_id)] = call
-        call.sites = site_ids
+        # What it spoke for before it said hello again is to be left, too.
+        call.sites = tuple({*call.sites, *site_ids})

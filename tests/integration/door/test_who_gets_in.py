@@ -1,19 +1,27 @@
 """Nobody gets in at the gRPC port but with a certificate of ours, and each as what it is."""
 
+import asyncio
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from integration import site_client as site
 from integration.door import calls, pki
 from integration.door.calls import QUERY, REGISTRY, ask, hello_of, report_of, status, stream
+from integration.door.conftest import settings
 
+from heatpool.errors import ConfigError
 from heatpool.sample import SiteId
 from heatpool.v1 import query_pb2
+from heatpool_aggregator import app
+from heatpool_aggregator.config import Listen, Tls
 
 HOUR = timedelta(hours=1)
+HTTP = "127.0.0.1:0"
 PAST = {"lives": (-2 * HOUR, -HOUR)}
 
 
@@ -229,6 +237,23 @@ async def test_the_server_takes_a_new_certificate_without_a_restart(rig: Any) ->
         await ask(channel, f"{QUERY}/ListSiteStatus")
     async with rig.as_("person/ada") as channel:
         assert (await status(ask(channel, f"{QUERY}/ListSiteStatus")))[0] == "UNAVAILABLE"
+
+
+async def test_with_certificates_any_address_may_be_served_and_without_only_this_machine(
+    tmp_path: Path,
+) -> None:
+    config = msgspec.structs.replace(settings({}), listen=Listen(grpc="0.0.0.0:0", http=HTTP))
+    with pytest.raises(ConfigError, match="without certificates anybody could speak"):
+        async with app.serving(config, tmp_path):
+            pass
+    ca = pki.Ca()
+    tls = pki.write(tmp_path, ca, ca.server("127.0.0.1"))
+    config = msgspec.structs.replace(config, tls=msgspec.convert(tls, Tls))
+    async with app.serving(config, tmp_path) as addresses:
+        host, _, port = addresses["grpc"].rpartition(":")
+        assert host == "0.0.0.0"
+        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.close()
 
 
 async def test_half_written_certificates_change_nothing(rig: Any) -> None:
