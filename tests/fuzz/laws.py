@@ -35,6 +35,12 @@ from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import host, hwmon, rapl
 from heatpool_agent.tapes.lines import MANIFEST
 from heatpool_agent.tapes.play import Recording, load
+from heatpool_aggregator.core.enrolment import JoinRefused
+from heatpool_aggregator.core.principal import is_name
+from heatpool_aggregator.identity import requests as signing
+from heatpool_aggregator.identity.tokens import is_join_token
+from heatpool_aggregator.web.join import wish_of
+from heatpool_aggregator.web.problem import Refused
 
 Decoder = Callable[[bytes], None]
 
@@ -300,6 +306,23 @@ def mqtt_points(data: bytes) -> None:
         sound(newest.readings(STAMP))
 
 
+def signing_request(data: bytes) -> None:
+    """A stranger's request for a certificate, in either form: a key we sign for, or refused."""
+    for read in (signing.read_der, signing.read_pem):
+        with suppress(JoinRefused):
+            assert len(signing.key_sha256(read(data, uri="spiffe://heatpool/site/e1"))) == 32
+
+
+def join_body(data: bytes) -> None:
+    """What a newcomer posts: a wish of the right shape, or refused without its token."""
+    try:
+        wish = wish_of(data)
+    except Refused as refused:
+        assert "0123456789abcdef" not in str(refused)
+    else:
+        assert is_join_token(wish.token) and is_name(wish.site_id)
+
+
 DECODERS: dict[str, Decoder] = {
     one.__name__: one
     for one in (
@@ -316,5 +339,7 @@ DECODERS: dict[str, Decoder] = {
         kernel_files,
         recording,
         settings_text,
+        signing_request,
+        join_body,
     )
 }

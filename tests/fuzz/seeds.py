@@ -172,6 +172,19 @@ def _recording() -> bytes:
     return json.dumps(manifest).encode() + CUT + b"\n".join(json.dumps(x).encode() for x in lines)
 
 
+# A request on a key of P-256 that nobody has any more, for site e1.
+_CSR = bytes.fromhex(
+    "3082010a3081b1020100300d310b300906035504030c0265313059301306072a8648ce3d020106082a8648ce"
+    "3d03010703420004ebdf89300235567b090d6e24ff8a836f3f3fd992a136439e2a84a9c90f7ae1176757e344"
+    "035978f92376ff9c348b2f32f359d50c9a3ea4faa5ca2ea125b12eeba042304006092a864886f70d01090e31"
+    "33303130240603551d11041d301b86197370696666653a2f2f68656174706f6f6c2f736974652f6531300906"
+    "03551d1304023000300a06082a8648ce3d04030203480030450220234b077b9e53ecb2b83acacbbc4c2c6f85"
+    "f296276a9de3bcbd6798eb7c6304660221009c77e1f8a0e9e47a17e1b6345c6f0696c7e738443cb989bdcd19"
+    "b42a6e8e8dba"
+)
+_JOIN = json.dumps({"token": "abc123.0123456789abcdef", "csr_pem": "x", "site_id": "e1"}).encode()
+
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "mbus_telegram": _FRAMES,
     "mbus_body": (_BODY, _FIXED),
@@ -186,4 +199,6 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "kernel_files": (_KERNEL,),
     "recording": (_recording(),),
     "settings_text": (_SETTINGS,),
+    "signing_request": (_CSR,),
+    "join_body": (_JOIN,),
 }

@@ -129,7 +129,15 @@ class Join:
 async def _wish(request: web.Request) -> JoinRequest:
     if request.content_type != _JSON:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"/v1/join takes {_JSON}")
-    body = await read_body(request, bytes_limit=_BODY_BYTES_LIMIT)
+    return wish_of(await read_body(request, bytes_limit=_BODY_BYTES_LIMIT))
+
+
+def wish_of(body: bytes) -> JoinRequest:
+    """The wish in a body.
+
+    Raises:
+        Refused: it is none.
+    """
     try:
         wish = msgspec.json.decode(body, type=JoinRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
