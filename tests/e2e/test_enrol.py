@@ -158,6 +158,12 @@ async def test_a_site_joins_sends_renews_is_revoked_and_leaves(tmp_path: Path) -
         assert joined["site_id"] == joined["identity"]["site_id"] == "e1"
         acked = await site.acked_beyond(0)
 
+        config = str(tmp_path / "e1.toml")
+        looked = await site.command("heatpool_agent", "doctor", "--json", "--config", config)
+        verdicts = {one["id"]: one["status"] for one in json.loads(looked.out)["checks"]}
+        names = ("identity", "certificate", "aggregator")
+        assert {name: verdicts[name] for name in names} == dict.fromkeys(names, "OK")
+
         first = joined["identity"]["fingerprint"]
         await site.eventually(lambda told: told["identity"]["fingerprint"] != first)
         renewed = await site.line("connected")
@@ -171,7 +177,6 @@ async def test_a_site_joins_sends_renews_is_revoked_and_leaves(tmp_path: Path) -
         assert "join" in cut["uplink"]["fix"]
         assert cut["uplink"]["batches_acked"] < cut["spool"]["telemetry"]["next_seq"]
 
-        config = str(tmp_path / "e1.toml")
         left = await site.command("heatpool_agent", "join", "--forget", "--config", config)
         assert left.code == 0
         told = await site.line("none")

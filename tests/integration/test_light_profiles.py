@@ -55,10 +55,14 @@ NEVER = {
     "psutil",
     "sqlite_utils",
     "heatpool_agent.doctor",
+    "heatpool_agent.enrol.child",
+    "heatpool_agent.enrol.https",
+    "heatpool_agent.enrol.joining",
     "heatpool_agent.looks",
     "heatpool_agent.search",
     "heatpool_agent.tapes",
     "heatpool_agent.uplinks.grpc",
+    "heatpool_agent.wire_identity",
 }
 # Nothing leaves the machine and nobody asks.
 MINIMAL_NEVER = NEVER | {

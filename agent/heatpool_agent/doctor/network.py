@@ -141,7 +141,8 @@ async def _first_frame(address: str, context: ssl.SSLContext | None) -> bytes:
     except asyncio.IncompleteReadError as error:
         return error.partial
     finally:
-        writer.close()
+        # Not closed in good manners: over TLS that waits for the other end, which may not answer.
+        writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
 
