@@ -33,6 +33,57 @@ async def test_an_order_is_sent_received_applied_seen_and_expires(tmp_path: Path
         assert row.applied_heat_rate_w == 8_000.0
 
 
+async def test_what_the_meter_showed_before_is_no_effect_of_the_order(tmp_path: Path) -> None:
+    async with line(tmp_path) as running:
+        running.site.meter_w = 8_100.0
+        order = await running.order()
+        await running.pass_s(20)
+        last = (await running.row(order)).steps[-1]
+        assert (last.state, last.detail) == (
+            SetpointState.APPLIED,
+            "applied 8000 W; the meter shows it already",
+        )
+
+
+async def test_an_effect_that_does_not_come_in_the_loop_s_time_is_told(tmp_path: Path) -> None:
+    async with line(tmp_path) as running:
+        order = await running.order(lease_s=600.0)
+        await running.pass_s(205)
+        running.site.meter_w = 8_000.0
+        await running.pass_s(5)
+        last = (await running.row(order)).steps[-1]
+        assert (last.state, last.detail) == (
+            SetpointState.APPLIED,
+            "the meter does not show it within 200 s",
+        )
+
+
+async def test_a_wish_that_the_device_cannot_follow_is_told_as_not_used(tmp_path: Path) -> None:
+    async with line(tmp_path) as running:
+        order = await running.order(hot_c=60.0)
+        await running.pass_s(2)
+        assert "hot_c not used" in (await running.row(order)).steps[-1].detail
+
+
+async def test_a_number_that_finds_no_place_on_disk_is_no_order(tmp_path: Path) -> None:
+    async with line(tmp_path) as running:
+        (running.folder / "last_order.rack.json").mkdir()
+        order = await running.order()
+        await running.pass_s(2)
+        last = (await running.row(order)).steps[-1]
+        assert (last.state, running.site.now_w) == (SetpointState.REFUSED, None)
+        assert "cannot be kept" in last.detail
+
+
+async def test_a_site_that_starts_keeps_to_itself_first(tmp_path: Path) -> None:
+    async with line(tmp_path, standing=[STANDING], hold_s=40.0) as running:
+        assert running.site.now_w is None
+        await running.pass_s(30)
+        assert running.site.now_w is None
+        await running.pass_s(8)
+        assert running.site.now_w == 2_000.0
+
+
 async def test_an_order_without_an_end_is_never_renewed(tmp_path: Path) -> None:
     async with line(tmp_path) as running:
         order = await running.order(lease_s=60.0)
