@@ -35,6 +35,8 @@ SITE_INDEX = 0
 M = TypeVar("M", bound=Message)
 
 
+# What a message costs on the line beside itself: gRPC's prefix and the head of an HTTP/2 frame.
+FRAMING_BYTES = 5 + 9
 # Below, what zlib saves is less than what it adds.
 ZLIB_ROWS_LEAST = 60
 ZLIB_LEVEL = 1
@@ -133,7 +135,8 @@ def batch(
             data = min(data, request.SerializeToString(), key=len)
     except (TypeError, ValueError, OverflowError) as error:
         raise WireError(f"frame {frame.seq} does not fit its message: {error}") from error
-    return data, Sent(size_bytes=len(data), rows_count=n_rows or len(request.registers.rows))
+    size_bytes = len(data) + FRAMING_BYTES
+    return data, Sent(size_bytes=size_bytes, rows_count=n_rows or len(request.registers.rows))
 
 
 def _pack(message: telemetry_pb2.TelemetryBatch) -> None:

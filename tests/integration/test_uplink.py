@@ -126,6 +126,7 @@ async def test_a_frame_that_the_disk_spoiled_is_told_as_a_gap_and_those_behind_i
         await own.spooling.call(own.spool._db[SpoolKind.TELEMETRY].execute, spoil)
         async with pushing(own, server):
             await becomes(lambda: sorted(server.numbers("telemetry")) == [1, 3])
+            await becomes(lambda: len(server.gaps) > 0)
     assert [(gap.first_seq, gap.last_seq) for gap in server.gaps] == [(2, 2)]
 
 

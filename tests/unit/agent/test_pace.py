@@ -1,5 +1,7 @@
 """How fast a backlog goes: its share of a link whose rate nobody told."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,20 @@ def test_an_overloaded_aggregator_gets_less_and_then_all_again() -> None:
     slowed = share_of(pace, link_bytes_s=1_000.0, way_s=0.05)
     assert slowed < SHARE_FRAC
     assert pace.share_frac == SHARE_FRAC, "bursts without complaint bring it back"
+
+
+def test_jitter_of_the_other_end_costs_a_fast_link_little() -> None:
+    pace, random = Pace(), Random(7)
+    paused_s = passed_s = 0.0
+    for _ in range(200):
+        elapsed_s = 0.05 + random.uniform(0.0, 0.05)
+        count = min(8, pace.burst_count)
+        paused_s += pace.pause_s(count * FRAME_BYTES, elapsed_s, count=count, limit_bytes_s=None)
+        passed_s += elapsed_s
+    assert paused_s < passed_s
+
+
+def test_a_link_that_gets_worse_is_felt() -> None:
+    pace = Pace()
+    share_of(pace, link_bytes_s=100_000.0, way_s=0.05)
+    assert share_of(pace, link_bytes_s=4_000.0, way_s=0.05) < 1.3 * SHARE_FRAC
