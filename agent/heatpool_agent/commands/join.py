@@ -72,12 +72,15 @@ def command(
     """
     config = load(path, os.environ)
     folder = inhabited_dir(config, os.environ)
+    # Read as who called; written as who runs the agent.
+    told = "" if forget else _token(token, token_file)
+    files.become_owner(folder)
     if forget:
         _forget(folder, as_json=as_json)
         return
     wish = Wish(
         url=url,
-        token=_token(token, token_file),
+        token=told,
         ca_hash=_checked_hash(ca_hash),
         folder=folder,
         site_id=_site_id(config, folder, told_id),

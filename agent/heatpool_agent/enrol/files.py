@@ -155,6 +155,18 @@ def forget(state: Path) -> bool:
     return was_there
 
 
+def become_owner(state: Path) -> None:
+    """Lets root go on as whom the state folder belongs to, for good.
+
+    The agent could not read what root writes; and root must not write where somebody else may
+    have laid a link.
+    """
+    if os.geteuid() == 0 and state.exists() and (owner := state.stat()).st_uid:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
 def make_folder(state: Path) -> Path:
     """The folder of the identity, made where it is not there, closed to others.
 
@@ -165,7 +177,6 @@ def make_folder(state: Path) -> Path:
     with _refusals(folder):
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder.chmod(FOLDER_MODE)
-        _give(folder, state)
     return folder
 
 
@@ -179,7 +190,6 @@ def write(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        _give(aside, path.parent)
         aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)
@@ -268,19 +278,13 @@ def _refusals(folder: Path) -> Iterator[None]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One writer at a time: the daemon renews while a person may join again."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(folder / _LOCK, flags, FILE_MODE)
     try:
-        _give(folder / _LOCK, folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
-
-
-def _give(path: Path, like: Path) -> None:
-    """What root writes belongs to whom the folder belongs, else the agent could not read it."""
-    if os.geteuid() == 0 and (owner := like.stat()).st_uid:
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _sync(folder: Path) -> None:

@@ -62,7 +62,7 @@ def renew(enrolled: Enrolled, target: str) -> Papers:
 def _asked(verb: str, document: Mapping[str, Any]) -> dict[str, Any]:
     try:
         child = subprocess.run(
-            [sys.executable, "-m", _CHILD, verb],
+            [sys.executable, "-P", "-m", _CHILD, verb],
             input=json.dumps(document),
             capture_output=True,
             text=True,

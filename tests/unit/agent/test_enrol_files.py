@@ -1,6 +1,8 @@
 """The identity on disk: whole or not at all, for its owner alone, and told when it is wrong."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -48,6 +50,31 @@ def test_what_is_kept_is_read_again_and_is_nobody_else_s(tmp_path: Path) -> None
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert {path.name for path in folder.iterdir()} == {"site.pem", "ca.pem", "place.json", "lock"}
+
+
+AS_OWNER = """
+import os, sys
+from pathlib import Path
+from heatpool_agent.enrol.files import become_owner
+become_owner(Path(sys.argv[1]))
+print(os.getuid(), os.geteuid(), os.getgid(), os.getgroups())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_goes_on_as_who_runs_the_agent(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, 12_346)
+    command = [sys.executable, "-c", AS_OWNER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["12345", "12345", "12346", "[]"]
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    folder, elsewhere = files.make_folder(tmp_path), tmp_path / "elsewhere"
+    (folder / "lock").symlink_to(elsewhere)
+    with pytest.raises(StoreError, match="lock"):
+        files.keep(tmp_path, papers())
+    assert not elsewhere.exists()
 
 
 def test_the_key_stands_in_no_repr(tmp_path: Path) -> None:
