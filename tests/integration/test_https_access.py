@@ -189,7 +189,7 @@ async def test_each_listener_of_events_hears_its_own_tenant(bench: Bench) -> Non
 
 
 async def login(bench: Bench, token: str, **headers: str) -> aiohttp.ClientResponse:
-    origin = f"https://{bench.session._base_url.host}:{bench.session._base_url.port}"  # type: ignore[union-attr]
+    origin = f"https://localhost:{bench.address.rpartition(':')[2]}"
     async with bench.session.post(
         "/login",
         data={"token": token},

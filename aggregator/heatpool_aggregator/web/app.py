@@ -191,7 +191,8 @@ async def _guarded(desk: Desk, files: dict[str, assets.Asset], secured: Secured)
         turned_away=desk.board.turned_away,
     )
     app = application(desk, files, access)
-    login = Login(access, secured.identities, desk.clock)
+    icon_url = files["favicon.svg"].url
+    login = Login(access, secured.identities, desk.clock, icon_url=icon_url)
     app.router.add_get(LOGIN_PATH, login.page)
     app.router.add_post(LOGIN_PATH, login.begin)
     app.router.add_post(LOGOUT_PATH, login.end)

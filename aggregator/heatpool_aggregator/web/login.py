@@ -22,12 +22,15 @@ _FIELDS_LIMIT = 4
 _HEADERS = {
     "Cache-Control": "no-store",
     # As for every page, but this one has a form, and no script at all.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    # With no-referrer a browser says `Origin: null` for our own form, too.
+    "Referrer-Policy": "same-origin",
 }
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>heatpool: log in</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="%s">
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem}
 input,button{font:inherit;padding:.5rem;box-sizing:border-box}
 input{width:100%%;margin:.25rem 0 1rem}</style></head><body><main><h1>heatpool</h1>%s
@@ -45,13 +48,16 @@ _NO = '<p role="alert"><strong>This token is unknown, expired or revoked.</stron
 class Login:
     """Serves /login and /logout."""
 
-    def __init__(self, access: Access, identities: Identities, clock: Clock) -> None:
+    def __init__(
+        self, access: Access, identities: Identities, clock: Clock, *, icon_url: str
+    ) -> None:
         self._access, self._identities, self._clock = access, identities, clock
+        self._icon_url = icon_url
         self._pace = Pace(burst_count=5, refill_s=6)
 
     async def page(self, _: web.Request) -> web.Response:
         """The form."""
-        return _page("")
+        return self._page("")
 
     async def begin(self, request: web.Request) -> web.Response:
         """A session for a good token, the form again for another."""
@@ -68,7 +74,7 @@ class Login:
             principal = await self._identities.principal_of_token(token)
         if principal is None or not may(principal, Action.READ):
             await self._access.tell(request, Reason.API_TOKEN, "at the log-in page")
-            return _page(_NO, status=HTTPStatus.FORBIDDEN)
+            return self._page(_NO, status=HTTPStatus.FORBIDDEN)
         await self._access.record(
             principal.name, "login", principal.name, peer=place_of(request.remote)
         )
@@ -91,6 +97,14 @@ class Login:
         )
         return answer
 
+    def _page(self, note: str, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+        return web.Response(
+            status=status,
+            text=_PAGE % (self._icon_url, note),
+            content_type="text/html",
+            headers=_HEADERS,
+        )
+
 
 async def _token(request: web.Request) -> str:
     """The pasted token; empty where the form is none of ours."""
@@ -102,9 +116,3 @@ async def _token(request: web.Request) -> str:
     except ValueError:
         return ""
     return fields.get("token", [""])[0].strip()
-
-
-def _page(note: str, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(
-        status=status, text=_PAGE % note, content_type="text/html", headers=_HEADERS
-    )
