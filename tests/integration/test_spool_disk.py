@@ -126,6 +126,7 @@ async def test_a_disk_that_is_read_only_keeps_the_newest_and_says_what_it_drops(
         await spooling.append(row(START_S + second, heat=1.0))
         await spooling.append_registers((register(START_S + second, second),))
     assert "readonly" in board.spool_error
+    assert "dropped so far" in board.spool_error
     assert any("takes no rows" in reason for reason in reasons(board))
     for db in spool._db.values():
         await spooling.call(db.execute, "PRAGMA query_only = 0")

@@ -210,7 +210,8 @@ class Spooling:
         elif self._board.spool_error and not error:
             logger.info("spool.again", extra=facts(dropped_meanwhile=self._dropped))
             self._dropped = 0
-        self._board.spool_error = error
+        dropped = f"; {self._dropped} dropped so far" if error and self._dropped else ""
+        self._board.spool_error = f"{error}{dropped}"
 
     async def last_register(self, point_id: MeteringPointId) -> RegisterRow | None:
         """The newest row of a metering point, waiting here or on disk."""

@@ -24,6 +24,11 @@ class Reserve:
         except OSError:
             return False
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether what is left of the disk is all that billing has."""
+        return not self.keep() and free_bytes(self._path.parent) < self._size_bytes
+
     def free(self) -> bool:
         """Gives the room back; False: it was not there."""
         is_there = self._path.exists()
@@ -49,3 +54,9 @@ def free_bytes(folder: Path) -> int:
     """Room left on the disk for this user, bytes."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
+
+
+def disk_bytes(folder: Path) -> int:
+    """Size of the disk, bytes."""
+    found = os.statvfs(folder)
+    return found.f_blocks * found.f_frsize

@@ -17,7 +17,7 @@ from heatpool_agent.ports import Clock
 from heatpool_agent.spool import frames
 from heatpool_agent.spool.file import QueueFile, put_frame
 from heatpool_agent.spool.frames import COLUMNS, Stored
-from heatpool_agent.spool.reserve import free_bytes
+from heatpool_agent.spool.reserve import disk_bytes, free_bytes
 from heatpool_agent.spool.telemetry import Telemetry
 
 # Going in steps keeps the cost of a full spool per row small.
@@ -28,6 +28,7 @@ ROWS_AIMED = 60
 RUN_FRAMES = 240
 # Below this the file may not grow; then some pages must be kept to write to.
 LEAST_FREE_BYTES = 16_000_000
+LEAST_FREE_FRAC = 0.05
 LEAST_FREE_PAGES = 64
 _NS = 1_000_000_000
 
@@ -93,7 +94,8 @@ class Room:
     def _is_tight(self) -> bool:
         if self._file.size_bytes() > self._max_bytes:
             return True
-        if free_bytes(self._folder) >= LEAST_FREE_BYTES:
+        least_bytes = min(LEAST_FREE_BYTES, disk_bytes(self._folder) * LEAST_FREE_FRAC)
+        if free_bytes(self._folder) >= least_bytes:
             return False
         # A small file gives little: others have filled this disk.
         wanted_pages = min(LEAST_FREE_PAGES, self._file.pragma("page_count") // 20)

@@ -103,7 +103,7 @@ class SqliteSpool:
             self.close_frame()
 
     def _leave_room_for_billing(self) -> None:
-        if not self._reserve.is_held and not self._reserve.keep():
+        if self._reserve.is_needed:
             raise StoreError(
                 f"spool {self._folder}: the disk is full, and what is left of it is kept for"
                 " billing; free room on the disk"
