@@ -11,7 +11,7 @@ import click
 from heatpool.errors import ConfigError, HeatpoolError
 from heatpool.process import journal
 
-_COMMANDS = ("demo", "redfish", "run", "trace")
+_COMMANDS = ("demo", "load", "redfish", "run", "trace")
 
 
 class _OnUse(click.Group):
