@@ -16,12 +16,22 @@ from typing import Any
 
 import msgspec
 
-from heatpool.errors import ConfigError, SensorError, WireError
+from heatpool.errors import ConfigError, SensorError, StoreError, WireError
 from heatpool.process import settings
 from heatpool_agent import config as agent_config
+from heatpool_agent import wire_identity
 from heatpool_agent.assembly import open_sensors
 from heatpool_agent.commands.replay import replay
-from heatpool_agent.core import ipmi, ipmi_sdr, mbus, mbus_document, mbus_hide, redfish, smi_xml
+from heatpool_agent.core import (
+    certificate,
+    ipmi,
+    ipmi_sdr,
+    mbus,
+    mbus_document,
+    mbus_hide,
+    redfish,
+    smi_xml,
+)
 from heatpool_agent.core.decode import Stamp, heat_readings, map_readings
 from heatpool_agent.core.device_map import Block, DeviceMap, pieces, requests
 from heatpool_agent.core.likely_order import likely_word_order
@@ -30,6 +40,7 @@ from heatpool_agent.core.mqtt_newest import Message, Newest, unpacked
 from heatpool_agent.core.mqtt_rules import Point, mistakes
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.torn import guarded
+from heatpool_agent.enrol import files
 from heatpool_agent.fieldbus.maps import SHELF, read_map
 from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import host, hwmon, rapl
@@ -323,6 +334,32 @@ def join_body(data: bytes) -> None:
         assert is_join_token(wish.token) and is_name(wish.site_id)
 
 
+def site_certificate(data: bytes) -> None:
+    """Anybody's certificate, DER or PEM: read, or refused."""
+    for read in (certificate.read, lambda data: certificate.first(data.decode("latin-1"))):
+        with suppress(WireError):
+            found = read(data)
+            assert len(found.key_sha256) == len(found.fingerprint) == 64
+
+
+def identity_files(data: bytes) -> None:
+    """A site's own files, however they were spoilt: an identity, or what mends it."""
+    with TemporaryDirectory() as name:
+        folder = files.make_folder(Path(name))
+        for file, content in zip(
+            (files.SITE, files.CA, files.PLACE), data.split(CUT), strict=False
+        ):
+            (folder / file).write_bytes(content)
+        with suppress(StoreError):
+            files.load(Path(name))
+
+
+def renewed_certificate(data: bytes) -> None:
+    """The answer to a renewal: read, or refused."""
+    with suppress(WireError):
+        assert wire_identity.renewed(data).chain_pem
+
+
 DECODERS: dict[str, Decoder] = {
     one.__name__: one
     for one in (
@@ -341,5 +378,8 @@ DECODERS: dict[str, Decoder] = {
         settings_text,
         signing_request,
         join_body,
+        site_certificate,
+        identity_files,
+        renewed_certificate,
     )
 }

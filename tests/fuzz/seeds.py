@@ -1,6 +1,7 @@
 """Small inputs of our own from which each fuzzer begins, by decoder."""
 
 import json
+import ssl
 
 from fuzz.laws import CUT
 
@@ -182,6 +183,18 @@ _CSR = bytes.fromhex(
     "f296276a9de3bcbd6798eb7c6304660221009c77e1f8a0e9e47a17e1b6345c6f0696c7e738443cb989bdcd19"
     "b42a6e8e8dba"
 )
+# The certificate of a site, e1, by a CA that nobody has any more.
+_CERTIFICATE = bytes.fromhex(
+    "308201433081eaa0030201020214123f0150519694452592f876486d2f0a4e5afc82300a06082a8648ce3d"
+    "040302300c310a300806035504030c0163301e170d3236303130313030303030305a170d33353132333030"
+    "30303030305a30003059301306072a8648ce3d020106082a8648ce3d03010703420004aaebb282e2f79f9b"
+    "8ae6aed73b6590cb261e00a0b5b7e8c93c1133b70baab96c87fd5c239be93cf107a7410f27ed8728a34dcf"
+    "8a8e571d291def55d25c6f9448a3363034300c0603551d130101ff0402300030240603551d11041d301b86"
+    "197370696666653a2f2f68656174706f6f6c2f736974652f6531300a06082a8648ce3d0403020348003045"
+    "02204f8269cdeec9d0e8eb708fc3b7a3cb81d069cd648f4f9a9d6487acf2fc3242ca022100f0a9980c54ec"
+    "0f05fab2080ece0d2b97c59453070f022f454fbe6ebb0bf81c9a"
+)
+_PLACE = b'{"schema":"heatpool.place/1","site_id":"e1","grpc":"h:1","renew_after_ns":1}'
 _JOIN = json.dumps({"token": "abc123.0123456789abcdef", "csr_pem": "x", "site_id": "e1"}).encode()
 
 
@@ -201,4 +214,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "settings_text": (_SETTINGS,),
     "signing_request": (_CSR,),
     "join_body": (_JOIN,),
+    "site_certificate": (_CERTIFICATE, ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode()),
+    "identity_files": (CUT.join((ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode(), b"x", _PLACE)),),
+    "renewed_certificate": (b"\x0a\x01c\x12\x01a\x18\x01",),
 }
