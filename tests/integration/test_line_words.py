@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from integration.bad_line import bad_line
 from integration.uplink_site import Down, Server, becomes, listening, pushing, site
 
 from heatpool.sample import SpoolKind
@@ -115,3 +116,17 @@ async def test_a_loss_while_the_line_is_open_is_told_once(tmp_path: Path) -> Non
             await own.rows(2, first=10)
             await becomes(lambda: len(server.frames) >= 5)
     assert [(gap.first_seq, gap.last_seq, gap.start_ns) for gap in server.gaps] == [(4, 4, 7)]
+
+
+async def test_many_losses_hold_up_no_live_row(tmp_path: Path) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        await own.rows(2)
+        for number in range(300):
+            start_ns = number * 10
+            await own.spooling.call(own.spool.lose, SpoolKind.TELEMETRY, start_ns, start_ns + 5)
+        await own.rows(1, first=1_000)
+        async with bad_line(server.port, bytes_s=8_000.0) as line, pushing(own, line):
+            seq = own.spool.mark(SpoolKind.TELEMETRY).next_seq - 1
+            await becomes(lambda: seq in server.numbers("telemetry"))
+            assert len(server.gaps) < 200
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq >= 2)

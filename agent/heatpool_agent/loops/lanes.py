@@ -13,6 +13,7 @@ from heatpool_agent.core.pace import Pace
 from heatpool_agent.core.seq_ranges import SeqRanges
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (
+    Durable,
     Lane,
     Resend,
     Sent,
@@ -80,6 +81,8 @@ class Lanes:
         self._sent = sent
         self._told: set[tuple[BootId, int, int]] = set()
         self._resends = 0
+        self._early: Sequence[SpoolLoss] = ()
+        self._has_told = False
         self._billing_led = asyncio.Event()
         self.routes = {
             route.lane: route for mark in line.speaker.marks for route in self._routes(mark)
@@ -117,7 +120,12 @@ class Lanes:
             route.woken.set()
 
     async def billing(self) -> None:
-        """What waited goes at the backlog's pace and ahead of it; what is new goes at once."""
+        """What waited goes at the backlog's pace and ahead of it; what is new goes at once.
+
+        What will never come is told before either.
+        """
+        self._early = await self.tell_losses()
+        self._has_told = True
         route = self.routes[Lane.BILLING]
         while await self._burst(route, before=self._old_billing_seq):
             pass
@@ -231,6 +239,23 @@ class Lanes:
         )
         mark = self._spool.mark(frame.kind)
         await self._line.uplink.tell(_loss(mark, frame.seq, frame.seq, reason=GapReason.DAMAGED))
+
+    async def tell_new_losses(self) -> None:
+        """Says what was lost since the line was opened."""
+        if self._has_told:
+            await self.tell_losses()
+
+    def early_losses(self, durable: Durable) -> Sequence[SpoolLoss]:
+        """What is durable with the first frames that were sent behind it, each told once.
+
+        A stream is taken in its order, and marks begin at the oldest number held: they never name
+        a loss below it, or one of an older queue. Live rows do not wait for what is lost.
+        """
+        live = self.routes[Lane.LIVE]
+        if durable.boot_id == live.boot_id and durable.first_seq >= live.start_seq:
+            return ()
+        early, self._early = self._early, ()
+        return early
 
     async def tell_losses(self) -> Sequence[SpoolLoss]:
         """Says which rows will never come, each once on this line; those told now."""

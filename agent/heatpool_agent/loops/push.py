@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
@@ -27,7 +27,6 @@ from heatpool_agent.ports import (
     Sent,
     Speaker,
     Spool,
-    SpoolLoss,
     Uplink,
 )
 
@@ -65,7 +64,6 @@ class Push:
         self._durable: dict[BootId, SeqRanges] = {}
         self._drain = Drain(0, 0.0)
         self._is_asked = asyncio.Event()
-        self._early: Sequence[SpoolLoss] = ()
 
     async def run(self) -> None:
         """Connects and serves until cancelled."""
@@ -107,7 +105,6 @@ class Push:
         logger.info("uplink.connected", extra=facts(backlog_frames=self._drain.start_count))
         for known in uplink.durable:
             await self._let_go(known)
-        self._early = await lanes.tell_losses()
         async with asyncio.TaskGroup() as tasks:
             for name, work in (
                 ("billing", lanes.billing()),
@@ -174,7 +171,7 @@ class Push:
         while True:
             self._board.spooled.clear()
             lanes.wake()
-            await lanes.tell_losses()
+            await lanes.tell_new_losses()
             await self._board.spooled.wait()
 
     def _sent(self, lane: Lane, sent: Sent) -> None:
@@ -191,34 +188,23 @@ class Push:
                 self._board.asked = word
                 self._is_asked.set()
             else:
-                await self._take_ack(word)
+                await self._take_ack(word, lanes)
             self._drain.left(lanes.left_count(), _now_s())
             self._post_drain()
 
-    async def _take_ack(self, durable: Durable) -> None:
+    async def _take_ack(self, durable: Durable, lanes: Lanes) -> None:
         known = self._durable.setdefault(durable.boot_id, SeqRanges())
         span = (durable.first_seq, durable.last_seq)
         fresh_count = durable.last_seq - durable.first_seq + 1 - known.count(*span)
         known.add(*span)
         self._count(fresh_count)
         await self._let_go(durable)
-        if fresh_count > 0:
-            await self._let_go_early()
+        for loss in lanes.early_losses(durable) if fresh_count > 0 else ():
+            gone = Durable(boot_id=loss.boot_id, first_seq=loss.first_seq, last_seq=loss.last_seq)
+            await self._let_go(gone)
 
     async def _let_go(self, durable: Durable) -> None:
         await self._spooling.durable(durable.boot_id, durable.first_seq, durable.last_seq)
-
-    async def _let_go_early(self) -> None:
-        """Losses told before any frame are durable with the first frame that is.
-
-        A stream is taken in its order; marks begin at the oldest number held, and never name what
-        lies below it or in an older queue.
-        """
-        early, self._early = self._early, ()
-        for loss in early:
-            await self._let_go(
-                Durable(boot_id=loss.boot_id, first_seq=loss.first_seq, last_seq=loss.last_seq)
-            )
 
     def _count(self, fresh_count: int) -> None:
         self._post(batches_acked=self._board.uplink.batches_acked + max(0, fresh_count))
