@@ -177,7 +177,7 @@ def _say(setting: Setting, wish: Wish, api_token: str | None) -> None:
     if wish.cert is not None:
         lines.append(
             f"key and certificate are in {wish.cert}: carry it there, use it by "
-            "`heatpool --identity FILE`, leave no copy"
+            "`heatpool sites --address HOST:8443 --identity FILE`, leave no copy"
         )
     if api_token is not None:
         lines.append(f"the API token is shown this once:\n  {api_token}")

@@ -68,8 +68,8 @@ class Join:
     ) -> None:
         self._access, self._joining, self._clock = access, joining, clock
         self._ca_pem, self._grpc_address = ca_pem, grpc_address
-        # Hundreds of sites may share one address, and an agent that waits asks once in a while.
-        self._places = Pace(burst_count=30, refill_s=1)
+        # A thousand sites may stand behind one address: ten joins a second are 2 % of a core.
+        self._places = Pace(burst_count=100, refill_s=0.1)
         self._tokens = Pace(burst_count=8, refill_s=5)
 
     async def ca(self, _: web.Request) -> web.Response:
