@@ -55,35 +55,17 @@ def progress(run: Run) -> dict[str, object]:
 def tree(run: Run, *, lasted_s: float, found: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole report."""
     tally, counts = run.tally, run.tally.counts
-    spent = resource.getrusage(resource.RUSAGE_SELF)
-    rss_bytes = spent.ru_maxrss * _KB
+    queues = [queue for agent in run.agents for queue in agent.site.queues]
     return {
         "version": VERSION,
-        "agents": {
-            "count": len(run.agents),
-            "liars": sum(agent.site.is_liar for agent in run.agents),
-            "bad_clocks": sum(bool(agent.site.offset_ns) for agent in run.agents),
-            "connected_most": tally.connected_most,
-            "never_connected": sum(not agent.was_in for agent in run.agents),
-            "refused_for_good": dict(tally.refused_for_good),
-        },
+        "agents": _agents(run),
         "lasted_s": round(lasted_s, 3),
-        "sent": {
-            "batches": counts["batches"],
-            "rows": counts["rows"],
-            "values": counts["rows"] * len(CHANNELS),
-            "register_batches": counts["register_batches"],
-            "registers": counts["registers"],
-            "garbage": tally.frames_of_garbage.total(),
-            "gaps": counts["gaps"],
-            "repeats": counts["repeats"],
-            "bytes": counts["bytes"],
-        },
+        "sent": _sent(tally),
         "bytes_per_value": _share(counts["row_bytes"], counts["rows"] * len(CHANNELS)),
         "durable": durable(run.agents),
         "left": run.left_count,
-        "lost": sum(queue.denied_count for queue in _queues(run.agents)),
-        "dropped": sum(queue.dropped_count for queue in _queues(run.agents)),
+        "lost": sum(queue.denied_count for queue in queues),
+        "dropped": sum(queue.dropped_count for queue in queues),
         "checked": sum(agent.site.is_checked for agent in run.agents),
         "latency_ms": {name: times.tree() for name, times in tally.latencies.items()},
         "refused": dict(sorted(tally.refused.items())),
@@ -97,12 +79,45 @@ def tree(run: Run, *, lasted_s: float, found: Mapping[str, Any] | None) -> dict[
         "ends": dict(sorted(tally.ends.items())),
         "storms": [_storm(*one) for one in run.storms],
         "backlog": _backlog(run),
-        "own": {
-            "cpu_s": round(spent.ru_utime + spent.ru_stime, 3),
-            "rss_bytes": rss_bytes,
-            "rss_agent_bytes": rss_bytes // len(run.agents),
-        },
+        "own": _own(len(run.agents)),
         "witness": found,
+    }
+
+
+def _agents(run: Run) -> dict[str, Any]:
+    return {
+        "count": len(run.agents),
+        "liars": sum(agent.site.is_liar for agent in run.agents),
+        "bad_clocks": sum(bool(agent.site.offset_ns) for agent in run.agents),
+        "connected_most": run.tally.connected_most,
+        "never_connected": sum(not agent.was_in for agent in run.agents),
+        "refused_for_good": dict(run.tally.refused_for_good),
+    }
+
+
+def _sent(tally: Tally) -> dict[str, int]:
+    counts = tally.counts
+    return {
+        "batches": counts["batches"],
+        "rows": counts["rows"],
+        "values": counts["rows"] * len(CHANNELS),
+        "register_batches": counts["register_batches"],
+        "registers": counts["registers"],
+        "garbage": tally.frames_of_garbage.total(),
+        "gaps": counts["gaps"],
+        "repeats": counts["repeats"],
+        "bytes": counts["bytes"],
+    }
+
+
+def _own(agents_count: int) -> dict[str, float]:
+    """What this process took itself."""
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    rss_bytes = spent.ru_maxrss * _KB
+    return {
+        "cpu_s": round(spent.ru_utime + spent.ru_stime, 3),
+        "rss_bytes": rss_bytes,
+        "rss_agent_bytes": rss_bytes // agents_count,
     }
 
 
@@ -122,10 +137,6 @@ def durable(agents: Iterable[Agent]) -> dict[str, int]:
                 found[names[0]] += max(0, last - first + 1)
                 found[names[1]] += queue.course.rows(first, last)
     return dict(found)
-
-
-def _queues(agents: Iterable[Agent]) -> Iterable[Any]:
-    return (queue for agent in agents for queue in agent.site.queues)
 
 
 def _refusals_due(frames: Mapping[str, int]) -> dict[str, int]:

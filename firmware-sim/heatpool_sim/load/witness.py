@@ -44,11 +44,12 @@ async def before(asked: Asked) -> Counts | None:
 
 async def after(run: Run, first: Counts | None) -> dict[str, Any]:
     """What the aggregator has of the run, and whether that is what it should have."""
-    ends_s = time.monotonic() + APPLIED_S
+    began_s = time.monotonic()
+    ends_s = began_s + max(APPLIED_S, run.asked.drain_s)
     while True:
         tree = await _compared(run, first)
         if tree["is_right"] or time.monotonic() > ends_s:
-            return tree
+            return tree | {"waited_s": round(time.monotonic() - began_s, 3)}
         await asyncio.sleep(LOOK_S)
 
 
