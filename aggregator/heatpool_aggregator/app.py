@@ -19,6 +19,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config, TlsFiles, state_dir, tls_files
+from heatpool_aggregator.core.quotas import Quota
 from heatpool_aggregator.exports import prometheus
 from heatpool_aggregator.identity import authority
 from heatpool_aggregator.identity.joining import Joining
@@ -142,7 +143,14 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
     store = await stack.enter_async_context(open_store(config.state.store, directory))
     partition = await stack.enter_async_context(log.partition(0))
     access = await _access(config, directory, stack, board=board, clock=clock)
-    gateway = Gateway(log=log, clock=clock, board=board, refusals=refusals)
+    gateway = Gateway(
+        log=log,
+        clock=clock,
+        board=board,
+        refusals=refusals,
+        quotas=_quotas(config),
+        owner_of=access.identities.owner_of,
+    )
     await gateway.load(partition)
     shard = Shard(
         partition=partition,
@@ -178,6 +186,13 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         planner=Planner(config, store, board, clock),
         access=access,
     )
+
+
+def _quotas(config: Config) -> dict[str, Quota]:
+    return {
+        tenant.id: Quota(streams=tenant.streams, batches_s=tenant.batches_s, bytes_s=tenant.bytes_s)
+        for tenant in config.tenant
+    }
 
 
 async def _access(

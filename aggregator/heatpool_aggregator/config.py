@@ -96,6 +96,18 @@ class StandingSetpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     reason: str = "standing setpoint"
 
 
+class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all streams of one owner's sites may send together; left out: no limit.
+
+    The empty id stands for sites that nobody owns.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")] = ""
+    streams: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    batches_s: Positive | None = None
+    bytes_s: Positive | None = None
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of one aggregator."""
 
@@ -106,6 +118,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     settlement: Settlement = Settlement()
     virtual_source: tuple[VirtualSource, ...] = ()
     setpoint: tuple[StandingSetpoint, ...] = ()
+    tenant: tuple[Tenant, ...] = ()
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:

@@ -6,7 +6,7 @@ its own quota waits alone; who has nothing on its way gets in as long as there i
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -27,7 +27,7 @@ CALM_S = 10.0
 CROWDED = Limits(backlog_bytes_s=1_000.0)
 FULL = Limits(backlog_bytes_s=1_000.0, message_period_s=120.0)
 
-OwnerOf = Callable[[SiteId], str]
+OwnerOf = Callable[[SiteId], Awaitable[str]]
 
 
 class Held(Protocol):
@@ -42,7 +42,7 @@ class Held(Protocol):
         ...
 
 
-def nobody(_: SiteId) -> str:
+async def nobody(_: SiteId) -> str:
     """The owner of every site where there are no tenants."""
     return ""
 
@@ -60,9 +60,10 @@ class Admitting:
         self._slowed: dict[Held, int] = {}
         self.staged_bytes = 0
 
-    def account_of(self, site_id: SiteId) -> Account:
+    async def account_of(self, site_id: SiteId) -> Account:
         """What the owner of a site has used."""
-        tenant = self._owner_of(site_id)
+        # Where nobody has a quota, nobody is asked for.
+        tenant = await self._owner_of(site_id) if self._quotas else ""
         account = self._accounts.get(tenant)
         if account is None:
             account = self._accounts[tenant] = Account(self._quotas.get(tenant, NO_QUOTA))

@@ -147,7 +147,7 @@ class Session:
         """Whether this stream is let in, under the account of its sites' owner."""
         if self.has_hello:
             return True
-        account = self._inbox.admitting.account_of(hello.sites[0].site_id)
+        account = await self._inbox.admitting.account_of(hello.sites[0].site_id)
         if not await self._inbox.admitting.hello(self, account):
             now_ns = self._inbox.now_ns()
             later_s = self.retry_after_s

@@ -22,7 +22,9 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class Session(Protocol):
-    """One stream behind the door."""
+    """One stream behind the door; `retry_after_s` is when to come back after a False, s."""
+
+    retry_after_s: float
 
     @property
     def has_hello(self) -> bool:
@@ -108,7 +110,8 @@ class TelemetryService:
         if not is_taken:
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "the log does not keep up: come back in 10 s, nothing that was acked is lost",
+                f"no room: come back in {session.retry_after_s:.0f} s, nothing that was acked is "
+                "lost",
             )
 
 

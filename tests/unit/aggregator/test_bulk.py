@@ -243,7 +243,7 @@ def _always_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(applying_room, "BULK_COUNT", 1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(frames())
 def test_a_commit_applied_at_once_leaves_what_its_frames_leave_alone(found: list[Frame]) -> None:
     applying_room.BULK_COUNT = 10**6
@@ -251,6 +251,32 @@ def test_a_commit_applied_at_once_leaves_what_its_frames_leave_alone(found: list
     applying_room.BULK_COUNT = 1
     assert outcome([found]) == alone
     assert outcome([found[:5], found[5:]]) == alone
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_of_two_rows_of_one_instant_the_later_frame_counts(order: tuple[int, int]) -> None:
+    found = [
+        _frame("a", "a-t", FrameKind.TELEMETRY, seq, site.batch(seq, NOW_NS, w).SerializeToString())
+        for seq in order
+        for w in (100.0 * seq,)
+    ]
+    state = ShardState()
+    applying = Applying(state, asked_w={})
+    said = site.hello("a").SerializeToString()
+    applying.apply_all([_frame("a", "", FrameKind.HELLO, 0, said), *found], Effects())
+    assert 200.0 in state.live.values
+    assert 100.0 not in state.live.values
+
+
+@pytest.mark.parametrize(("ahead_s", "reasons"), [(599, []), (602, ["CLOCK"])])
+def test_a_batch_in_bulk_from_the_time_to_come_is_refused(ahead_s: int, reasons: list[str]) -> None:
+    applying, effects = Applying(ShardState(), asked_w={}), Effects()
+    said = site.hello("a").SerializeToString()
+    applying.apply(_frame("a", "", FrameKind.HELLO, 0, said), effects)
+    for seq, at_ns in ((1, NOW_NS), (2, NOW_NS + ahead_s * NS)):
+        data = site.batch(seq, at_ns, sent_ns=NOW_NS + NS).SerializeToString()
+        applying.apply_all([_frame("a", "a-t", FrameKind.TELEMETRY, seq, data)], effects)
+    assert [refusal.reason.name for refusal in effects.refusals] == reasons
 
 
 def test_a_mistake_in_bulk_is_made_good_one_by_one(
