@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 # Stopping may take ten seconds in all; half of that is for a last exchange with the aggregator.
 DRAIN_S = 5.0
+# What is there to connect to within this time was there when the agent started.
+START_S = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -173,17 +175,26 @@ def unacked_count(board: Board) -> int:
 
 
 async def _push(parts: Parts) -> None:
-    """A line to wherever this site has joined, or to the address in the settings."""
+    """A line to wherever this site has joined, or to the address in the settings.
+
+    Sites that start together, as after a power cut, must not all come at once; one that joins, or
+    has a new certificate, comes when it has it.
+    """
+    loop = asyncio.get_running_loop()
+    start_s, wait_s = loop.time(), spread_s(parts.board.site_id)
     while not parts.board.is_line_closing:
         line = await parts.enrolment.line()
+        if is_loopback(line.url) or loop.time() - start_s > START_S:
+            wait_s = 0.0
         async with asyncio.TaskGroup() as group:
-            pushing = group.create_task(_pushed(parts, line.url), name="push.line")
+            pushed = _pushed(parts, line.url, first_wait_s=wait_s)
+            pushing = group.create_task(pushed, name="push.line")
             await parts.enrolment.moved(line)
             pushing.cancel()
         parts.board.uplink = UplinkView()
 
 
-async def _pushed(parts: Parts, url: str) -> None:
+async def _pushed(parts: Parts, url: str, *, first_wait_s: float) -> None:
     from heatpool_agent.loops.push import Push
     from heatpool_agent.uplinks import grpc
 
@@ -193,8 +204,7 @@ async def _pushed(parts: Parts, url: str) -> None:
         parts.board,
         speaker=lambda: _speaker(parts),
         open_uplink=lambda who: grpc.open(url, who, parts.clock, who.identity),
-        # Sites that start together, as after a power cut, must not all come at once.
-        first_wait_s=0.0 if is_loopback(url) else spread_s(parts.board.site_id),
+        first_wait_s=first_wait_s,
         message_period_s=parts.config.sampling.message_period_s,
     )
     await push.run()

@@ -130,3 +130,12 @@ async def test_many_losses_hold_up_no_live_row(tmp_path: Path) -> None:
             await becomes(lambda: seq in server.numbers("telemetry"))
             assert len(server.gaps) < 200
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq >= 2)
+
+
+async def test_a_first_connect_that_waits_its_turn_says_so(tmp_path: Path) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        async with pushing(own, server, first_wait_s=217.0):
+            await becomes(lambda: own.board.uplink.state == "waiting")
+            assert own.board.uplink.detail.startswith("first connect in 217 s")
+            await asyncio.sleep(0.2)
+    assert server.hellos == []

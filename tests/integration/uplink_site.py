@@ -270,7 +270,12 @@ async def site(
 
 @asynccontextmanager
 async def pushing(
-    site: Site, server: Listening, *, scheme: str = "http", identity: Identity | None = None
+    site: Site,
+    server: Listening,
+    *,
+    scheme: str = "http",
+    identity: Identity | None = None,
+    first_wait_s: float = 0.0,
 ) -> AsyncIterator[None]:
     """The loop at work, on a line to this port."""
     url = f"{scheme}://127.0.0.1:{server.port}"
@@ -280,6 +285,7 @@ async def pushing(
         site.board,
         speaker=site.speaker,
         open_uplink=lambda who: uplink.open(url, who, Clock(), identity),
+        first_wait_s=first_wait_s,
     )
     task = asyncio.create_task(push.run(), name="push")
     try:
