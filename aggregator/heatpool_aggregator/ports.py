@@ -307,6 +307,7 @@ class Identities(Protocol):
 
         Raises:
             NotThere: the holder is unknown or revoked by now.
+            JoinRefused: it had more in a day than any fault explains.
         """
         ...
 

@@ -26,7 +26,11 @@ from heatpool_aggregator.core.enrolment import (
 from heatpool_aggregator.core.principal import Principal, Role
 from heatpool_aggregator.ports import Identities
 from heatpool_aggregator.stores.identities import open_identities
-from heatpool_aggregator.stores.identity_joins import APPROVAL_WAIT_NS, WAITING_LIMIT
+from heatpool_aggregator.stores.identity_joins import (
+    APPROVAL_WAIT_NS,
+    RENEWALS_LIMIT,
+    WAITING_LIMIT,
+)
 
 HOUR_NS = 3_600 * 10**9
 E1, E2 = SiteId("e1"), SiteId("e2")
@@ -264,6 +268,27 @@ async def test_renewing_keeps_both_certificates_until_the_old_one_runs_out(bench
     await bench.door.deny_certificate("a1", "key lost")
     assert await bench.door.principal_of_cert(URI, "a1") is None
     assert await bench.door.principal_of_cert(URI, "a2") is not None
+
+
+async def test_a_site_that_renews_without_end_is_stopped(bench: Bench) -> None:
+    await bench.door.add_site(E1, "")
+    for number in range(RENEWALS_LIMIT):
+        await bench.door.renewed(issued(f"key {number}", f"{number:x}"))
+    with pytest.raises(JoinRefused) as told:
+        await bench.door.renewed(issued("more", "ffff"))
+    assert told.value.reason is JoinReason.TOO_OFTEN
+    next_day = replace(issued("more", "ffff"), issued_ns=HOUR_NS + 24 * HOUR_NS)
+    await bench.door.renewed(next_day)
+
+
+async def test_certificates_that_ran_out_long_ago_are_forgotten(bench: Bench) -> None:
+    await bench.door.add_site(E1, "")
+    await bench.door.renewed(issued("key", "a1"))
+    later_ns = (720 + 91 * 24) * HOUR_NS
+    await bench.door.renewed(
+        replace(issued("key 2", "a2"), issued_ns=later_ns, expires_ns=later_ns + HOUR_NS)
+    )
+    assert (await bench.door.sites())[0].serials == ("a2",)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ class JoinReason(StrEnum):
     USED = "used"
     REVOKED = "revoked"
     TOO_MANY_WAITING = "too_many_waiting"
+    TOO_OFTEN = "too_often"
     BAD_REQUEST = "bad_request"
 
 

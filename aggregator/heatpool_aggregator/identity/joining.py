@@ -79,7 +79,7 @@ class Joining:
         """Another certificate for somebody who proved who it is, on the key in the request.
 
         Raises:
-            JoinRefused: the request cannot be signed.
+            JoinRefused: the request cannot be signed, or there were too many.
             NotThere: the caller is unknown or revoked by now.
             StoreError: it was not recorded, so it is not handed out.
         """

@@ -215,6 +215,7 @@ class SqliteIdentities:
             ).fetchone()
             if row is None:
                 raise NotThere(f"{issued.name} is unknown or revoked: it has to join anew")
+            joins.check_pace(connection, issued)
             joins.record(connection, issued)
 
         await self._write(work)

@@ -18,8 +18,11 @@ from heatpool_aggregator.core.enrolment import (
 from heatpool_aggregator.core.principal import SITE
 
 # Who asked in time may wait for the approval beyond the end of the token, over a holiday.
-APPROVAL_WAIT_NS = 7 * 86_400 * 1_000_000_000
+_DAY_NS = 86_400 * 1_000_000_000
+APPROVAL_WAIT_NS = 7 * _DAY_NS
 WAITING_LIMIT = 8  # requests per token: a stolen one must not bury the true one
+RENEWALS_LIMIT = 100  # in a day: one that fails is tried again hourly, at the end faster
+_KEPT_NS = 90 * _DAY_NS  # beyond its end: nobody asks about it any more
 
 TOKEN_COLUMNS = (
     "token_id, site_id, owner, uses_count, uses_left, created_ns, expires_ns, is_approval_needed,"
@@ -121,8 +124,29 @@ def approve(connection: sqlite3.Connection, site_id: SiteId, start: str, now_ns:
     return found
 
 
+def check_pace(connection: sqlite3.Connection, issued: Issued) -> None:
+    """Lets a renewal through; a site that runs wild shall not fill the disk with certificates.
+
+    Raises:
+        JoinRefused: there were too many within a day.
+    """
+    (count,) = connection.execute(
+        "SELECT count(*) FROM certificates WHERE name = ? AND issued_ns > ?",
+        (issued.name, issued.issued_ns - _DAY_NS),
+    ).fetchone()
+    if count >= RENEWALS_LIMIT:
+        raise JoinRefused(
+            JoinReason.TOO_OFTEN,
+            f"{issued.name} had {count} certificates within a day: look at what renews there",
+        )
+
+
 def record(connection: sqlite3.Connection, issued: Issued, *, token_id: str | None = None) -> None:
-    """Keeps a certificate that was signed."""
+    """Keeps a certificate that was signed, and forgets those that ran out long ago."""
+    connection.execute(
+        "DELETE FROM certificates WHERE name = ? AND expires_ns < ?",
+        (issued.name, issued.issued_ns - _KEPT_NS),
+    )
     connection.execute(
         "INSERT INTO certificates (serial, name, key_sha256, token_id, issued_ns, expires_ns,"
         " chain_pem) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -133,7 +157,8 @@ def record(connection: sqlite3.Connection, issued: Issued, *, token_id: str | No
             token_id,
             issued.issued_ns,
             issued.expires_ns,
-            issued.chain_pem,
+            # Handed out again only to who asks again with the same token.
+            issued.chain_pem if token_id else "",
         ),
     )
 
