@@ -6,9 +6,13 @@ SQLite checks its own pages' build, not what stands in them: a flipped bit would
 import zlib
 from dataclasses import dataclass
 
+import msgpack
+
 from heatpool.errors import WireError
 from heatpool_agent.ports import Seq
 
+# What reading spoiled bytes as rows may raise.
+NONSENSE = (ValueError, TypeError, LookupError, OverflowError, msgpack.UnpackException, WireError)
 PLAIN, ZLIB = 0, 1
 LEVEL = 1
 MOST_BYTES = 16 * 1024 * 1024

@@ -15,6 +15,7 @@ from heatpool_agent.core.ledger import Page
 from heatpool_agent.core.rollup import SPAN
 from heatpool_agent.spool import ledger
 from heatpool_agent.spool.file import NewFrame, QueueFile
+from heatpool_agent.spool.frames import NONSENSE
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def stored_rows(file: QueueFile) -> list[Row]:
     ):
         try:
             found.append(row_of(event_ns, cells))
-        except Exception as error:  # whatever msgpack makes of spoiled bytes, they are no row
+        except NONSENSE as error:
             logger.error("spool.row_spoiled", extra=facts(event_ns=event_ns, reason=str(error)))
     return found
 
