@@ -286,6 +286,22 @@ async def test_the_settings_come_back_after_an_order_that_ran_out(tmp_path: Path
         assert running.site.now_w == 2_000.0
 
 
+async def test_the_settings_come_back_also_where_the_site_never_said_that_it_ran_out(
+    tmp_path: Path,
+) -> None:
+    async with line(tmp_path, standing=[STANDING]) as running:
+        await running.order(lease_s=60.0)
+        assert running.session is not None
+        said = []
+        for _ in range(61):
+            running.clock.boot += NS
+            await running.control.step()
+            if running.session.is_waiting:
+                said += [wire.wish(data) for data in await running.session.outgoing()]
+        wished_w = [one.heat_rate_w for one in said if isinstance(one, Setpoint)]
+        assert wished_w == [8_000.0, 2_000.0]
+
+
 async def test_an_order_that_is_ended_brings_the_site_to_nothing_at_once(tmp_path: Path) -> None:
     async with line(tmp_path) as running:
         await running.order(lease_s=600.0)
