@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -28,6 +28,12 @@ async def stream(channel: grpc.aio.Channel, service: str = "Telemetry") -> Async
     call: Any = channel.stream_stream(f"/heatpool.v1.{service}Service/Stream")()
     yield Line(call, _RESPONSES[service])
     call.cancel()
+
+
+async def say(line: Line, *messages: Any) -> None:
+    """Sends what will be refused, perhaps before it is all written; `next` tells how."""
+    with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        await line.send(*messages)
 
 
 async def ask(channel: grpc.aio.Channel, path: str, request: bytes = b"") -> bytes:

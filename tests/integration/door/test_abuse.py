@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from integration import site_client as site
 from integration.door import calls
-from integration.door.calls import QUERY, REGISTRY, ask, hello_of, refused, status, stream
+from integration.door.calls import QUERY, REGISTRY, ask, hello_of, refused, say, status, stream
 
 from heatpool_aggregator.core.turned_away import PEERS_LIMIT, Reason, TurnedAway
 from heatpool_aggregator.rpc import calls as rpc_calls
@@ -34,7 +34,7 @@ async def test_an_oversized_message_ends_its_stream_alone(
 ) -> None:
     async with rig.as_("site/e1") as channel:
         async with stream(channel, service) as line:
-            await line.send(bytes(size))
+            await say(line, bytes(size))
             assert (await status(line.next()))[0] in ("RESOURCE_EXHAUSTED", "CANCELLED")
         code, _ = await status(ask(channel, f"{REGISTRY}/RenewCertificate", bytes(size)))
         assert code == "RESOURCE_EXHAUSTED"
@@ -48,7 +48,7 @@ async def test_garbage_in_a_message_is_malformed(rig: Any, seed: int) -> None:
         for service in ("Telemetry", "Control"):
             for length in (0, 1, 7, 300, 70_000):
                 async with stream(channel, service) as line:
-                    await line.send(b"\xff" + dice.randbytes(length))
+                    await say(line, b"\xff" + dice.randbytes(length))
                     assert (await status(line.next()))[0] == "INVALID_ARGUMENT"
         code, _ = await status(ask(channel, f"{REGISTRY}/RenewCertificate", b"\xff\xff"))
         assert code == "INVALID_ARGUMENT"
@@ -173,7 +173,7 @@ async def test_a_hundred_refusals_are_counted_and_told_once(
     async with rig.as_("site/e1") as channel:
         for _ in range(100):
             async with stream(channel, "Control") as line:
-                await line.send(hello_of("e2"))
+                await say(line, hello_of("e2"))
                 assert (await status(line.next()))[0] == "PERMISSION_DENIED"
     assert (await refused(rig))["other_site"] == 100
     assert caplog.messages.count("rpc.refused") == 1
@@ -243,7 +243,7 @@ async def test_who_pings_without_end_is_hung_up_on(rig: Any) -> None:
     )
     async with grpc.aio.secure_channel(rig.address, credentials, options) as channel:
         async with stream(channel) as line:
-            await line.send(site.hello("e1"))
+            await say(line, site.hello("e1"))
             await line.next()
             code, detail = await status(line.next())
             assert code == "UNAVAILABLE" and "pings" in detail.lower()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from integration import site_client as site
 from integration.door import calls, pki
-from integration.door.calls import QUERY, REGISTRY, ask, hello_of, report_of, status, stream
+from integration.door.calls import QUERY, REGISTRY, ask, hello_of, report_of, say, status, stream
 from integration.door.conftest import settings
 
 from heatpool.errors import ConfigError
@@ -79,7 +79,7 @@ async def test_a_name_that_is_not_ours_is_nobody(rig: Any, uris: tuple[str, ...]
         for path in (f"{QUERY}/ListSiteStatus", f"{REGISTRY}/RenewCertificate"):
             assert (await status(ask(channel, path)))[0] == "UNAUTHENTICATED"
         async with stream(channel) as line:
-            await line.send(site.hello("e1"))
+            await say(line, site.hello("e1"))
             assert (await status(line.next()))[0] == "UNAUTHENTICATED"
 
 
@@ -101,14 +101,14 @@ async def test_a_revoked_site_is_cut_off_in_mid_stream_and_stays_out(rig: Any) -
                 await bystander.send(site.batch(1, time.time_ns()))
                 await bystander.acked("e2-t", 1)
         async with stream(channel) as again:
-            await again.send(site.hello("e1"))
+            await say(again, site.hello("e1"))
             assert (await status(again.next()))[0] == "UNAUTHENTICATED"
 
 
 async def test_a_certificate_that_runs_out_ends_its_stream(rig: Any) -> None:
     who = rig.caller("site/e1", lives=(-HOUR, timedelta(seconds=3)))
     async with rig.channel(who) as channel, stream(channel) as line:
-        await line.send(site.hello("e1"))
+        await say(line, site.hello("e1"))
         await line.next()
         code, detail = await status(line.next())
         assert (code, detail.split(":")[0]) == ("UNAUTHENTICATED", "expired")
@@ -120,14 +120,14 @@ async def test_a_site_speaks_for_itself_alone(rig: Any) -> None:
         for named in (["e2"], ["e1", "e2"], ["e4"], ["../e2"], ["E1"]):
             async with stream(channel) as line:
                 sites = [site.hello(name).hello.sites[0] for name in named]
-                await line.send(site.hello("e1", sites=sites))
+                await say(line, site.hello("e1", sites=sites))
                 code, detail = await status(line.next())
                 assert (code, "site/e1" in detail) == ("PERMISSION_DENIED", True)
         async with stream(channel, "Control") as control:
-            await control.send(hello_of("e1", "e2"))
+            await say(control, hello_of("e1", "e2"))
             assert (await status(control.next()))[0] == "PERMISSION_DENIED"
         async with stream(channel, "Control") as control:
-            await control.send(hello_of("e1"), report_of("e2"))
+            await say(control, hello_of("e1"), report_of("e2"))
             assert (await status(control.next()))[0] == "PERMISSION_DENIED"
     assert (await calls.refused(rig))["other_site"] == 7
     (entry,) = [e for e in await rig.audit.read(100) if e.action == "refused.other_site"]
@@ -138,7 +138,7 @@ async def test_a_batch_cannot_name_a_site_that_hello_did_not(rig: Any) -> None:
     async with rig.as_("site/e1") as channel, stream(channel) as line:
         await line.send(site.hello("e1"))
         await line.next()
-        await line.send(site.batch(1, time.time_ns(), site_index=1))
+        await say(line, site.batch(1, time.time_ns(), site_index=1))
         assert (await status(line.next()))[0] == "INVALID_ARGUMENT"
 
 
@@ -146,7 +146,7 @@ async def test_the_newest_stream_of_a_site_stays(rig: Any) -> None:
     async with rig.as_("site/e1") as one, rig.as_("site/e1") as two:
         async with stream(one) as older, stream(two) as newer:
             for line in (older, newer):
-                await line.send(site.hello("e1"))
+                await say(line, site.hello("e1"))
                 await line.next()
             code, detail = await status(older.next())
             assert (code, "another stream" in detail) == ("ABORTED", True)
