@@ -6,6 +6,7 @@ its own quota waits alone; who has nothing on its way gets in as long as there i
 
 import asyncio
 import random
+from asyncio import sleep
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -79,7 +80,7 @@ class Admitting:
             return False
         self._hellos.take(1)
         if debt_s:
-            await asyncio.sleep(debt_s)
+            await sleep(debt_s)
         return True
 
     def has_room(self, session: Held) -> bool:
@@ -106,7 +107,7 @@ class Admitting:
         if debt_s > ROOM_S:
             session.retry_after_s = debt_s
             return False
-        await asyncio.sleep(debt_s)
+        await sleep(debt_s)
         return True
 
     async def _freed_for(self, session: Held) -> bool:

@@ -1,0 +1,267 @@
+"""One that sends too much harms none: windows, the stage, quotas of tenants, storms of hellos."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from integration import site_client as site
+
+from heatpool.sample import BootId, SiteId
+from heatpool_aggregator.board import Board
+from heatpool_aggregator.core.admission import BOOTS_LIMIT, RANGES_LIMIT
+from heatpool_aggregator.core.quotas import Quota
+from heatpool_aggregator.logs.memory import MemoryLog
+from heatpool_aggregator.loops import admitting as admitting_room
+from heatpool_aggregator.loops.admitting import UNACKED_HOLD_COUNT
+from heatpool_aggregator.loops.gateway import Gateway
+from heatpool_aggregator.loops.sessions import Session
+from heatpool_aggregator.wire.peek import peek
+from heatpool_aggregator.wire.telemetry import hello_from_bytes
+
+NS = 10**9
+NOW_NS = 1_700_000_000 * NS
+TENANTS = {"site-a": "noisy", "site-b": "quiet", "site-c": "noisy"}
+
+
+@dataclass(slots=True)
+class HandClock:
+    """A clock that stands until it is moved."""
+
+    at_ns: int = NOW_NS
+
+    def now_ns(self) -> int:
+        return self.at_ns
+
+    def boot_ns(self) -> int:
+        return self.at_ns
+
+
+async def owner_of(site_id: SiteId) -> str:
+    return TENANTS.get(site_id, "")
+
+
+def made(quota: Quota | None = None, clock: HandClock | None = None) -> Gateway:
+    return Gateway(
+        log=MemoryLog(),
+        clock=clock or HandClock(),
+        board=Board(),
+        refusals=deque(),
+        quotas={"noisy": quota} if quota else None,
+        owner_of=owner_of,
+    )
+
+
+async def hello(gateway: Gateway, site_id: str = "site-a", boundary_seq: int = 0) -> Session | None:
+    session = gateway.open()
+    message = site.hello(site_id)
+    message.hello.sites[0].spools[0].boundary_seq = boundary_seq
+    data = message.SerializeToString()
+    return session if await session.hello(hello_from_bytes(data), data) else None
+
+
+async def greeted(gateway: Gateway, site_id: str = "site-a", boundary_seq: int = 0) -> Session:
+    session = await hello(gateway, site_id, boundary_seq)
+    assert session is not None
+    await session.outgoing()
+    return session
+
+
+async def send(session: Session, seq: int) -> bool:
+    data = site.batch(seq, NOW_NS + seq).SerializeToString()
+    return await session.put(peek(data), data)
+
+
+async def heard(session: Session) -> list[Any]:
+    async with asyncio.timeout(5):
+        found = await session.outgoing()
+    return [site.pb.TelemetryServiceStreamResponse.FromString(data) for data in found]
+
+
+# Lanes
+
+
+async def test_lanes_are_acked_each_from_its_own_start() -> None:
+    gateway = made()
+    session = await greeted(gateway, boundary_seq=50)
+    for seq in (1, 2, 50, 51, 52):
+        assert await send(session, seq)
+    await gateway.step()
+    (response,) = await heard(session)
+    marks = {spool.lane: spool.durable_seq for spool in response.ack.spools}
+    assert marks == {site.pb.LANE_BACKLOG: 2, site.pb.LANE_LIVE: 52}
+
+
+async def test_a_backlog_ends_at_the_boundary() -> None:
+    gateway = made()
+    session = await greeted(gateway, boundary_seq=3)
+    for seq in (1, 2, 3, 4):
+        await send(session, seq)
+    await gateway.step()
+    (response,) = await heard(session)
+    marks = {spool.lane: spool.durable_seq for spool in response.ack.spools}
+    assert marks == {site.pb.LANE_BACKLOG: 2, site.pb.LANE_LIVE: 4}
+
+
+async def test_hello_hears_all_ranges_where_lanes_are_known() -> None:
+    gateway = made()
+    session = await greeted(gateway)
+    for seq in (1, 2, 5, 6, 9):
+        await send(session, seq)
+    await gateway.step()
+    replies = []
+    for boundary_seq in (0, 7):
+        again = await hello(gateway, boundary_seq=boundary_seq)
+        assert again is not None
+        (response,) = await heard(again)
+        durable = response.hello_reply.durable
+        replies.append([(known.first_seq, known.last_seq) for known in durable])
+    assert replies == [[(1, 2)], [(1, 2), (5, 6), (9, 9)]]
+
+
+async def test_a_number_too_many_is_not_taken_and_the_oldest_hole_is_asked_for() -> None:
+    gateway = made()
+    session = await greeted(gateway, boundary_seq=10_000)
+    for seq in range(2, 2 * RANGES_LIMIT + 2, 2):
+        await send(session, seq)
+        await gateway.step()
+    assert len(gateway.durable.of((SiteId("site-a"), BootId("site-a-t")))) == RANGES_LIMIT
+    for _ in range(2):
+        await send(session, 5_000)
+        await gateway.step()
+        resends = [one.resend for one in await heard(session) if one.HasField("resend")]
+        assert [(one.first_seq, one.last_seq) for one in resends] == [(1, 1)]
+    assert not gateway.durable.of((SiteId("site-a"), BootId("site-a-t"))).holds(5_000)
+
+
+async def test_boot_ids_of_a_site_are_bounded() -> None:
+    gateway = made()
+    for number in range(2 * BOOTS_LIMIT):
+        session = gateway.open()
+        message = site.hello()
+        message.hello.sites[0].spools[0].boot_id = f"boot-{number}"
+        data = message.SerializeToString()
+        assert await session.hello(hello_from_bytes(data), data)
+        await send(session, 1)
+        await gateway.step()
+        session.close()
+    assert len(gateway.durable.to_list()) == BOOTS_LIMIT
+    assert not gateway._arrivals
+
+
+# Overload
+
+
+async def test_a_noisy_tenant_is_slowed_then_held_then_told_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admitting_room, "ROOM_S", 3.0)
+    waits_s: list[float] = []
+
+    async def hasty(seconds: float) -> None:
+        waits_s.append(seconds)
+
+    monkeypatch.setattr(admitting_room, "sleep", hasty)
+    gateway = made(Quota(batches_s=1.0))
+    noisy, quiet = await greeted(gateway), await greeted(gateway, "site-b")
+    # Its hello was the first of ten.
+    taken = [await send(noisy, seq) for seq in range(1, 15)]
+    assert (taken, waits_s) == ([True] * 13 + [False], [1.0, 2.0, 3.0])
+    assert all([await send(quiet, seq) for seq in range(1, 20)])
+    await gateway.step()
+    messages = await heard(noisy)
+    slows = [one.slow.limits for one in messages if one.HasField("slow")]
+    assert [slow.HasField("message_period_s") for slow in slows] == [False, True]
+    later_s = [one.ack.retry_after_s for one in messages if one.ack.HasField("retry_after_s")]
+    assert later_s == [4.0]
+    assert noisy.retry_after_s == 4.0
+
+
+async def test_a_slowed_stream_is_let_go_on_once_it_has_been_calm() -> None:
+    clock = HandClock()
+    gateway = made(Quota(batches_s=1.0), clock)
+    session = await greeted(gateway)
+    gateway.admitting._slow(session, admitting_room.CROWDED)
+    (slow,) = await heard(session)
+    assert slow.slow.limits.HasField("backlog_bytes_s")
+    clock.at_ns += 11 * NS
+    await gateway.step()
+    (steady,) = await heard(session)
+    assert steady.HasField("slow")
+    assert not steady.slow.limits.HasField("backlog_bytes_s")
+
+
+async def test_a_tenant_with_all_its_streams_is_told_to_come_back() -> None:
+    gateway = made(Quota(streams=1))
+    first = await greeted(gateway)
+    refused = gateway.open()
+    data = site.hello("site-c").SerializeToString()
+    assert not await refused.hello(hello_from_bytes(data), data)
+    (response,) = await heard(refused)
+    assert response.hello_reply.retry_after_s == pytest.approx(refused.retry_after_s)
+    assert 10 <= refused.retry_after_s <= 20
+    refused.close()
+    assert await hello(gateway, "site-b")
+    first.close()
+    assert await hello(gateway, "site-c")
+
+
+async def test_who_has_nothing_on_its_way_gets_in_where_others_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admitting_room, "STAGED_SOFT_BYTES", 400)
+    monkeypatch.setattr(admitting_room, "ROOM_S", 0.01)
+    gateway = made()
+    noisy, quiet = await greeted(gateway), await greeted(gateway, "site-b")
+    await gateway.step()
+    taken = [await send(noisy, seq) for seq in range(1, 12)]
+    assert not all(taken)
+    assert await send(quiet, 1)
+
+
+async def test_what_is_staged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admitting_room, "STAGED_SOFT_BYTES", 1_000)
+    monkeypatch.setattr(admitting_room, "STAGED_LIMIT_BYTES", 2_000)
+    monkeypatch.setattr(admitting_room, "ROOM_S", 0.0)
+    gateway = made()
+    sessions = [await greeted(gateway, name) for name in ("site-a", "site-b", "site-c")]
+    for seq in range(1, UNACKED_HOLD_COUNT):
+        for session in sessions:
+            await send(session, seq)
+    assert gateway.admitting.staged_bytes < 2_000 + 200
+    await gateway.step()
+    assert gateway.admitting.staged_bytes == 0
+    assert await send(sessions[0], 99)
+
+
+async def test_a_storm_of_hellos_comes_in_by_turns_and_none_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits_s: list[float] = []
+
+    async def hasty(seconds: float) -> None:
+        waits_s.append(seconds)
+
+    monkeypatch.setattr(admitting_room, "sleep", hasty)
+    monkeypatch.setattr(admitting_room, "HELLOS_BURST", 10.0)
+    monkeypatch.setattr(admitting_room, "HELLOS_S", 10.0)
+    gateway = made()
+    found = [await hello(gateway, f"site-{number}") for number in range(140)]
+    admitted = sum(session is not None for session in found)
+    assert 110 <= admitted < 140
+    assert max(waits_s) <= admitting_room.ROOM_S
+
+
+async def test_a_stream_that_is_held_lets_others_pass() -> None:
+    gateway = made()
+    held, other = await greeted(gateway), await greeted(gateway, "site-b")
+    await gateway.step()
+    for seq in range(1, UNACKED_HOLD_COUNT + 1):
+        assert await send(held, seq)
+    waiting = asyncio.create_task(send(held, 99), name="held")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert await send(other, 1)
+    await gateway.step()
+    assert await waiting

@@ -1,0 +1,74 @@
+"""Quotas are times: who takes too much is in debt for as long as the rate needs to pay it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heatpool_aggregator.core.quotas import (
+    BURST_S,
+    NO_QUOTA,
+    STEADY,
+    Account,
+    Bucket,
+    Limits,
+    Quota,
+)
+
+NS = 10**9
+
+
+@given(
+    rate=st.floats(0.1, 1e6),
+    takes=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 1e6)), min_size=1),
+)
+def test_nobody_takes_more_than_the_burst_and_the_rate(
+    rate: float, takes: list[tuple[float, float]]
+) -> None:
+    bucket, taken, now_s = Bucket(rate), 0.0, 0.0
+    for wait_s, amount in takes:
+        now_s += wait_s
+        if bucket.debt_s(int(now_s * NS)):
+            continue
+        assert taken <= rate * (BURST_S + now_s) * (1 + 1e-6) + 1e-6
+        bucket.take(amount)
+        taken += amount
+
+
+def test_a_debt_is_paid_by_waiting_as_long_as_it_says() -> None:
+    bucket = Bucket(10.0, burst=5.0)
+    bucket.debt_s(0)
+    bucket.take(25.0)
+    debt_s = bucket.debt_s(0)
+    assert debt_s == 2.0
+    assert bucket.debt_s(int(1.9 * NS)) > 0
+    assert bucket.debt_s(2 * NS) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_no_quota_is_no_limit() -> None:
+    account = Account(NO_QUOTA)
+    for _ in range(1_000):
+        account.take(1 << 20)
+    assert (account.debt_s(0), account.is_limited, account.has_stream_left) == (0.0, False, True)
+
+
+def test_bytes_and_batches_count_each() -> None:
+    by_bytes = Account(Quota(bytes_s=100.0))
+    by_bytes.take(1_500)
+    by_batches = Account(Quota(batches_s=1.0))
+    for _ in range(15):
+        by_batches.take(1)
+    assert (by_bytes.debt_s(0), by_batches.debt_s(0)) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("debt_s", "limits"),
+    [
+        (0.0, STEADY),
+        (1.0, Limits(backlog_bytes_s=500.0)),
+        (5.0, Limits(backlog_bytes_s=500.0, message_period_s=120.0)),
+    ],
+)
+def test_the_backlog_is_slowed_before_live_messages(debt_s: float, limits: Limits) -> None:
+    account = Account(Quota(bytes_s=10_000.0))
+    account.streams = 10
+    assert account.limits(debt_s) == limits
