@@ -74,6 +74,14 @@ class Program:
 
     async def start(self) -> dict[str, Any]:
         """Starts the child and waits until it says that it is ready."""
+        await self.spawn()
+        await until(self._is_ready_or_gone)
+        assert self.ready_file.exists(), self.log_tail()
+        found: dict[str, Any] = json.loads(self.ready_file.read_text())
+        return found
+
+    async def spawn(self) -> None:
+        """Starts the child and does not wait for it."""
         config = self.folder / f"{self.name}.toml"
         config.write_text(self.settings)
         self.ready_file.unlink(missing_ok=True)
@@ -93,10 +101,6 @@ class Program:
                 stdout=log,
                 stderr=log,
             )
-        await until(self._is_ready_or_gone)
-        assert self.ready_file.exists(), self.log_tail()
-        found: dict[str, Any] = json.loads(self.ready_file.read_text())
-        return found
 
     def _is_ready_or_gone(self) -> bool:
         assert self.child is not None
