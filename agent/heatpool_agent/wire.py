@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -35,6 +36,8 @@ SITE_INDEX = 0
 M = TypeVar("M", bound=Message)
 
 
+# No word of the other end may silence a site for longer.
+SPAN_MOST_S = 3_600.0
 # What a message costs on the line beside itself: gRPC's prefix and the head of an HTTP/2 frame.
 FRAMING_BYTES = 5 + 9
 # Below, what zlib saves is less than what it adds.
@@ -241,10 +244,11 @@ def _hello_answer(reply: telemetry_pb2.HelloReply) -> HelloAnswer:
                 last_seq=Seq(known.last_seq),
             )
             for known in reply.durable
+            if 0 < known.first_seq <= known.last_seq
         ),
         limits=_limits(reply.limits),
         reads_zlib=telemetry_pb2.PAYLOAD_CODEC_ZLIB in reply.codecs,
-        wait_s=reply.retry_after_s if reply.HasField("retry_after_s") else None,
+        wait_s=_span_s(reply.retry_after_s) if reply.HasField("retry_after_s") else None,
         refused_schemas=tuple(
             f"schema {refused.schema_id}: {refused.reason}" for refused in reply.refused_schemas
         ),
@@ -257,10 +261,21 @@ def _limits(limits: telemetry_pb2.Limits) -> LineLimits:
         batch_rows_count=limits.batch_rows_count or None,
         batch_bytes=limits.batch_bytes or None,
         unacked_count=limits.unacked_batches_count or None,
-        report_period_s=limits.report_period_s or None,
-        message_period_s=limits.message_period_s or None,
-        backlog_bytes_s=limits.backlog_bytes_s if limits.HasField("backlog_bytes_s") else None,
+        report_period_s=_span_s(limits.report_period_s) or None,
+        message_period_s=_span_s(limits.message_period_s) or None,
+        backlog_bytes_s=_rate(limits.backlog_bytes_s)
+        if limits.HasField("backlog_bytes_s")
+        else None,
     )
+
+
+def _span_s(told_s: float) -> float:
+    """A length of time that somebody else named, s: never longer than one can wait for."""
+    return min(told_s, SPAN_MOST_S) if told_s > 0 else 0.0
+
+
+def _rate(told_bytes_s: float) -> float | None:
+    return told_bytes_s if isfinite(told_bytes_s) and told_bytes_s >= 0 else None
 
 
 def _ack_answer(ack: telemetry_pb2.Ack) -> AckAnswer:
@@ -278,7 +293,7 @@ def _ack_answer(ack: telemetry_pb2.Ack) -> AckAnswer:
             f"{refused.boot_id}/{refused.seq}: {_refused_reason(refused.reason)} {refused.detail}"
             for refused in ack.refused
         ),
-        wait_s=ack.retry_after_s if ack.HasField("retry_after_s") else None,
+        wait_s=_span_s(ack.retry_after_s) if ack.HasField("retry_after_s") else None,
     )
 
 

@@ -139,3 +139,36 @@ async def test_a_first_connect_that_waits_its_turn_says_so(tmp_path: Path) -> No
             assert own.board.uplink.detail.startswith("first connect in 217 s")
             await asyncio.sleep(0.2)
     assert server.hellos == []
+
+
+async def test_an_ack_of_what_was_never_numbered_ends_the_line(tmp_path: Path) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        await own.rows(2)
+        async with pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 2)
+            server.after_hello = [server.ack("telemetry", 2**64 - 1)]
+        own.board.is_line_closing = False
+        async with pushing(own, server):
+            await becomes(lambda: "acknowledges number" in own.board.uplink.detail)
+            server.after_hello = []
+            await own.rows(1, first=9)
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 3)
+
+
+@pytest.mark.parametrize(("first_seq", "last_seq"), [(9, 1), (2**63, 2**64 - 1), (0, 0)])
+async def test_a_resend_of_what_is_nowhere_ends_nothing(
+    tmp_path: Path, first_seq: int, last_seq: int
+) -> None:
+    async with listening(Server()) as server, site(tmp_path) as own:
+        await own.rows(4)
+        async with pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 4)
+            boot_id = server.boot_id("telemetry", server.hellos[-1])
+        wish = pb.Resend(boot_id=boot_id, first_seq=first_seq, last_seq=last_seq)
+        server.after_hello = [Down(resend=wish)]
+        own.board.is_line_closing = False
+        async with pushing(own, server):
+            await becomes(lambda: len(server.hellos) == 2)
+            await own.rows(1, first=9)
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 5)
+    assert len(server.hellos) == 2

@@ -9,6 +9,8 @@ from heatpool_agent.core.spooled import Seq
 
 # Four messages in flight hide a round trip of a slow line; the aggregator may allow more.
 WINDOW_LEAST = 4
+# Frames that are read from the disk at once; more in flight would fill no line better.
+WINDOW_MOST = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def lane_of(kind: SpoolKind, seq: int, *, boundary_seq: int) -> Lane:
 
 def lane_share(lane: Lane, unacked_count: int | None) -> int:
     """Frames of a lane that may be on their way, of what all lanes together may have."""
-    count = unacked_count or WINDOW_LEAST
+    count = min(unacked_count or WINDOW_LEAST, WINDOW_MOST)
     backlog, billing = max(1, count // 2), max(1, count // 4)
     shares = {Lane.BACKLOG: backlog, Lane.BILLING: billing}
     return shares.get(lane, max(1, count - backlog - billing))

@@ -11,6 +11,8 @@ REFUSED_S = 300.0
 # A line that held less long than this was no line: the next try comes later still.
 HELD_LEAST_S = 10.0
 SPREAD_S = 300.0
+# No word of the other end may silence a site for longer.
+NAMED_MOST_S = 3_600.0
 # An overloaded aggregator is left alone as if three more tries had failed.
 _BUSY_TRIES = 3
 _TRIES_MOST = 16
@@ -42,7 +44,7 @@ class Patience:
         )
         if named_s is not None:
             # Never earlier than told, and not all at the same moment.
-            return named_s * (1.0 + 0.1 * draw)
+            return min(max(named_s, 0.0), NAMED_MOST_S) * (1.0 + 0.1 * draw)
         return draw * min(RETRY_MOST_S, RETRY_LEAST_S * 2.0 ** (self._tries - 1))
 
 

@@ -270,6 +270,8 @@ class Lanes:
 
     async def again(self, missed: Resend) -> None:
         """Goes back to the first missed number; what is no longer held is told as a gap."""
+        if missed.last_seq < missed.first_seq:
+            return
         # Before anything is awaited: the senders must not go on with their batch.
         self._resends += 1
         if missed.boot_id in self._line.durable:

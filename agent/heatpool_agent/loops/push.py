@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from heatpool.errors import ConfigError, HeatpoolError, StoreError, UplinkError
 from heatpool.process.journal import facts
-from heatpool.sample import BootId
+from heatpool.sample import BootId, SpoolKind
 from heatpool_agent.board import BacklogView, Board
 from heatpool_agent.core.drain import Drain
 from heatpool_agent.core.pace import Pace
@@ -136,7 +136,8 @@ class Push:
             )
             await self._spooling.begin_anew(mark.kind)
         if older:
-            raise UplinkError("new boot id: saying Hello again", wait_s=0.0)
+            # Not at once: an end that says so of every queue would have it renumbered for ever.
+            raise UplinkError("new boot id: saying Hello again")
 
     def _begin(self, uplink: Uplink, speaker: Speaker) -> None:
         """Begins with what the other end says that it has: it may know less than it once said."""
@@ -193,6 +194,7 @@ class Push:
             self._post_drain()
 
     async def _take_ack(self, durable: Durable, lanes: Lanes) -> None:
+        self._check_given(durable)
         known = self._durable.setdefault(durable.boot_id, SeqRanges())
         span = (durable.first_seq, durable.last_seq)
         fresh_count = durable.last_seq - durable.first_seq + 1 - known.count(*span)
@@ -202,6 +204,16 @@ class Push:
         for loss in lanes.early_losses(durable) if fresh_count > 0 else ():
             gone = Durable(boot_id=loss.boot_id, first_seq=loss.first_seq, last_seq=loss.last_seq)
             await self._let_go(gone)
+
+    def _check_given(self, durable: Durable) -> None:
+        """What was never numbered cannot have arrived: believed, it would never be sent."""
+        for kind in SpoolKind:
+            mark = self._spool.mark(kind)
+            if mark.boot_id == durable.boot_id and durable.last_seq >= mark.next_seq:
+                raise UplinkError(
+                    f"the aggregator acknowledges number {durable.last_seq} of the "
+                    f"{kind.name.lower()} queue, whose newest is {mark.next_seq - 1}"
+                )
 
     async def _let_go(self, durable: Durable) -> None:
         await self._spooling.durable(durable.boot_id, durable.first_seq, durable.last_seq)
