@@ -45,6 +45,8 @@ class ShardState:
     clocks: dict[SiteId, SiteClock] = field(default_factory=dict)
     capabilities: dict[SiteId, Capability] = field(default_factory=dict)
     asked: dict[SiteId, Asked] = field(default_factory=dict)
+    # Rows ever taken in, a sum that shows at once what is lost or counted twice.
+    rows_count: dict[SiteId, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The state for a snapshot, msgpack."""
@@ -59,10 +61,15 @@ class ShardState:
                     [site, c.rejection_capacity_w, c.loop_ids]
                     for site, c in self.capabilities.items()
                 ],
+                "rows_count": list(self.rows_count.items()),
                 "asked": [[site, *_asked_to_list(asked)] for site, asked in self.asked.items()],
             }
         )
         return data
+
+    def count(self, site_id: SiteId, n_rows: int) -> None:
+        """Rows of a site that are taken in now."""
+        self.rows_count[site_id] = self.rows_count.get(site_id, 0) + n_rows
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ShardState":
@@ -87,6 +94,8 @@ class ShardState:
                 for site, capacity, loop_ids in fields["capabilities"]
             },
             asked={site: _asked_from_list(*rest) for site, *rest in fields["asked"]},
+            # Versions before this one did not count.
+            rows_count=dict(fields.get("rows_count", ())),
         )
 
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from heatpool.errors import WireError
 from heatpool.process.journal import facts
-from heatpool.sample import RefusedReason, SiteId
+from heatpool.sample import RefusedReason, Schema, SiteId
 from heatpool.setpoint import SetpointReport, SetpointState
 from heatpool_aggregator.core.admission import (
     EVENT_LIMIT_NS,
     REGISTER_MIN_NS,
+    SCHEMAS_LIMIT,
     Fingerprints,
     Key,
     SiteClock,
@@ -57,6 +58,8 @@ logger = logging.getLogger(__name__)
 # Fewer frames than these are decoded sooner one by one.
 BULK_COUNT = 20
 NEW_CLOCK = SiteClock()
+SCHEMAS_KEPT = 4 * SCHEMAS_LIMIT  # of one site, over all lives of its spool
+SPOOLS_REMEMBERED = 50_000  # a kilobyte each
 
 
 class Applying:
@@ -75,6 +78,9 @@ class Applying:
         self._layouts = Layouts()
         self._layout_of: dict[SchemaKey, Layout] = {}
         self._known: dict[Key, Known] = {}
+        self._schemas_of: dict[SiteId, list[SchemaKey]] = {}
+        for key in state.schemas:
+            self._schemas_of.setdefault(key[0], []).append(key)
         self._forgotten_count = 0
 
     def apply_all(self, frames: Sequence[Frame], effects: Effects) -> None:
@@ -166,6 +172,8 @@ class Applying:
         fingerprints = self._fingerprints.get(key)
         if fingerprints is None:
             fingerprints = self._fingerprints[key] = Fingerprints()
+            if len(self._fingerprints) > SPOOLS_REMEMBERED:
+                del self._fingerprints[next(iter(self._fingerprints))]
         is_repeat = self.state.ranges.verdict(key, frame.seq) is Verdict.REPEAT
         try:
             crc32 = content_crc32(frame.payload) if head is None else head.content_crc32
@@ -232,6 +240,7 @@ class Applying:
         end_ns = int(rows.times_ns.max())
         hold(frame, self.state.clocks[frame.site_id], end_ns)
         self.state.live.apply(frame.site_id, frame.boot_id, frame.seq, rows)
+        self.state.count(frame.site_id, len(rows.times_ns))
         start_ns, blob = int(rows.times_ns.min()), chunk_to_bytes(batch.columns, channels)
         effects.chunks.append(chunk_of(frame, start_ns, end_ns, blob))
 
@@ -252,6 +261,7 @@ class Applying:
                 frame, head = one.frame, one.head
                 hold(frame, one.clock, head.end_ns)
                 blob = chunk_of_varints(one.layout.names, head[:7])
+                self.state.count(frame.site_id, head.n_rows)
                 effects.chunks.append(chunk_of(frame, head.start_ns, head.end_ns, blob))
                 good.append(place)
             except WireError as error:
@@ -329,8 +339,7 @@ class Applying:
             key = (frame.site_id, schema.boot_id, schema.schema_id)
             if self.state.schemas.get(key) == schema:
                 continue
-            self.state.schemas[key] = schema
-            self._known.pop((frame.site_id, schema.boot_id), None)
+            self._name(key, schema)
             unknown = sorted({c.quantity for c in schema.channels} - INDEX.keys())
             effects.events.append(
                 event(
@@ -341,6 +350,22 @@ class Applying:
                     stored_not_used=unknown,
                 )
             )
+
+    def _name(self, key: SchemaKey, schema: Schema) -> None:
+        """Keeps a schema; of a site that names ever new ones, the oldest go."""
+        named = self._schemas_of.setdefault(key[0], [])
+        if key not in named:
+            named.append(key)
+        self._forget(key)
+        if len(named) > SCHEMAS_KEPT:
+            self._forget(named.pop(0))
+        self.state.schemas[key] = schema
+
+    def _forget(self, key: SchemaKey) -> None:
+        site_id, boot_id, _ = key
+        self.state.schemas.pop(key, None)
+        self._layout_of.pop(key, None)
+        self._known.pop((site_id, boot_id), None)
 
     def _gap(self, frame: Frame, effects: Effects) -> None:
         gap = telemetry.gap_from_bytes(frame.payload)

@@ -8,7 +8,7 @@ from heatpool.sample import BootId, RefusedReason, SiteId
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.admission import SiteClock
 from heatpool_aggregator.core.shard_state import ShardState
-from heatpool_aggregator.loops.applying import Applying
+from heatpool_aggregator.loops.applying import SCHEMAS_KEPT, Applying
 from heatpool_aggregator.loops.effects import Effects
 from heatpool_aggregator.loops.views import Views
 from heatpool_aggregator.ports import Frame, FrameKind
@@ -133,3 +133,15 @@ def test_a_quantity_that_is_sent_no_more_is_absent() -> None:
     assert (effects.refusals, shown.is_stale) == ([], False)
     assert (shown.heat.heat_rate_w, source.heat.heat_rate_w) == (None, None)
     assert source.coverage_frac == 0.0
+
+
+def test_schemas_of_a_site_are_bounded_and_the_newest_stay() -> None:
+    hellos = []
+    for number in range(1, SCHEMAS_KEPT + 50):
+        message = site.hello()
+        message.hello.sites[0].schemas[0].schema_id = number
+        hellos.append(frame(FrameKind.HELLO, message))
+    newest = frame(FrameKind.TELEMETRY, site.batch(1, NOW_NS, schema_id=SCHEMAS_KEPT + 49))
+    state, effects = applied(*hellos, newest)
+    assert len(state.schemas) == SCHEMAS_KEPT
+    assert not effects.refusals

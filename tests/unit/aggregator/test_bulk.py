@@ -218,6 +218,7 @@ def outcome(parts: Sequence[Sequence[Frame]]) -> tuple[object, ...]:
     return (
         shown,
         sorted(map(str, state.ranges.to_list())),
+        state.rows_count,
         {name: clock.offsets_ns for name, clock in state.clocks.items()},
         sorted(map(_history, effects.chunks)),
         sorted(map(_told, effects.events)),
