@@ -19,6 +19,7 @@ WAIT_FIRST_S, WAIT_MOST_S = 1.0, 60.0
 ACCEPT_S = 0.0013  # of the aggregator's processor for one connection with TLS
 # A person has to act; coming again does not help.
 FOR_GOOD = ("PERMISSION_DENIED", "UNAUTHENTICATED", "FAILED_PRECONDITION", "UNIMPLEMENTED")
+_FROM_CORE = "Internal error from Core"
 _CUT, _WAIT, _SILENT = "cut_by_us", "told_to_wait", "no_reply"
 
 
@@ -91,8 +92,7 @@ class Agent:
                 self._leave()
             if self._is_cut or not call.done():
                 return was_in, _CUT if was_in else _WAIT
-            code: grpc.StatusCode = await call.code()
-            return was_in, code.name
+            return was_in, await _ending(call)
 
     async def _greeted(self, call: "Call[bytes, bytes]") -> bool:
         async with asyncio.timeout(HELLO_S):
@@ -142,8 +142,11 @@ class Agent:
             message = self.site.message()
             if message is None:
                 await self._woken(self.site.idle_s())
-            else:
+                continue
+            try:
                 await call.write(message)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the end of the stream; its status is looked at there
 
     async def _hear(self, call: "Call[bytes, bytes]") -> None:
         try:
@@ -176,6 +179,14 @@ class Agent:
         """It is over: the stream ends, and no other comes."""
         self._is_over = True
         self._wake.set()
+
+
+async def _ending(call: "Call[bytes, bytes]") -> str:
+    code: grpc.StatusCode = await call.code()
+    # Where a write fails, gRPC makes up a status of its own.
+    if code is grpc.StatusCode.INTERNAL and await call.details() == _FROM_CORE:
+        return "write_failed"
+    return code.name
 
 
 def _until(ends_s: float) -> float:

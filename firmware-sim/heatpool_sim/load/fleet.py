@@ -1,7 +1,6 @@
 """All agents of a run: when they start, what befalls them, how the run ends."""
 
 import asyncio
-import gc
 import logging
 import random
 import time
@@ -43,8 +42,6 @@ class Fleet:
 
     async def run(self, stop: asyncio.Event) -> Mapping[str, Any]:
         """The report of a run that lasts as long as was asked, or until it is told to stop."""
-        # What is here now stays; looking through it again and again would cost more than the rest.
-        gc.freeze()
         before = await witness.before(self.asked)
         async with asyncio.TaskGroup() as tasks:
             lives = [

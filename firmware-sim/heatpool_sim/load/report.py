@@ -65,7 +65,7 @@ def tree(run: Run, *, lasted_s: float, found: Mapping[str, Any] | None) -> dict[
         "durable": durable(run.agents),
         "left": run.left_count,
         "lost": sum(queue.denied_count for queue in queues),
-        "dropped": sum(queue.dropped_count for queue in queues),
+        "dropped": sum(b - a + 1 for queue in queues for a, b in queue.dropped.pairs),
         "checked": sum(agent.site.is_checked for agent in run.agents),
         "latency_ms": {name: times.tree() for name, times in tally.latencies.items()},
         "refused": dict(sorted(tally.refused.items())),
@@ -129,7 +129,7 @@ def durable(agents: Iterable[Agent]) -> dict[str, int]:
             names = ("batches", "rows")
             if queue.kind is SpoolKind.BILLING:
                 names = ("register_batches", "registers")
-            for first, last in queue.durable.pairs:
+            for first, last in queue.arrived():
                 if agent.site.is_liar and queue.kind is SpoolKind.TELEMETRY:
                     honest_last = min(last, agent.site.live_from_seq - 1)
                     found["garbage"] += last - max(honest_last, first - 1)

@@ -47,4 +47,7 @@ async def _run(asked: Asked) -> Mapping[str, Any]:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return await Fleet(asked).run(stop)
+    fleet = Fleet(asked)
+    # What is here now stays; looking through it again and again would cost more than the rest.
+    gc.freeze()
+    return await fleet.run(stop)

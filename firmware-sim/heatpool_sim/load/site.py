@@ -265,7 +265,7 @@ class Site:
         self._cadence()
 
     def _see_backlog(self) -> None:
-        if self._is_backlog_open and self.telemetry.is_backlog_durable(self.live_from_seq):
+        if self._is_backlog_open and self.telemetry.is_settled_below(self.live_from_seq):
             self._is_backlog_open = False
             self._tally.backlogs_open -= 1
             assert self._greeted_s is not None

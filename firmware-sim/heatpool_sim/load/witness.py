@@ -74,10 +74,11 @@ def _expected(run: Run) -> dict[str, int]:
     durable = report.durable(run.agents)
     frames = durable["batches"] + durable["register_batches"] + durable["garbage"]
     off = sum(
-        queue.durable.count(1, queue.next_seq)
+        last - first + 1
         for agent in run.agents
         if agent.site.offset_ns
         for queue in agent.site.queues
+        for first, last in queue.arrived()
     )
     return {"batches_durable": frames, "refused": durable["garbage"] + off}
 
@@ -87,12 +88,13 @@ def _energies(agents: list[Agent]) -> dict[str, int]:
     found = {}
     for agent in agents:
         queue = agent.site.billing
-        last = queue.durable.next_missing(1) - 1
-        if agent.site.offset_ns or last < 1:
+        arrived = queue.arrived()
+        if agent.site.offset_ns or not arrived:
             continue
-        rows = queue.course.rows(1, last)
+        first = queue.course.rows(1, arrived[0][0] - 1)
+        last = queue.course.rows(1, arrived[-1][1]) - 1
         voice = agent.site.voice
-        found[agent.site.site_id] = voice.register_wh(rows - 1) - voice.register_wh(0)
+        found[agent.site.site_id] = voice.register_wh(last) - voice.register_wh(first)
     return found
 
 
