@@ -35,7 +35,7 @@ class Views:
         self._period_s = config.live.message_period_s
         self._stale_ns = STALE_PERIODS * self._period_s * 1e9
         self._asked_w = asked_w
-        self._site_ids = sorted({member.site_id for member in self._memberships})
+        self._members = frozenset(member.site_id for member in self._memberships)
 
     def at(
         self, state: ShardState, now_ns: int
@@ -48,15 +48,16 @@ class Views:
     def _site_views(
         self, state: ShardState, leaves: Mapping[SiteId, VirtualSourceId], now_ns: int
     ) -> tuple[SiteView, ...]:
-        place_of = {site_id: place for place, site_id in enumerate(self._site_ids)}
+        site_ids = self._shown(state)
+        place_of = {site_id: place for place, site_id in enumerate(site_ids)}
         group = _groups(state, place_of)
         slot_ns = self._slot_ns(state)
-        newest = np.full(len(self._site_ids), NEVER_NS, np.int64)
+        newest = np.full(len(site_ids), NEVER_NS, np.int64)
         np.maximum.at(newest, group[group >= 0], slot_ns[group >= 0])
         # A loop that fell silent while its site goes on is no part of the site's heat any more.
         reference_ns = np.where(group >= 0, newest[group] if len(newest) else NEVER_NS, NEVER_NS)
         group = np.where(reference_ns - slot_ns <= self._stale_ns, group, -1)
-        sums = roll_up(self._values(state), group, len(self._site_ids))
+        sums = roll_up(self._values(state), group, len(site_ids))
         fresh = is_fresh(newest, now_ns, self._period_s)
         meters, loop_ids = _meters(state), _loop_ids(state)
         return tuple(
@@ -76,8 +77,13 @@ class Views:
                 loop_ids=loop_ids.get(site_id, ()),
                 setpoint=self._setpoint(state, site_id),
             )
-            for place, site_id in enumerate(self._site_ids)
+            for place, site_id in enumerate(site_ids)
         )
+
+    def _shown(self, state: ShardState) -> list[SiteId]:
+        """Members, and sites that came though no virtual source has them; by id."""
+        came = {site_id for site_id, _ in state.live.slots}
+        return sorted(self._members.union(came, state.capabilities))
 
     def _source_views(
         self,
