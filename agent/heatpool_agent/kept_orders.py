@@ -6,6 +6,7 @@ local operator's override, which a command, the page or a person may write.
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,8 @@ class SeenOrders:
 
     def __init__(self, folder: Path, loop_id: str) -> None:
         self._path = folder / f"last_order.{loop_id}.json"
+        self._kept_seq = 0
+        self._lock = threading.Lock()
 
     def read(self) -> int:
         """The number; 0 where none was ever kept.
@@ -48,12 +51,16 @@ class SeenOrders:
             raise _unusable(self._path, error) from error
 
     def keep(self, setpoint_seq: int) -> None:
-        """Returns when the number is on disk.
+        """Returns when the number is on disk; at once where an earlier call has brought it there.
 
         Raises:
             StoreError: it is not.
         """
-        _write(self._path, msgspec.json.encode(_Seen(setpoint_seq=setpoint_seq)))
+        # Two calls at once, as a slow disk makes them, must not leave the lower number behind.
+        with self._lock:
+            if setpoint_seq > self._kept_seq:
+                _write(self._path, msgspec.json.encode(_Seen(setpoint_seq=setpoint_seq)))
+                self._kept_seq = setpoint_seq
 
 
 class OverrideFile:

@@ -153,20 +153,25 @@ class Line:
         await self.control.restore()
 
     async def order(self, heat_rate_w: float = 8_000.0, **change: object) -> Order:
+        """Gives an order now."""
+        order = self.ordered(heat_rate_w, **change)
+        await self.control.order(order)
+        return order
+
+    def ordered(self, heat_rate_w: float, **change: object) -> Order:
+        """An order with its number, not yet given."""
         ask = Ask(
             site_id=SITE,
             heat_rate_w=heat_rate_w,
             **{"lease_s": 60.0, "reason": "cold", **change},  # type: ignore[arg-type]
         )
-        order = Order(
+        return Order(
             ask=ask,
             number=self.control.next_seq(SITE),
             asked_by="person/anna",
             asked_ns=self.clock.now_ns(),
             upper_w=50_000.0,
         )
-        await self.control.order(order)
-        return order
 
     async def row(self, order: Order) -> Commanded:
         rows = await self.book.listed([SITE], 100)

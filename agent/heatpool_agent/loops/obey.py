@@ -22,8 +22,8 @@ from heatpool_agent.ports import Actuator, Clock
 logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
-# A number is on disk within milliseconds; a disk that is slower is asked again at the next tick.
-KEEP_S = 0.5
+# A number is on disk within milliseconds; a slower disk goes on meanwhile, and the next tick looks.
+KEEP_S = 0.2
 # Beside the tick this stays within the two seconds that a fallback may take.
 ACT_TIMEOUT_S = 0.8
 # A device that refused a wish is not asked for the same again before this.

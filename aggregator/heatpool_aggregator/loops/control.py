@@ -159,8 +159,10 @@ class Control:
         if order.ask.dry_run:
             await self._put(self._setpoint(wish, order.number, wish.lease_s), is_dry=True)
             return
-        await self._leave(site_id, f"by order {order.number} of {order.asked_by}")
         self._orders[site_id] = order, wish
+        # From here on it is given, whether or not the caller stays to hear of it.
+        self._stale.add(site_id)
+        await self._leave(site_id, f"by order {order.number} of {order.asked_by}")
         await self._send(site_id, seq=order.number)
 
     def order_of(self, site_id: SiteId) -> Order | None:
@@ -305,8 +307,10 @@ class Control:
             return
         self._line(site_id).is_lapsed = False
         order = self._orders.get(site_id)
-        seq_now = self.next_seq(site_id) if seq is None else seq
-        if order is not None and order[1] is wish and seq is None:
+        # Another may have been given since this number was: the site would refuse the lower one.
+        is_newest = seq is not None and seq == self._line(site_id).last_seq
+        seq_now = seq if seq is not None and is_newest else self.next_seq(site_id)
+        if order is not None and order[1] is wish and seq_now != order[0].number:
             try:
                 await self._book.sending(order[0], seq_now)
             except StoreError as error:

@@ -1,6 +1,7 @@
 """Messages of the control stream: setpoints and heartbeats down, their states up."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from google.protobuf.message import DecodeError
 
@@ -11,6 +12,7 @@ from heatpool.v1 import control_pb2 as pb
 
 SERVICE = "heatpool.v1.ControlService"
 DETAIL_LIMIT = 500  # signs of a reason for people
+SEQ_LIMIT = 2**62  # numbers are ns since 1970; this is beyond all that will be given
 SITES_LIMIT = 1_000  # of one stream, as on the telemetry stream
 
 
@@ -53,6 +55,10 @@ def _report(report: pb.SetpointStateReport) -> SetpointReport:
     except ValueError as error:
         raise WireError(f"setpoint state {report.state} does not exist") from error
     has_applied = report.HasField("applied_heat_rate_w")
+    if has_applied and not isfinite(report.applied_heat_rate_w):
+        raise WireError("applied_heat_rate_w is no number")
+    if report.setpoint_seq > SEQ_LIMIT:
+        raise WireError(f"setpoint_seq {report.setpoint_seq} was never given to any site")
     return SetpointReport(
         site_id=SiteId(report.site_id),
         setpoint_seq=report.setpoint_seq,

@@ -118,6 +118,13 @@ def test_the_highest_number_outlives_the_process(tmp_path: Path) -> None:
     assert SeenOrders(tmp_path, "other").read() == 0
 
 
+def test_a_lower_number_that_comes_late_to_the_disk_changes_nothing(tmp_path: Path) -> None:
+    seen = SeenOrders(tmp_path, "rack")
+    seen.keep(9)
+    seen.keep(7)
+    assert SeenOrders(tmp_path, "rack").read() == 9
+
+
 def test_a_number_that_cannot_be_read_or_kept_is_told(tmp_path: Path) -> None:
     (tmp_path / "last_order.rack.json").write_text("{}")
     with pytest.raises(StoreError):
