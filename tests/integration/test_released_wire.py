@@ -22,12 +22,12 @@ T, B = f"{SITE_A}-t", f"{SITE_A}-b"
 def released() -> Mapping[str, Any]:
     """Message classes of the last release, by full name."""
     files = descriptor_pb2.FileDescriptorSet.FromString(RELEASED.read_bytes())
-    pool = descriptor_pool.DescriptorPool()
+    known = descriptor_pool.DescriptorPool()
     for file in files.file:
-        pool.Add(file)
+        known.Add(file)
     names = [f"{file.package}.{one.name}" for file in files.file for one in file.message_type]
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names
+        name: message_factory.GetMessageClass(known.FindMessageTypeByName(name)) for name in names
     }
 
 
