@@ -31,7 +31,7 @@ from heatpool_aggregator.loops.order_book import OrderBook
 from heatpool_aggregator.loops.planner import Planner
 from heatpool_aggregator.loops.renewal import Renewal
 from heatpool_aggregator.loops.shard import Shard
-from heatpool_aggregator.ports import Audit, Clock, Frame, Identities, Store
+from heatpool_aggregator.ports import Audit, Clock, Frame, Identities, Partition, Store
 from heatpool_aggregator.rpc import command, query, registry
 from heatpool_aggregator.rpc.control import ControlService
 from heatpool_aggregator.rpc.guard import Guard
@@ -142,6 +142,7 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
     log = await stack.enter_async_context(open_log(config.state.log, directory))
     store = await stack.enter_async_context(open_store(config.state.store, directory))
     partition = await stack.enter_async_context(log.partition(0))
+    await _begin_anew(partition, store)
     access = await _access(config, directory, stack, board=board, clock=clock)
     gateway = Gateway(
         log=log,
@@ -186,6 +187,13 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         planner=Planner(config, store, board, clock),
         access=access,
     )
+
+
+async def _begin_anew(partition: Partition, store: Store) -> None:
+    """A store that was made anew is filled from the log; what that has no more the sites send."""
+    if partition.snapshot is not None and await store.is_new():
+        logger.warning("aggregator.store_anew", extra=facts(position=partition.snapshot.position))
+        partition.snapshot = None
 
 
 def _quotas(config: Config) -> dict[str, Quota]:

@@ -1,6 +1,7 @@
 """What loops tell each other, and what rpc and web read: frozen values, each posted by one loop."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heatpool.sample import (
@@ -121,6 +122,8 @@ class Board:
     version: int = 0
     # Kept by the doors themselves: a refusal must wake nobody, or a stranger could.
     turned_away: TurnedAway = field(default_factory=TurnedAway)
+    # Who cannot write, and why; empty while all can.
+    disk_errors: Mapping[str, str] = field(default_factory=dict)
     _waiters: asyncio.Event = field(default_factory=asyncio.Event)
 
     def post(self, **values: object) -> None:
@@ -130,6 +133,12 @@ class Board:
         self.version += 1
         self._waiters.set()
         self._waiters = asyncio.Event()
+
+    def note_disk(self, name: str, error: str) -> None:
+        """Notes why a part cannot write; empty once it can again."""
+        if self.disk_errors.get(name, "") != error:
+            others = {one: why for one, why in self.disk_errors.items() if one != name}
+            self.post(disk_errors={**others, name: error} if error else others)
 
     async def changed(self) -> None:
         """Returns at the next post."""

@@ -202,6 +202,10 @@ class Store(Protocol):
         """Returns when everything put so far would survive a power cut."""
         ...
 
+    async def is_new(self) -> bool:
+        """Whether nothing was ever flushed: no snapshot can be of this store."""
+        ...
+
     async def close(self) -> None:
         """Flushes and frees the files; may be called twice."""
         ...

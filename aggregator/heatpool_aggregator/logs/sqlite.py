@@ -283,7 +283,10 @@ class _Transaction:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("ROLLBACK" if kind else "COMMIT")
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:  # a full disk has rolled it back already
+            self._connection.execute("ROLLBACK")
 
 
 def _frames_to_bytes(frames: Sequence[Frame]) -> bytes:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 
-from heatpool.errors import LogError, WireError
+from heatpool.errors import LogDamaged, LogError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board, IngestCounts
@@ -233,14 +233,18 @@ class Gateway:
         while True:
             try:
                 position = await self._log.append(frames)
+            except LogDamaged:
+                raise
             except LogError as error:
                 if not is_failing:
                     logger.error("ingest.log_failed", extra=facts(reason=str(error)))
                 is_failing = True
+                self._board.note_disk("log", str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
             if is_failing:
                 logger.warning("ingest.log_back", extra=facts(position=position))
+                self._board.note_disk("log", "")
             return position
 
     def _settle(self, frame: Frame) -> None:

@@ -90,9 +90,11 @@ class Planner:
                 if not is_failing:
                     logger.warning("planner.store_failed", extra=facts(reason=str(error)))
                 is_failing = True
+                self._board.note_disk("accounts", str(error))
             else:
                 if is_failing:
                     logger.warning("planner.store_back", extra=facts())
+                    self._board.note_disk("accounts", "")
                 is_failing = False
             await self._sleep()
 

@@ -163,10 +163,14 @@ class Shard:
                 if not is_failing:
                     logger.error("shard.store_failed", extra=facts(reason=str(error)))
                 is_failing = True
+                self._board.note_disk("store", str(error))
+                # What people see grows old meanwhile, and must say so.
+                self.post()
                 await asyncio.sleep(RETRY_S)
                 continue
             if is_failing:
                 logger.warning("shard.store_back", extra=facts())
+                self._board.note_disk("store", "")
             return done
 
     def post(self) -> None:

@@ -11,17 +11,23 @@ from typing import Any, TypeVar
 from heatpool.errors import StoreError
 
 DISK_TIMEOUT_S = 30.0  # a disk that takes longer does not work
+MEND = "stop the aggregator and restore a backup of it"
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 T = TypeVar("T")
 
 
 class SqliteFile:
-    """One file, one connection, one thread; `synchronous` as SQLite names it."""
+    """One file, one connection, one thread; `synchronous` as SQLite names it.
 
-    def __init__(self, path: Path, *, version: int, synchronous: str) -> None:
+    `mend` says what a person does when it is damaged.
+    """
+
+    def __init__(self, path: Path, *, version: int, synchronous: str, mend: str = MEND) -> None:
         self.path = path
         self._version = version
         self._synchronous = synchronous
+        self._mend = mend
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
         self._connection: sqlite3.Connection | None = None
 
@@ -79,7 +85,8 @@ class SqliteFile:
         try:
             result = work(connection)
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has rolled it back already
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
         return result
@@ -114,7 +121,12 @@ class SqliteFile:
                 f"{self.path}: no answer within {DISK_TIMEOUT_S:g} s: look at the disk"
             ) from error
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self.path}: {error}: look at the disk and its free room") from error
+            raise StoreError(f"{self.path}: {error}: {self._fix(error)}") from error
+
+    def _fix(self, error: Exception) -> str:
+        # An error that the module itself makes up has no code.
+        is_damage = getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+        return self._mend if is_damage else "look at the disk and its free room"
 
 
 def _copy(source: sqlite3.Connection, path: Path) -> None:

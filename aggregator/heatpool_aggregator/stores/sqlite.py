@@ -46,6 +46,11 @@ AND event_ns <= coalesce(
     (SELECT min(event_ns) FROM registers WHERE {_AT} >= :end), :end)
 ORDER BY event_ns, boot_id, seq, place
 """
+# A new file is filled from the log, and by the sites: `app` takes care of that.
+_MEND_HISTORY = (
+    "stop the aggregator and restore a backup of it, or move it aside with its -wal and -shm;"
+    " log.db and the sites fill a new one: with registers of two years, telemetry of a day"
+)
 _DECODER = msgspec.json.Decoder(StatementLine)
 
 
@@ -160,7 +165,10 @@ class SqliteStore:
 
     def __init__(self, directory: Path) -> None:
         self._history = SqliteFile(
-            directory / "store.db", version=HISTORY_VERSION, synchronous="NORMAL"
+            directory / "store.db",
+            version=HISTORY_VERSION,
+            synchronous="NORMAL",
+            mend=_MEND_HISTORY,
         )
         self._accounts = SqliteFile(
             directory / "ledger.db", version=ACCOUNTS_VERSION, synchronous="FULL"
@@ -182,6 +190,10 @@ class SqliteStore:
     async def flush(self) -> None:
         """Returns when everything put so far would survive a power cut."""
         await self._history.flush("UPDATE flushed SET count = count + 1")
+
+    async def is_new(self) -> bool:
+        """Whether nothing was ever flushed: no snapshot can be of this store."""
+        return await self._history.rows("SELECT count FROM flushed") == [(0,)]
 
     async def close(self) -> None:
         """Frees the files; may be called twice."""

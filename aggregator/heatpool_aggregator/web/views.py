@@ -102,7 +102,10 @@ async def healthz(desk: Desk) -> models.Health:
 
 @route("GET", "/readyz", out=models.Health)
 async def readyz(desk: Desk) -> models.Health:
-    """What is in the log has been applied, so the figures are of now."""
+    """The disk takes what comes, and what is in the log has been applied."""
+    if errors := desk.board.disk_errors:
+        told = "; ".join(f"{name}: {why}" for name, why in sorted(errors.items()))
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, told, wait_s=1)
     lag_count = desk.board.log_position - desk.board.applied_position
     if lag_count > _READY_LAG_COUNT:
         raise Refused(
