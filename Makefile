@@ -55,6 +55,9 @@ docs: $(TEST_STAMP) ## rewrites the generated tables of the manual
 bench: $(TEST_STAMP) ## budgets: memory, processor, batches per second
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+bench-ingest: $(TEST_STAMP) ## durable ingest beside a bare echo of the same bytes (ARGS="--streams 2000 --rate 4000")
+	@$(BIN)/python bench/ingest.py $(ARGS)
+
 bench-estimator: $(TEST_STAMP) ## loop estimators beside the Bayesian limit, 300 runs (ARGS="--case base")
 	@$(BIN)/python bench/estimator.py --runs 300 $(ARGS)
 

@@ -120,11 +120,12 @@ def turn(name: str, address: str, pid: int, asked: argparse.Namespace) -> Turn:
     """One server under one load."""
     server = psutil.Process(pid)
     empty_rss = server.memory_info().rss
-    command = [sys.executable, str(HERE / "ingest_load.py"), name, address]
+    # Not a script of its own: `make bench` would run it alone.
+    command = [sys.executable, "-c", "from ingest_load import start; start()", name, address]
     for option in ("streams", "rate", "rows", "seconds"):
         command += [f"--{option}", str(getattr(asked, option))]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE
     ) as load:
         assert load.stdin is not None
         assert load.stdout is not None
@@ -185,7 +186,7 @@ def report(pairs: list[dict[str, Turn]]) -> dict[str, Any]:
     """Medians over the pairs; each ratio is of one pair."""
 
     def median(name: str, field: str) -> float:
-        return statistics.median(getattr(pair[name], field) for pair in pairs)
+        return float(statistics.median(getattr(pair[name], field) for pair in pairs))
 
     ratios = [pair["ours"].cpu_us / pair["echo"].cpu_us for pair in pairs]
     # Memory of the first pair alone: what a storm leaves behind is in the later ones.

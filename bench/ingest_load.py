@@ -210,7 +210,7 @@ class Load:
         await self.send(self.asked.seconds, state)
         tell("stop")
         self.is_measured = False
-        found = {
+        found: dict[str, Any] = {
             "sent": self.sent - sent,
             "acked": self.acked - acked,
             "wire_bytes": self.wire_bytes - wire_bytes,
@@ -259,6 +259,7 @@ async def main() -> None:
     tell(json.dumps(await Load(parsed()).run()))
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """The program, as the parent starts it."""
     gc.set_threshold(50_000, 20, 1_000)
     asyncio.run(main())

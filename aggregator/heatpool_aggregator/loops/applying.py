@@ -13,7 +13,7 @@ import numpy as np
 from heatpool.errors import WireError
 from heatpool.process.journal import facts
 from heatpool.sample import RefusedReason, Schema, SiteId
-from heatpool.setpoint import SetpointReport, SetpointState
+from heatpool.setpoint import SetpointReport
 from heatpool_aggregator.core.admission import (
     EVENT_LIMIT_NS,
     REGISTER_MIN_NS,
@@ -29,10 +29,11 @@ from heatpool_aggregator.core.chunk import chunk_of_varints, chunk_to_bytes, row
 from heatpool_aggregator.core.layouts import Layout, Layouts, Places, Values, beyond
 from heatpool_aggregator.core.live import rank_of, rows_mistake
 from heatpool_aggregator.core.quantity import INDEX
-from heatpool_aggregator.core.shard_state import Asked, Capability, SchemaKey, ShardState
+from heatpool_aggregator.core.shard_state import Capability, SchemaKey, ShardState
 from heatpool_aggregator.loops.effects import (
     Effects,
     Unusable,
+    asked_after,
     event,
     gap_event,
     refuse,
@@ -379,26 +380,11 @@ class Applying:
         before = self.state.asked.get(frame.site_id)
         if before is not None and report.setpoint_seq < before.setpoint_seq:
             return
-        self.state.asked[frame.site_id] = asked = self._asked(report, before)
+        self.state.asked[frame.site_id] = asked = asked_after(
+            report, before, wish_w=self._asked_w.get(report.site_id, 0.0)
+        )
         if before is None or (before.setpoint_seq, before.state) != (
             asked.setpoint_seq,
             asked.state,
         ):
             effects.events.append(setpoint_event(report, asked))
-
-    def _asked(self, report: SetpointReport, before: Asked | None) -> Asked:
-        is_same = before is not None and before.setpoint_seq == report.setpoint_seq
-        wish = before.heat_rate_w if before and is_same else self._asked_w.get(report.site_id, 0.0)
-        applied = report.applied_heat_rate_w
-        if report.state in (SetpointState.PLANNED, SetpointState.SENT) and applied is not None:
-            # We say these ourselves: the wish stands where a site says what it applied.
-            wish, applied = applied, None
-        if before and is_same and applied is None and report.state is SetpointState.RENEWED:
-            applied = before.applied_heat_rate_w
-        return Asked(
-            setpoint_seq=report.setpoint_seq,
-            heat_rate_w=wish,
-            state=report.state,
-            applied_heat_rate_w=applied,
-            detail=report.detail,
-        )

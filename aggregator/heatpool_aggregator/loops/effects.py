@@ -11,7 +11,7 @@ from zlib import crc32
 
 from heatpool.errors import WireError
 from heatpool.sample import RefusedReason
-from heatpool.setpoint import SetpointReport
+from heatpool.setpoint import SetpointReport, SetpointState
 from heatpool_aggregator.core.shard_state import Asked
 from heatpool_aggregator.ports import Chunk, Event, Frame, FrameKind, StoredRegister
 from heatpool_aggregator.wire.messages import Gap, Refusal
@@ -84,6 +84,25 @@ def setpoint_event(report: SetpointReport, asked: Asked) -> Event:
         ),
         key=f"setpoint/{report.site_id}/{report.setpoint_seq}/{report.state.name.lower()}"
         f"/{report.event_ns}",
+    )
+
+
+def asked_after(report: SetpointReport, before: Asked | None, *, wish_w: float) -> Asked:
+    """What a site was asked, after one more report; `wish_w` is what the settings wish, W."""
+    is_same = before is not None and before.setpoint_seq == report.setpoint_seq
+    wish = before.heat_rate_w if before and is_same else wish_w
+    applied = report.applied_heat_rate_w
+    if report.state in (SetpointState.PLANNED, SetpointState.SENT) and applied is not None:
+        # We say these ourselves: the wish stands where a site says what it applied.
+        wish, applied = applied, None
+    if before and is_same and applied is None and report.state is SetpointState.RENEWED:
+        applied = before.applied_heat_rate_w
+    return Asked(
+        setpoint_seq=report.setpoint_seq,
+        heat_rate_w=wish,
+        state=report.state,
+        applied_heat_rate_w=applied,
+        detail=report.detail,
     )
 
 
