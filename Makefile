@@ -20,7 +20,7 @@ FUZZ_STAMP := $(FUZZ_VENV)/.stamp
 SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos release-wire node-client docs bench bench-estimator bench-faults oracles redfish-conformance fuzz clean
+.PHONY: help demo test lint protos release-wire node-client docs bench bench-estimator bench-faults bench-fleet oracles redfish-conformance fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
@@ -63,6 +63,9 @@ bench-estimator: $(TEST_STAMP) ## loop estimators beside the Bayesian limit, 300
 
 bench-faults: $(TEST_STAMP) ## delays, catch rates and false alarms of fault finding (ARGS="--runs 20 --days 7")
 	@$(BIN)/python bench/faults.py $(ARGS)
+
+bench-fleet: $(TEST_STAMP) ## 10,000 agents against one aggregator: memory, storm, overload, a week to catch up on (ARGS="--part storm")
+	@$(BIN)/python bench/fleet_load.py --scale 1 --seconds 60 --overload-seconds 300 --days 7 $(ARGS)
 
 oracles: $(ORACLE_STAMP) ## rewrites the fixtures that other people's tools make
 	$(ORACLE_VENV)/bin/python tests/data/make_fluids.py
