@@ -297,7 +297,10 @@ async def test_an_order_waits_for_a_site_that_is_away_no_longer_than_its_lease(
         await running.pass_s(61)
         await running.connect()
         await running.pass_s(2)
-        assert (running.site.now_w, await running.states(late)) == (None, ["planned"])
+        assert (running.site.now_w, await running.states(late)) == (None, ["planned", "expired"])
+        assert (await running.row(late)).steps[
+            -1
+        ].detail == "the site did not come within the lease"
 
 
 async def test_after_a_restart_only_an_order_with_an_end_ahead_is_given_again(

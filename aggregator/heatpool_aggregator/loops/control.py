@@ -67,8 +67,9 @@ class _Line:
 
     last_seq: int = 0
     setpoint: Setpoint | None = None
-    # Whether it may still hold; False once it is over, and we know why.
+    # Whether it may still hold, and whether it ever went down; False once it is over.
     is_held: bool = False
+    is_sent: bool = False
     is_lapsed: bool = False
     lease_ends_boot_ns: int = 0
     due_boot_ns: int = 0
@@ -281,13 +282,16 @@ class Control:
     def _unheard(self, boot_ns: int) -> Iterator[tuple[SiteId, _Line]]:
         silence_ns = round(SILENCE_S * _NS)
         for site_id, line in self._lines.items():
-            if line.is_held and boot_ns >= line.lease_ends_boot_ns + silence_ns:
+            patience_ns = silence_ns if line.is_sent else 0
+            if line.is_held and boot_ns >= line.lease_ends_boot_ns + patience_ns:
                 yield site_id, line
 
     async def _expire(self, site_id: SiteId, line: _Line) -> None:
         line.is_held = False
         if line.setpoint is not None:
             detail = "the lease ran out and the site is silent: it rejects its heat locally"
+            if not line.is_sent:
+                detail = "the site did not come within the lease"
             await self._say(line.setpoint, SetpointState.EXPIRED, detail)
 
     async def _leave(self, site_id: SiteId, why: str) -> Setpoint | None:
@@ -322,7 +326,7 @@ class Control:
         line, boot_ns = self._line(site_id), self._clock.boot_ns()
         if not is_dry:
             line.setpoint = setpoint
-            line.is_held = bool(listening)
+            line.is_held, line.is_sent = True, bool(listening)
             line.lease_ends_boot_ns = boot_ns + round(setpoint.lease_s * _NS)
             due_boot_ns = boot_ns + _interval_ns(self._wish(site_id), HEARTBEAT_MAX_S)
             if listening and due_boot_ns < line.due_boot_ns:
