@@ -9,6 +9,8 @@ unlike size tell the two apart: the median of the slopes between them, since sin
 from collections import deque
 from itertools import combinations
 
+from heatpool_agent.core.median import median
+
 SHARE_FRAC = 0.25
 SHARE_LEAST_FRAC = SHARE_FRAC / 16
 # A share that was taken back comes again in steps, each after a burst without complaint.
@@ -74,7 +76,7 @@ class Pace:
         if not slopes:
             # Bursts that may not grow never tell the link from the way: then all of it is the link.
             return elapsed_s if count < self._wanted_count else 0.0
-        slope_s = max(0.0, sorted(slopes)[len(slopes) // 2])
+        slope_s = max(0.0, median(slopes))
         largest_s = slope_s * max(seen_bytes for seen_bytes, _ in self._seen)
         self.link_bytes_s = 1.0 / slope_s if largest_s >= TOLD_LEAST_S else None
         return min(elapsed_s, sent_bytes * slope_s)
