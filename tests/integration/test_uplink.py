@@ -88,8 +88,8 @@ async def test_a_server_that_lost_its_disk_gets_again_what_it_had_acknowledged(
 
 
 async def test_what_is_missed_is_sent_again_and_what_is_gone_is_told(tmp_path: Path) -> None:
-    async with listening(Server(resend_from=1)) as server, site(tmp_path) as own:
-        await own.rows(700)
+    async with listening(Server(resend_at=249)) as server, site(tmp_path) as own:
+        await own.rows(250)
         await own.spooling.call(own.spool._room._drop_oldest)
         first = own.spool.mark(SpoolKind.TELEMETRY).first_seq
         async with pushing(own, server):
@@ -109,11 +109,11 @@ async def test_a_new_channel_says_hello_again_before_its_rows(tmp_path: Path) ->
 
 async def test_rows_that_were_dropped_are_told_as_a_gap(tmp_path: Path) -> None:
     async with listening(Server()) as server, site(tmp_path) as own:
-        await own.rows(700)
+        await own.rows(250)
         await own.spooling.call(own.spool._room._drop_oldest)
         first = own.spool.mark(SpoolKind.TELEMETRY).first_seq
         async with pushing(own, server):
-            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 700)
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 250)
     assert server.gaps[0].first_seq == 1
     assert max(gap.last_seq for gap in server.gaps) == first - 1
 

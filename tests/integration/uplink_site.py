@@ -52,7 +52,7 @@ class Server:
     window: int = 0
     hang_up_after: int = 10**9
     durable_at_hello: int = 0
-    resend_from: int = 0
+    resend_at: int = 0
     rubbish_on: str = ""
     hole_at: int = 0
     lost: int = 0
@@ -100,11 +100,12 @@ class Server:
                 if len(self.frames) >= self.hang_up_after:
                     self.hang_up_after = 10**9
                     await context.abort(grpc.StatusCode.CANCELLED, "server sheds")
-                if self.resend_from and batch.seq == 699:
+                if batch.seq == self.resend_at:
                     boot_id = self.boot_id("telemetry", self.hellos[-1])
-                    wish = telemetry_pb2.Resend(boot_id=boot_id, first_seq=1, last_seq=699)
-                    self.resend_from = 0
+                    wish = telemetry_pb2.Resend(boot_id=boot_id, first_seq=1, last_seq=batch.seq)
+                    self.resend_at = 0
                     yield Down(resend=wish).SerializeToString()
+                    continue  # an ack of it would take the wish back
                 if self.acks:
                     yield self.ack(which or "", batch.seq).SerializeToString()
 
