@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,7 @@ class Program:
     folder: Path
     settings: str
     name: str
+    environ: Mapping[str, str] = field(default_factory=dict)
     child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,6 +101,7 @@ class Program:
                 ],
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environ},
             )
 
     def _is_ready_or_gone(self) -> bool:
@@ -267,8 +269,12 @@ async def rig(
     mode: str = "network",
     setpoint: str = "",
     armed: bool = False,
+    environ: Callable[[str], Mapping[str, str]] = lambda _: {},
 ) -> AsyncIterator[Rig]:
-    """A running fleet of `sites` sites; everything is stopped in the end."""
+    """A running fleet of `sites` sites; everything is stopped in the end.
+
+    `environ` gives more of the environment of the aggregator (`aggregator`) or a site by its id.
+    """
     names = [f"e{number}" for number in range(1, sites + 1)]
     file = folder / "fleet.toml"
     file.write_text(
@@ -277,7 +283,9 @@ async def rig(
     )
     web, grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     settings = aggregator_toml(folder, names, web=web, grpc=grpc, setpoint=setpoint)
-    aggregator = Program("heatpool_aggregator", folder, settings, "aggregator")
+    aggregator = Program(
+        "heatpool_aggregator", folder, settings, "aggregator", environ("aggregator")
+    )
     async with simulator.serve(scenario.parse(file)) as fleet, aiohttp.ClientSession() as http:
         agents = {
             name: Program(
@@ -285,6 +293,7 @@ async def rig(
                 folder,
                 agent_toml(folder, fleet.doors[name], grpc=grpc, armed=armed),
                 f"agent-{name}",
+                environ(name),
             )
             for name in names
         }
