@@ -260,8 +260,8 @@ class Spool(Protocol):
         """
         ...
 
-    def told(self, loss: SpoolLoss) -> None:
-        """Notes that the other end has this loss for good: its ack reached `last_seq`."""
+    def told(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """Notes that the other end knows of these numbers for good: losses within are done."""
         ...
 
     def lose(self, kind: SpoolKind, start_ns: int, end_ns: int) -> None:

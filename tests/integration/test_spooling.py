@@ -193,3 +193,19 @@ async def test_a_register_that_cannot_be_looked_up_costs_that_pass_alone(
 def renamed(folder: Path, table: str, name: str) -> None:
     with closing(sqlite3.connect(folder / "billing.db")) as db, db:
         db.execute(f"ALTER TABLE {table} RENAME TO {name}")
+
+
+async def test_losses_are_done_once_the_other_end_knows_their_numbers(tmp_path: Path) -> None:
+    async with spooling_in(tmp_path) as (spooling, spool, _board):
+        for second in range(1, 9):
+            await spooling.append(row(second))
+        await spooling.call(spool.lose, SpoolKind.TELEMETRY, 10, 20)
+        await spooling.append(row(30))
+        boot_id = spool.mark(SpoolKind.TELEMETRY).boot_id
+        await spooling.durable(boot_id, Seq(10), Seq(10))
+        await spooling.durable(boot_id, Seq(1), Seq(8))
+        assert len(await spooling.call(spool.losses)) == 1
+        assert spool.mark(SpoolKind.TELEMETRY).durable_seq == 8
+        await spooling.durable(boot_id, Seq(9), Seq(9))
+        assert await spooling.call(spool.losses) == []
+        assert spool.mark(SpoolKind.TELEMETRY).durable_seq == 10

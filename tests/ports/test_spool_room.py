@@ -176,7 +176,7 @@ def test_losses_come_until_they_are_known_at_the_other_end(tmp_path: Path) -> No
         assert spool.losses() == first
         spool.forget(T, first[0].last_seq)
         assert spool.losses() == first
-        spool.told(first[0])
+        spool.told(spool.mark(T).boot_id, Seq(1), first[0].last_seq)
         assert spool.losses() == first[1:]
 
 

@@ -241,9 +241,8 @@ class Spooling:
         for kind in SpoolKind:
             if self._spool.mark(kind).boot_id == boot_id:
                 self._spool.forget(kind, last_seq, after=Seq(first_seq - 1))
-        for loss in self._spool.losses():
-            if ranges.holds(self._known.get(loss.boot_id, ()), loss.first_seq, loss.last_seq):
-                self._spool.told(loss)
+        (whole,) = [one for one in known if one[0] <= first_seq and last_seq <= one[1]]
+        self._spool.told(boot_id, Seq(whole[0]), Seq(whole[1]))
 
     async def begin_anew(self, kind: SpoolKind) -> None:
         """Gives a queue a new boot id.

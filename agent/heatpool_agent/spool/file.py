@@ -214,24 +214,22 @@ class QueueFile:
                 known.pop()
         return [*known, (at_ns, reached)][-ACKS_KEPT:]
 
-    def told(self, loss: SpoolLoss) -> None:
-        """The other end has this loss for good."""
+    def told(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """The other end knows of these numbers: losses within are done, and some are kept."""
+        within = "boot_id = ? AND first_seq >= ? AND last_seq <= ? AND is_told = 0"
+        which = (boot_id, first_seq, last_seq)
+        if not self._losses(f"{within} LIMIT 1", *which):
+            return
         with self.commit() as db:
-            self._put_told(db, loss)
-
-    def _put_told(self, db: sqlite3.Connection, loss: SpoolLoss) -> None:
-        db.execute(
-            "UPDATE losses SET is_told = 1 WHERE boot_id = ? AND first_seq = ? AND last_seq = ?",
-            (loss.boot_id, loss.first_seq, loss.last_seq),
-        )
-        db.execute(
-            "DELETE FROM losses WHERE is_told = 1 AND rowid <= (SELECT rowid FROM losses"
-            f" WHERE is_told = 1 ORDER BY rowid DESC LIMIT 1 OFFSET {TOLD_KEPT})"
-        )
+            db.execute(f"UPDATE losses SET is_told = 1 WHERE {within}", which)
+            db.execute(
+                "DELETE FROM losses WHERE is_told = 1 AND rowid <= (SELECT rowid FROM losses"
+                f" WHERE is_told = 1 ORDER BY rowid DESC LIMIT 1 OFFSET {TOLD_KEPT})"
+            )
 
     def losses(self) -> list[SpoolLoss]:
         """What is not known at the other end, oldest life first."""
-        return self._losses("is_told = 0")
+        return self._losses("is_told = 0 ORDER BY boot_id, first_seq")
 
     def losses_between(self, first: int, last: int) -> list[SpoolLoss]:
         """Losses of the present life that touch these numbers, told or not."""
@@ -239,9 +237,7 @@ class QueueFile:
         return self._losses(where, self.mark.boot_id, first, last)
 
     def _losses(self, where: str, *values: object) -> list[SpoolLoss]:
-        rows = self.db.execute(
-            f"SELECT {_LOSS} FROM losses WHERE {where} ORDER BY boot_id, first_seq", values
-        )
+        rows = self.db.execute(f"SELECT {_LOSS} FROM losses WHERE {where}", values)
         return [
             SpoolLoss(
                 kind=self.kind,

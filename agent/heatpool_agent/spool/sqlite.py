@@ -12,7 +12,7 @@ from pathlib import Path
 
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
-from heatpool.sample import MeteringPointId, RegisterRow, Row, Schema, SpoolKind
+from heatpool.sample import BootId, MeteringPointId, RegisterRow, Row, Schema, SpoolKind
 from heatpool_agent.core.ledger import GapRecord, Page
 from heatpool_agent.ports import Clock, QueueStat, Seq, SpoolFrame, SpoolLoss, SpoolMark
 from heatpool_agent.spool import billing, ledger, twin
@@ -224,9 +224,10 @@ class SqliteSpool:
         """What of both queues will never be sent and is not known at the other end."""
         return [loss for file in self._files.values() for loss in file.losses()]
 
-    def told(self, loss: SpoolLoss) -> None:
-        """Notes that the other end has this loss for good."""
-        self._files[loss.kind].told(loss)
+    def told(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """Notes that the other end knows of these numbers for good: losses within are done."""
+        for file in self._files.values():
+            file.told(boot_id, first_seq, last_seq)
 
     def size_bytes(self) -> int:
         """Bytes of telemetry on disk, pages to be used again left out."""
