@@ -46,10 +46,10 @@ class Bucket:
         self._seen_ns = boot_ns
         return max(0.0, -self._tokens / self._rate)
 
-    def take(self, amount: float) -> None:
+    def take(self, count: int) -> None:
         """Takes tokens, into debt if need be."""
         if self._rate is not None:
-            self._tokens -= amount
+            self._tokens -= count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
