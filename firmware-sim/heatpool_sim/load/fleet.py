@@ -17,7 +17,7 @@ from heatpool_sim.load.tally import Tally, Times
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.2
 CHECK_S = 30.0
 
 
