@@ -135,6 +135,33 @@ async def test_a_number_too_many_is_not_taken_and_the_oldest_hole_is_asked_for()
     assert not gateway.durable.of((SiteId("site-a"), BootId("site-a-t"))).holds(5_000)
 
 
+async def test_gaps_tear_no_spool_apart() -> None:
+    gateway = made()
+    session = await greeted(gateway, boundary_seq=10_000)
+    for seq in range(2, 2 * RANGES_LIMIT + 200, 2):
+        gap = site.pb.Gap(
+            boot_id="site-a-t", first_seq=seq, last_seq=seq, reason=site.pb.GAP_REASON_DROPPED
+        )
+        data = site.pb.TelemetryServiceStreamRequest(gap=gap).SerializeToString()
+        assert await session.put(peek(data), data)
+        await gateway.step()
+    ranges = gateway.durable.of((SiteId("site-a"), BootId("site-a-t")))
+    assert len(ranges) == RANGES_LIMIT
+    (response,) = await heard(session)
+    assert (response.resend.first_seq, response.resend.last_seq) == (1, 1)
+
+
+async def test_hellos_that_nobody_reads_the_answers_to_end_the_stream() -> None:
+    gateway = made()
+    session = await greeted(gateway)
+    data = site.hello().SerializeToString()
+    taken = []
+    for _ in range(40):
+        taken.append(await session.hello(hello_from_bytes(data), data))
+        await gateway.step()
+    assert taken == [True] * 16 + [False] * 24
+
+
 async def test_boot_ids_of_a_site_are_bounded() -> None:
     gateway = made()
     for number in range(2 * BOOTS_LIMIT):

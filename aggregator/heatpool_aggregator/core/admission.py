@@ -85,6 +85,12 @@ class Ranges:
         """Whether a range would grow by this number, so that no new one is needed."""
         return self.holds(seq - 1) or self.holds(seq + 1)
 
+    def scatters(self, first: int, last: int) -> bool:
+        """Whether first to last would be one range more than a spool may have."""
+        if len(self._firsts) < RANGES_LIMIT:
+            return False
+        return not any(self.holds(seq) for seq in (first - 1, first, last, last + 1))
+
     def contiguous_from(self, first: int) -> int:
         """The last number without a hole from `first` on; first - 1 if there is none."""
         place = bisect_right(self._firsts, first) - 1

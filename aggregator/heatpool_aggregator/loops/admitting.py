@@ -73,7 +73,8 @@ class Admitting:
     async def hello(self, session: Held, account: Account) -> bool:
         """Lets a stream in, in its turn; False if its turn is too far away."""
         debt_s = self._hellos.debt_s(self._clock.boot_ns())
-        if debt_s > ROOM_S or not account.has_stream_left:
+        is_new = account is not session.account
+        if debt_s > ROOM_S or (is_new and not account.has_stream_left):
             # Spread over as long again, or the storm comes back as one.
             wait_s = max(debt_s, ROOM_S)
             session.retry_after_s = random.uniform(wait_s, 2 * wait_s)  # no secret

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from heatpool.sample import BootId, SiteId, SpoolKind
-from heatpool_aggregator.core.admission import RANGES_LIMIT, Key, Ranges
+from heatpool_aggregator.core.admission import Key, Ranges
 from heatpool_aggregator.ports import FrameKind
 from heatpool_aggregator.wire.acks import AckedPrefix
 from heatpool_aggregator.wire.messages import AckedSpool, DurableRange, Lane, SpoolState
@@ -23,10 +23,6 @@ class Arrivals:
     def holds(self, seq: int) -> bool:
         """Whether this number is here already, or on its way."""
         return self.ranges.holds(seq) or seq in self.staged
-
-    def is_scattered_by(self, seq: int) -> bool:
-        """Whether this number would make one range more than a spool may have."""
-        return len(self.ranges) >= RANGES_LIMIT and not self.ranges.extends(seq)
 
 
 class Touched(Protocol):

@@ -22,7 +22,7 @@ from heatpool_aggregator.loops.arrivals import Arrivals, Watch
 from heatpool_aggregator.loops.sessions import Session
 from heatpool_aggregator.ports import START, Clock, Frame, FrameKind, Log, Partition, Position
 from heatpool_aggregator.wire.acks import server_time
-from heatpool_aggregator.wire.messages import Peek, Refusal
+from heatpool_aggregator.wire.messages import Gap, Peek, Refusal
 from heatpool_aggregator.wire.peek import content_crc32
 from heatpool_aggregator.wire.telemetry import gap_from_bytes
 
@@ -134,12 +134,23 @@ class Gateway:
         """Takes a hello, a gap or a record, for which there is room."""
         self._stage(frame, None, session)
 
+    def take_gap(self, gap: Gap, frame: Frame, session: Session) -> None:
+        """Takes a gap, for which there is room; not one that would tear a spool further apart."""
+        key = (frame.site_id, gap.boot_id)
+        if gap.last_seq >= SEQ_LIMIT or self.durable.of(key).scatters(gap.first_seq, gap.last_seq):
+            if arrivals := self._arrivals.get(key):
+                for watch in arrivals.watches:
+                    watch.scatter()
+                self._touch(arrivals)
+            return
+        self._stage(frame, None, session)
+
     def take(self, watch: Watch, seq: int, data: bytes, session: Session) -> None:
         """Takes a batch or registers, for which there is room."""
         self._received += 1
         arrivals = watch.arrivals
         is_repeat = arrivals.holds(seq)
-        if not is_repeat and (seq >= SEQ_LIMIT or arrivals.is_scattered_by(seq)):
+        if not is_repeat and (seq >= SEQ_LIMIT or arrivals.ranges.scatters(seq, seq)):
             watch.scatter()
             self._touch(arrivals)
             return

@@ -10,11 +10,12 @@ from heatpool.errors import WireError
 from heatpool.sample import BootId, SiteId, SpoolKind
 from heatpool_aggregator.core.admission import Key, schema_mistake
 from heatpool_aggregator.core.quotas import NO_QUOTA, STEADY, Account, Limits
-from heatpool_aggregator.loops.admitting import Admitting
+from heatpool_aggregator.loops.admitting import ROOM_S, Admitting
 from heatpool_aggregator.loops.arrivals import Arrivals, Watch
 from heatpool_aggregator.ports import Frame, FrameKind
 from heatpool_aggregator.wire.acks import ack_of
 from heatpool_aggregator.wire.messages import (
+    Gap,
     Hello,
     MessageKind,
     Peek,
@@ -33,6 +34,7 @@ from heatpool_aggregator.wire.telemetry import (
 )
 
 NO_ACCOUNT = Account(NO_QUOTA)  # of a stream that has not said whose it is
+REPLIES_LIMIT = 16  # said and not yet read: hellos come as fast as a stream likes
 REFUSALS_LIMIT = 1_000  # in one Ack; all of them are events in the store
 
 _SPOOLS = {
@@ -52,8 +54,12 @@ class Inbox(Protocol):
         """Takes a batch or registers, for which there is room."""
         ...
 
+    def take_gap(self, gap: Gap, frame: Frame, session: "Session") -> None:
+        """Takes a gap, for which there is room."""
+        ...
+
     def stage(self, frame: Frame, session: "Session | None") -> None:
-        """Takes a hello or a gap, for which there is room."""
+        """Takes a hello, for which there is room."""
         ...
 
     def watched(self, key: Key) -> Arrivals:
@@ -145,16 +151,20 @@ class Session:
 
     async def _is_admitted(self, hello: Hello) -> bool:
         """Whether this stream is let in, under the account of its sites' owner."""
-        if self.has_hello:
-            return True
-        account = await self._inbox.admitting.account_of(hello.sites[0].site_id)
+        account = self.account
+        if not self.has_hello:
+            account = await self._inbox.admitting.account_of(hello.sites[0].site_id)
+        if len(self._replies) >= REPLIES_LIMIT:
+            self.retry_after_s = ROOM_S
+            return False
         if not await self._inbox.admitting.hello(self, account):
             now_ns = self._inbox.now_ns()
             later_s = self.retry_after_s
             self._say(hello_reply_to_bytes([], [], server_ns=now_ns, retry_after_s=later_s))
             return False
-        self.account = account
-        account.streams += 1
+        if not self.has_hello:
+            self.account = account
+            account.streams += 1
         return True
 
     def _watch(self, index: int, site_id: SiteId, spool: SpoolState) -> None:
@@ -216,7 +226,7 @@ class Session:
             received_ns=self._inbox.now_ns(),
             payload=data,
         )
-        self._inbox.stage(frame, self)
+        self._inbox.take_gap(gap, frame, self)
 
     def touch(self, watch: Watch) -> None:
         """The watermark of this spool is worth saying."""
