@@ -28,7 +28,7 @@ SHORT = Asked(
     rows=4,
     period_s=0.25,
     register_period_s=0.5,
-    seconds=1.5,
+    seconds=1.2,
     ramp_s=0.2,
     drain_s=60.0,
     is_verified=True,
@@ -94,7 +94,7 @@ async def test_every_row_is_durable_once_whatever_the_line_does(tmp_path: Path) 
 
 async def test_garbage_is_refused_and_counted_and_harms_nobody(tmp_path: Path) -> None:
     faults = Faults(garbage_frac=0.2, bad_clock_frac=0.25)
-    fleet, found = await loaded(replace(SHORT, seconds=3.0, faults=faults), tmp_path)
+    fleet, found = await loaded(replace(SHORT, seconds=2.4, faults=faults), tmp_path)
     all_is_there(found)
     off = [agent for agent in fleet.agents if agent.site.offset_ns]
     held = sum(
@@ -134,13 +134,13 @@ async def test_history_is_drained_and_what_was_dropped_is_a_gap(tmp_path: Path) 
 
 
 async def test_nothing_that_was_acked_is_denied_after_a_restart(tmp_path: Path) -> None:
-    asked = replace(at(SHORT), seconds=4.0, is_verified=False)
+    asked = replace(at(SHORT), seconds=2.5, is_verified=False)
     stop, tree = asyncio.Event(), config(asked, tmp_path)
     fleet = Fleet(asked)
     async with asyncio.TaskGroup() as tasks:
         async with app.serving(tree, tmp_path):
             run = tasks.create_task(fleet.run(stop), name="load")
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.8)
         async with app.serving(tree, tmp_path):
             found = await run
     assert (found["lost"], found["left"], found["checked"]) == (0, 0, 20)
