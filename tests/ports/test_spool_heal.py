@@ -34,7 +34,7 @@ from heatpool_agent.spool_files import FILES, is_damage
 
 PAGE = 4096
 FRAMES = 400
-SEEDS = range(int(os.environ.get("HEATPOOL_SEEDS", "12")))
+SEEDS = range(int(os.environ.get("HEATPOOL_SEEDS", "10")))
 
 
 def fill(folder: Path) -> None:

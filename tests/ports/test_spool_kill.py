@@ -15,7 +15,7 @@ from heatpool.sample import GapReason
 from heatpool_agent.ports import Seq
 
 BOUND = 80_000
-LIVES = int(os.environ.get("HEATPOOL_KILLS", "4"))
+LIVES = int(os.environ.get("HEATPOOL_KILLS", "3"))
 
 # Writes rows for ever into a spool that is always too big, and dies where it is told to.
 WRITER = """
