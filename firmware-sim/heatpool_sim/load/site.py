@@ -148,7 +148,7 @@ class Site:
             self._tally.enders[name] += 1
 
     def _pace(self, n_bytes: int) -> None:
-        if self._limits.backlog_bytes_s:
+        if self._limits.backlog_bytes_s and not self.is_noisy:
             now_s = time.monotonic()
             since_s = max(now_s, self._backlog_from_s)
             self._backlog_from_s = since_s + n_bytes / self._limits.backlog_bytes_s
