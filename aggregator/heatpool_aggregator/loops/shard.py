@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 READ_FRAMES = 2_000
 READ_S = 0.25  # the more there is at once, the less a frame costs
 POST_S = 1.0
+POST_LIMIT_S = 10.0
+POST_FRAC = 0.01  # of a core, for views of the whole fleet
 SAVE_S = 10.0
 RETRY_S = 1.0
 ALWAYS_NS = 2**62
@@ -82,18 +84,25 @@ class Shard:
     async def run(self) -> None:
         """Applies the log until cancelled."""
         posted_ns = saved_ns = self._clock.boot_ns()
-        self.post()
+        pause_s = self._posted()
         while True:
             count = await self.step()
             now_ns = self._clock.boot_ns()
-            if now_ns - posted_ns >= POST_S * 1e9:
-                self.post()
+            if now_ns - posted_ns >= pause_s * 1e9:
+                pause_s = self._posted()
                 posted_ns = now_ns
             if now_ns - saved_ns >= SAVE_S * 1e9:
                 await self._patiently(self.save)
                 saved_ns = now_ns
             if not count:
                 await asyncio.sleep(READ_S)
+
+    def _posted(self) -> float:
+        """Posts; time until it is to be done again, s: a large fleet is not looked at all day."""
+        began_s = time.thread_time()
+        self.post()
+        cost_s = time.thread_time() - began_s
+        return min(POST_LIMIT_S, max(POST_S, cost_s / POST_FRAC))
 
     async def step(self) -> int:
         """Applies some frames; how many there were."""
