@@ -2,7 +2,8 @@
 
 import fcntl
 import sqlite3
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,7 @@ SCHEMA_VERSION = 4
 FILES = {SpoolKind.TELEMETRY: "telemetry.db", SpoolKind.BILLING: "billing.db"}
 # What SQLite keeps beside a file.
 TAILS = ("-wal", "-shm")
+_OPEN = "open\n"
 WAL_PAGES = {SpoolKind.TELEMETRY: 500, SpoolKind.BILLING: 100}
 
 
@@ -112,7 +114,7 @@ def exclusive(folder: Path) -> TextIO:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "w")
+        lock = open(folder / "lock", "a+")
     except OSError as error:
         raise StoreError(f"spool {folder}: {error.strerror}; set site.state_dir") from error
     try:
@@ -123,3 +125,35 @@ def exclusive(folder: Path) -> TextIO:
             f"{folder} is in use by another agent; stop it, or give this one its own state_dir"
         ) from error
     return lock
+
+
+def mark_open(lock: TextIO) -> None:
+    """Notes that the files are in use: from now on each has its write-ahead file beside it."""
+    _note(lock, _OPEN)
+
+
+def mark_closed(lock: TextIO) -> None:
+    """Notes that the files are about to be closed: SQLite removes what lies beside them."""
+    _note(lock, "")
+
+
+def without_wal(lock: TextIO, folder: Path) -> Sequence[SpoolKind]:
+    """Files whose user was killed and whose write-ahead file is gone, with the newest in it."""
+    lock.seek(0)
+    if lock.read() != _OPEN:
+        return []
+    paths = {kind: folder / name for kind, name in FILES.items()}
+    wal = TAILS[0]
+    return [
+        kind
+        for kind, path in paths.items()
+        if path.exists() and not path.with_name(path.name + wal).exists()
+    ]
+
+
+def _note(lock: TextIO, word: str) -> None:
+    # A full disk only means that this is not noticed.
+    with suppress(OSError):
+        lock.truncate(0)
+        lock.write(word)
+        lock.flush()

@@ -29,8 +29,10 @@ from heatpool_agent.spool_files import (
     SCHEMA_VERSION,
     connect,
     exclusive,
+    mark_closed,
     refusal,
     schema_version,
+    without_wal,
 )
 
 logger = logging.getLogger(__name__)
@@ -64,10 +66,14 @@ def heal_folder(folder: Path, *, at_ns: int) -> Sequence[SpoolKind]:
     Raises:
         StoreError: a file cannot be looked at, or is of a newer version; it is left alone.
     """
-    with closing(exclusive(folder)):
-        broken = [kind for kind in FILES if _is_broken(folder / FILES[kind])]
+    with closing(exclusive(folder)) as lock:
+        behind = without_wal(lock, folder)
+        if not behind:
+            mark_closed(lock)  # to look at a file removes what lies beside it
+        broken = [kind for kind in FILES if _is_broken(folder / FILES[kind]) or kind in behind]
         for kind in broken:
-            heal(folder, kind, known=None, at_ns=at_ns)
+            heal(folder, kind, known=None, at_ns=at_ns, is_behind=kind in behind)
+        mark_closed(lock)
     return broken
 
 
@@ -78,8 +84,12 @@ def _is_broken(path: Path) -> bool:
     return path.exists() and not is_sound(path)
 
 
-def heal(folder: Path, kind: SpoolKind, *, known: Known | None, at_ns: int) -> None:
+def heal(
+    folder: Path, kind: SpoolKind, *, known: Known | None, at_ns: int, is_behind: bool = False
+) -> None:
     """Replaces a damaged file by one with all that can be read of it; the old one stays aside.
+
+    One that is behind gave numbers that it knows nothing of: its life ends here.
 
     Raises:
         StoreError: there is no room for the new file; the old one stays in its place.
@@ -96,7 +106,8 @@ def heal(folder: Path, kind: SpoolKind, *, known: Known | None, at_ns: int) -> N
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("BEGIN")
                 tables.make(db, kind)
-                Healing(Wreck(old, kind), db, known=known, beside=beside, at_ns=at_ns).run()
+                healing = Healing(Wreck(old, kind), db, known=known, beside=beside, at_ns=at_ns)
+                healing.run(is_behind=is_behind)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 db.execute("COMMIT")
     except sqlite3.Error as error:
@@ -145,7 +156,7 @@ class Healing:
         self._sure = known.mark if known else salvage.sure_mark(self._notes, wreck.kind)
         self._registers: list[bytes] = []
 
-    def run(self) -> None:
+    def run(self, *, is_behind: bool) -> None:
         """Copies what can be read and notes what cannot."""
         for name, value in self._notes.items():
             if name in _NOTES or name.startswith(billing.LAST):
@@ -154,7 +165,7 @@ class Healing:
         schemas = self._put_schemas()
         self._put_rows()
         losses = self._old_losses()
-        if self._sure is not None:
+        if self._sure is not None and not is_behind:
             self._go_on(self._sure, schemas, losses)
         else:
             self._begin_anew(schemas, losses)

@@ -23,7 +23,15 @@ from heatpool_agent.spool.room import Room
 from heatpool_agent.spool.sound import is_sound
 from heatpool_agent.spool.state import stat_of
 from heatpool_agent.spool.telemetry import Telemetry
-from heatpool_agent.spool_files import FILES, exclusive, is_damage, is_full, kernel_boot_id
+from heatpool_agent.spool_files import (
+    FILES,
+    exclusive,
+    is_damage,
+    is_full,
+    kernel_boot_id,
+    mark_closed,
+    mark_open,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +62,7 @@ class SqliteSpool:
         self._reserve = Reserve(folder)
         self._reserve.keep()
         self._open()
+        mark_open(self._lock)
         self._tidy(lambda: ledger.forget_gaps(self._file))
         self.saved_ledger = ledger.stored(self._file)
         self.kernel_boot_id = kernel_boot_id()
@@ -253,6 +262,7 @@ class SqliteSpool:
         """
         broken = [kind for kind, file in self._files.items() if not is_sound(file.path, file.db)]
         known = {kind: self._known(kind) for kind in broken}
+        mark_closed(self._lock)
         for file in self._files.values():
             file.db.close()
         try:
@@ -260,6 +270,7 @@ class SqliteSpool:
                 heal(self._folder, kind, known=known[kind], at_ns=self._clock.event_ns())
         finally:
             self._open()
+            mark_open(self._lock)
         return broken
 
     def _known(self, kind: SpoolKind) -> Known:
@@ -279,6 +290,7 @@ class SqliteSpool:
         try:
             self.close_frame()
         finally:
+            mark_closed(self._lock)
             for file in self._files.values():
                 file.db.close()
             self._lock.close()
