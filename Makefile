@@ -18,6 +18,8 @@ NODE_STAMP := tests/node/node_modules/.stamp
 FUZZ_VENV := .venv-fuzz
 FUZZ_STAMP := $(FUZZ_VENV)/.stamp
 SECONDS_EACH ?= 60
+# Files of tests run side by side: the end-to-end ones mostly wait.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint protos release-wire node-client docs bench bench-estimator bench-faults bench-fleet oracles redfish-conformance fuzz clean
@@ -28,8 +30,8 @@ help: ## this list
 demo: $(RUN_STAMP) ## one real and twelve simulated sites, with a page (ARGS="--fresh", "--seconds 30 --json")
 	@exec $(BIN)/heatpool-sim demo $(ARGS)
 
-test: $(TEST_STAMP) ## the whole test suite (ARGS="-k spool")
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(TEST_STAMP) ## the whole test suite on both cores (ARGS="-k spool", WORKERS=0 for one process)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(LINT_STAMP) ## ruff, mypy, import-linter, buf
 	$(BIN)/ruff check .
