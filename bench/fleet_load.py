@@ -3,11 +3,12 @@
     make bench-fleet ARGS="--part storm --json"        # full size, one part
     python bench/fleet_load.py --scale 0.05            # small, in a few minutes
 
-`streams`: live agents, memory and CPU beside a bare grpc.aio server that answers hello and reads
-on. `storm`: all but a fifth lose their streams at once. `overload`: ten times the rate for a while.
-`outage`: a week of history from each of many sites while they also send live. Only ratios are
-figures; absolutes are for orientation (aggregator.md 12). In all of them nothing that was acked may
-be denied, nothing left behind, and the aggregator's own sums must be those of the generator.
+`streams`: agents that say hello and no more, memory beside a bare grpc.aio server that answers it;
+then live ones, and what they cost. `storm`: all but a fifth lose their streams at once.
+`overload`: ten times the rate for a while. `outage`: a week of history from each of many sites
+while they also send live. Only ratios are figures; absolutes are for orientation (aggregator.md
+12). In all of them nothing that was acked may be denied, nothing left behind, and the aggregator's
+own sums must be those of the generator.
 """
 
 import argparse
@@ -27,29 +28,33 @@ import fleet_rig as rig
 PARTS = ("streams", "storm", "overload", "outage")
 SETTLE_S = 5.0
 STREAMS, STORM, OVERLOADED, OUTAGE_SITES = 10_000, 8_000, 2_000, 1_000
+CONNECT_S = 0.003  # of a shared processor, both ends
 # Of the overloaded in rest: a thousand messages a second of two thousand agents.
 OVERLOAD_PERIOD_S, OVERLOAD_REST_S = 2.0, 20.0
 
 
 def streams(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Memory of a live stream and CPU beside a bare server."""
+    """Memory of a stream beside one of a bare server, and what live agents cost."""
     agents = _scaled(STREAMS, asked)
-    options = ("--period", f"{asked.period}s", "--seconds", f"{asked.seconds}s", "--drain", "5s")
+    quiet = ("--quiet", "--seconds", f"{8.0 + agents * CONNECT_S:.1f}s")
+    live = ("--period", f"{asked.period}s", "--seconds", f"{asked.seconds}s", "--drain", "30s")
     with rig.bare(folder) as server:
-        empty = rig.turn(server, agents, *options, is_verified=False)
+        bare = rig.turn(server, agents, *quiet, is_verified=False)
     with rig.aggregator(folder, agents, f"{asked.period}s") as server:
-        ours = rig.turn(server, agents, *options)
+        quiet_turn = rig.turn(server, agents, *quiet)
+    with rig.aggregator(folder, agents, f"{asked.period}s") as server:
+        ours = rig.turn(server, agents, *live)
         rss_end = statistics.median(server.rss_between(ours.last_s - SETTLE_S, ours.last_s))
-    per_stream = {
+    kb = {
         name: ((one.rss_all_in or 0) - one.rss_before) / agents / 1e3
-        for name, one in (("bare", empty), ("ours", ours))
+        for name, one in (("bare", bare), ("ours", quiet_turn))
     }
     wall_s = ours.last_s - (ours.all_in_s or ours.first_s)
     sent = ours.report["sent"]
     return {
         "agents": agents,
-        "kb_stream": per_stream,
-        "memory_ratio": per_stream["ours"] / max(per_stream["bare"], 1e-9),
+        "kb_stream": kb,
+        "memory_ratio": kb["ours"] / max(kb["bare"], 1e-9),
         "kb_stream_live": (rss_end - ours.rss_before) / agents / 1e3,
         "core_frac": (ours.cpu_all_in_s or 0.0) / wall_s,
         "messages_s": (sent["batches"] + sent["register_batches"]) / ours.report["lasted_s"],

@@ -80,6 +80,7 @@ _what = _options(
         show_default=True,
         help="Frames that an agent holds undelivered; the oldest go, and are told as gaps.",
     ),
+    click.option("--quiet", is_flag=True, help="Hello and no more: what a stream itself costs."),
 )
 _where = _options(
     click.option("--address", default="127.0.0.1:8443", show_default=True, help="gRPC."),
@@ -199,6 +200,7 @@ def _asked(told: dict[str, Any]) -> Any:
         backlog_s=told["backlog_s"] or 0.0,
         backlog_rows=told["backlog_rows"],
         spool_batches=told["spool_batches"],
+        is_quiet=told["quiet"],
         is_verified=told["is_verified"],
         progress_s=told["progress"],
         faults=faults,

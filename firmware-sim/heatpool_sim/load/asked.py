@@ -68,6 +68,7 @@ class Asked:
     spool_batches: int = 100_000
     site_prefix: str = "load"
     seed: int = 1
+    is_quiet: bool = False
     is_verified: bool = False
     progress_s: float = 5.0
     faults: Faults = field(default_factory=Faults)

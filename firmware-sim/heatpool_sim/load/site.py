@@ -60,7 +60,7 @@ class Site:
         self._extra: deque[bytes] = deque()
         self._lies_count = 0
         self._greeted_s: float | None = None
-        self._is_final = False
+        self._is_final = asked.is_quiet  # whoever is quiet makes nothing at all
         self.is_checked = False
         self._cadence()
 

@@ -140,3 +140,10 @@ def test_a_bad_clock_is_hours_or_days_off_and_no_liar_has_one() -> None:
     greeted(first)
     sent = [it.telemetry.sent_ns for it in said(first) if it.HasField("telemetry")]
     assert abs(sent[0] - time.time_ns() - first.offset_ns) < 60 * 10**9
+
+
+def test_a_quiet_one_says_hello_and_no_more() -> None:
+    one = site(asked=replace(ASKED, is_quiet=True))
+    greeted(one)
+    time.sleep(0.05)
+    assert (said(one), one.left_count) == ([], 0)
