@@ -91,6 +91,8 @@ async def calm(running: Rig) -> Mapping[str, int]:
     """Waits until nothing waits, stops all in order; live energy of each site by then, Wh."""
     async with asyncio.timeout(PATIENCE_S):
         await running.eventually("/v1/sources", _are_fresh)
+        # One that has not come back yet would stop with what it has not sent.
+        await running.eventually("/v1/status", partial(_have_come, len(running.agents)))
     codes = await asyncio.gather(*(agent.stop() for agent in running.agents.values()))
     assert not any(codes), [agent.log_tail() for agent in running.agents.values()]
     # Their last words were said as they stopped; what is left to do is to show them.
@@ -104,6 +106,10 @@ async def calm(running: Rig) -> Mapping[str, int]:
 def _are_fresh(answer: dict[str, Any]) -> bool:
     (source,) = answer["virtual_sources"]
     return bool(source["fresh_count"] == source["members_count"])
+
+
+def _have_come(count: int, answer: dict[str, Any]) -> bool:
+    return bool(answer["ingest"]["streams"] >= count)
 
 
 def _is_shown(folder: Path, site_id: str, answer: dict[str, Any]) -> bool:
