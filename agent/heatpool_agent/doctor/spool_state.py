@@ -13,6 +13,7 @@ from heatpool.errors import StoreError
 from heatpool.sample import GapReason, SpoolKind
 from heatpool_agent.doctor.place import Place, user_name
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
+from heatpool_agent.enrol.files import load
 from heatpool_agent.ports import QueueStat
 from heatpool_agent.spool.state import look
 from heatpool_agent.spool_files import FILES, read_only
@@ -46,10 +47,20 @@ def families(place: Place) -> Sequence[Verdict]:
             queues,
             now_ns=place.clock.event_ns(),
             max_bytes=place.config.spool.max_bytes,
-            is_sending=bool(place.config.aggregator.url),
+            is_sending=_is_sending(place),
         ),
         losses(queues),
     )
+
+
+def _is_sending(place: Place) -> bool:
+    """Whether somebody is named to send to; an identity that cannot be read names somebody."""
+    if place.config.aggregator.url:
+        return True
+    try:
+        return load(place.folder) is not None
+    except StoreError:
+        return True
 
 
 def _queues(folder: Path) -> Sequence[QueueStat]:
@@ -67,7 +78,7 @@ def backlog(
     if not queues:
         return skip("spool_backlog", "no spool yet")
     if not is_sending:
-        return skip("spool_backlog", "no aggregator.url: everything stays here")
+        return skip("spool_backlog", "sent nowhere: this site has not joined; all stays here")
     if not starts_ns:
         return ok("spool_backlog", "all that was written is durable at the aggregator")
     count = sum(one.backlog_frames_count for one in queues)

@@ -175,7 +175,9 @@ def make_folder(state: Path) -> Path:
     """
     folder = folder_of(state)
     with _refusals(folder):
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        # The state folder, too: the mode of mkdir is not for the parents that it makes.
+        state.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         folder.chmod(FOLDER_MODE)
     return folder
 

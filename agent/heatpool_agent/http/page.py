@@ -44,7 +44,7 @@ _LINKS = Markup(
 )
 _STATES = {"up": "good", "gone": "bad", "busy": "bad"}
 _UPLINK_WORDS = {
-    "none": "sends nowhere: no aggregator.url",
+    "none": "sends nowhere: this site has not joined",
     "waiting": "waiting for the aggregator",
     "refused": "refused by the aggregator",
     "connected": "connected to the aggregator",

@@ -36,6 +36,12 @@ def papers(site_id: str = "e1", *, key_of: str = "") -> Papers:
     )
 
 
+def test_a_state_folder_made_by_joining_is_closed_to_others(tmp_path: Path) -> None:
+    state = tmp_path / "heatpool" / "agent"
+    files.keep(state, papers())
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_kept_is_read_again_and_is_nobody_else_s(tmp_path: Path) -> None:
     assert files.load(tmp_path) is None
     given = papers()
