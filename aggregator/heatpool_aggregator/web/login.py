@@ -33,14 +33,16 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="%s">
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem}
 input,button{font:inherit;padding:.5rem;box-sizing:border-box}
-input{width:100%%;margin:.25rem 0 1rem}</style></head><body><main><h1>heatpool</h1>%s
+input{width:100%%;margin:.25rem 0 1rem}
+code{display:block;font-size:.85em}</style></head><body><main><h1>heatpool</h1>%s
 <form method="post" action="/login"><label for="token">API token</label>
 <input id="token" name="token" type="password" autocomplete="off" required autofocus>
 <button>Log in</button></form>
-<p>An admin makes one by
-<code>heatpool-aggregator user add NAME --role ROLE --api-token</code>.</p>
-<form method="post" action="/logout"><button>Log out of this browser</button></form>
-</main></body></html>
+<p>An admin makes one by <code>heatpool-aggregator user add NAME --role ROLE --api-token</code></p>
+%s</main></body></html>
+"""
+_OUT = """<form method="post" action="/logout"><button>Log out of this browser</button></form>
+<p><a href="/">To the figures</a></p>
 """
 _NO = '<p role="alert"><strong>This token is unknown, expired or revoked.</strong></p>'
 
@@ -55,9 +57,9 @@ class Login:
         self._icon_url = icon_url
         self._pace = Pace(burst_count=5, refill_s=6)
 
-    async def page(self, _: web.Request) -> web.Response:
-        """The form."""
-        return self._page("")
+    async def page(self, request: web.Request) -> web.Response:
+        """The form, and the way out for who is in."""
+        return self._page("", is_in=COOKIE in request.cookies)
 
     async def begin(self, request: web.Request) -> web.Response:
         """A session for a good token, the form again for another."""
@@ -97,10 +99,12 @@ class Login:
         )
         return answer
 
-    def _page(self, note: str, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    def _page(
+        self, note: str, *, status: HTTPStatus = HTTPStatus.OK, is_in: bool = False
+    ) -> web.Response:
         return web.Response(
             status=status,
-            text=_PAGE % (self._icon_url, note),
+            text=_PAGE % (self._icon_url, note, _OUT if is_in else ""),
             content_type="text/html",
             headers=_HEADERS,
         )

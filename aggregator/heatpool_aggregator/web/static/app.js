@@ -53,4 +53,6 @@ function showLine(line, nowNs) {
   if (state in texts) say(banner, texts[state]);
 }
 
+// Without TLS nobody has logged in.
+byId("account").hidden = location.protocol !== "https:";
 listen("/v1/events", { onState, onPulse });
