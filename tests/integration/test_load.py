@@ -148,6 +148,22 @@ async def test_nothing_that_was_acked_is_denied_after_a_restart(tmp_path: Path) 
     assert await rows_of_honest(fleet, tmp_path) == found["sent"]["rows"]
 
 
+async def test_an_aggregator_that_forgets_is_found_out(tmp_path: Path) -> None:
+    asked = replace(at(SHORT), agents=5, seconds=2.0, is_verified=False)
+    tree = config(asked, tmp_path)
+    fleet = Fleet(asked)
+    async with asyncio.TaskGroup() as tasks:
+        async with app.serving(tree, tmp_path / "first"):
+            run = tasks.create_task(fleet.run(asyncio.Event()), name="load")
+            await asyncio.sleep(0.8)
+        async with app.serving(tree, tmp_path / "second"):
+            found = await run
+    assert found["lost"] > 0
+    # What was denied is sent again, as the agent does.
+    assert found["left"] == 0
+    assert found["sent"]["repeats"] >= found["lost"]
+
+
 async def test_a_burst_and_a_noisy_agent_leave_all_others_whole(tmp_path: Path) -> None:
     faults = Faults(noisy_factor=20.0, bursts=(Burst(factor=5.0, at_s=0.3, length_s=0.8),))
     fleet, found = await loaded(replace(SHORT, faults=faults), tmp_path)

@@ -81,6 +81,7 @@ async def test_a_run_ends_with_the_report_that_scripts_know(tmp_path: Path) -> N
         (["--burst", "10@3s"], "no F@T:LENGTH"),
         (["--garbage", "1.5"], "not in the range"),
         (["--period", "soon"], "no span"),
+        (["--tls-dir", "/tmp", "--streams-per-connection", "9"], "names one site"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named(arguments: list[str], mistake: str) -> None:

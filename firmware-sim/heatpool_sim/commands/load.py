@@ -153,6 +153,8 @@ def command(*, as_json: bool, write_config: Path | None, **asked: Any) -> None:
     """
     from heatpool_sim.load import report, running, settings
 
+    if asked["tls_dir"] and asked["streams_per_connection"] > 1:
+        raise click.UsageError("a certificate names one site: one stream a connection, or no TLS")
     wish = _asked(asked)
     if write_config is not None:
         state_dir = write_config.absolute().with_suffix(".state")
