@@ -1,0 +1,154 @@
+"""Sites whose clocks are off, by seconds, half a day or days, and step while they run.
+
+Each site has its own clock by a preloaded library; the aggregator and the simulated devices have
+the true one.
+"""
+
+import asyncio
+import base64
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e import chaos
+from e2e.chaos import Weather
+from e2e.rig import PATIENCE_S, Rig, rig
+from e2e.test_chaos_files import given, present
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+HALF_DAY_S, DAYS_S, SECONDS_S = 43_200.0, 3 * 86_400.0, 5.0
+# By site: what its clock is ahead at the start. e4 is right at first, and steps while it runs.
+AHEAD_S = {"e1": HALF_DAY_S, "e2": -DAYS_S, "e3": SECONDS_S, "e4": 0.0}
+# What a loaded machine may take to bring a message here; the offset holds the shortest of them.
+DELAY_S = 3.0
+LEASE_S = 10
+SETPOINT = f"""
+[[setpoint]]
+site_id = "e4"
+heat_rate_w = 9000
+lease_s = {LEASE_S}
+reason = "greenhouse wants heat"
+"""
+
+
+def site_of(answer: dict[str, Any], site_id: str) -> dict[str, Any]:
+    (site,) = [one for one in answer["sites"] if one["site_id"] == site_id]
+    found: dict[str, Any] = site
+    return found
+
+
+def events(folder: Path, site_id: str, name: str) -> list[str]:
+    """Details of what happened at a site, oldest first."""
+    with closing(sqlite3.connect(f"file:{folder}/aggregator/store.db?mode=ro", uri=True)) as db:
+        sql = "SELECT detail FROM events WHERE site_id = ? AND name = ? ORDER BY event_ns"
+        return [detail for (detail,) in db.execute(sql, (site_id, name))]
+
+
+def clock_words(folder: Path, site_id: str) -> list[dict[str, Any]]:
+    """What was said of a site's clock, oldest first."""
+    return [json.loads(detail) for detail in events(folder, site_id, "clock")]
+
+
+def refused(folder: Path, site_id: str, boot_id: str) -> set[int]:
+    """Numbers that were held out for their clock, each kept beside as it came."""
+    words = [json.loads(detail) for detail in events(folder, site_id, "refused")]
+    frames = [base64.b64decode(detail) for detail in events(folder, site_id, "refused_frame")]
+    assert len(words) == len(frames)
+    assert all(frames)
+    return {
+        word["seq"] for word in words if (word["boot_id"], word["reason"]) == (boot_id, "clock")
+    }
+
+
+async def live(running: Rig, site_id: str) -> dict[str, Any]:
+    """The site once its figures are of now."""
+    answer = await running.eventually(
+        "/v1/sites",
+        lambda a: (
+            site_of(a, site_id)["event_ns"] is not None and not site_of(a, site_id)["is_stale"]
+        ),
+    )
+    return site_of(answer, site_id)
+
+
+async def said(running: Rig, site_id: str, *, is_held: bool) -> dict[str, Any]:
+    """The newest word on a site's clock, once it says so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            words = await asyncio.to_thread(clock_words, running.folder, site_id)
+            if words and words[-1]["is_held"] is is_held:
+                return words[-1]
+            await asyncio.sleep(0.2)
+
+
+async def lease_runs_out(running: Rig, weather: Weather) -> None:
+    """A clock that is put back by half a day prolongs no lease."""
+    await running.eventually("/v1/sites", _is_applied)
+    await running.aggregator.kill()
+    weather.be("e4", clock_s=-HALF_DAY_S)
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE_S):
+        while (await running.agent_status("e4"))["setpoint"]["reason"] != "no lease":  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    assert time.monotonic() - began < 60.0
+    weather.be("e4")
+    await running.aggregator.start()
+
+
+def _is_applied(answer: dict[str, Any]) -> bool:
+    setpoint = site_of(answer, "e4")["setpoint"]
+    return setpoint is not None and setpoint["state"] in ("applied", "effect_seen")
+
+
+async def test_clocks_that_are_off_are_told_corrected_or_held_out_and_lose_nothing(
+    tmp_path: Path,
+) -> None:
+    weather = Weather(tmp_path, await asyncio.to_thread(chaos.compiled, tmp_path))
+
+    def environ(name: str) -> dict[str, str]:
+        found = dict(weather.environ(name))
+        weather.be(name, clock_s=AHEAD_S.get(name, 0.0))
+        return found
+
+    async with rig(
+        tmp_path, sites=4, mode="local", setpoint=SETPOINT, armed=True, environ=environ
+    ) as running:
+        # Seconds: corrected, and said.
+        site = await live(running, "e3")
+        assert site["event_ns"] <= time.time_ns() + 1e9, "its rows lie ahead of our clock"
+        word = await said(running, "e3", is_held=False)
+        assert -SECONDS_S - 1 <= word["offset_s"] <= -SECONDS_S + DELAY_S
+        # Half a day and whole days: said, held out of what is shown and settled.
+        for site_id, ahead_s in (("e1", HALF_DAY_S), ("e2", -DAYS_S)):
+            word = await said(running, site_id, is_held=True)
+            assert abs(word["offset_s"] + ahead_s) <= DELAY_S
+            held = site_of(await running.ask("/v1/sites"), site_id)
+            assert (held["event_ns"], held["energy_wh"]) == (None, None)
+        await lease_runs_out(running, weather)
+        # Put right, and put wrong, while they run.
+        for site_id in ("e1", "e2"):
+            weather.be(site_id)
+            await live(running, site_id)
+            assert not (await said(running, site_id, is_held=False))["is_held"]
+        weather.be("e4", clock_s=DAYS_S)
+        await said(running, "e4", is_held=True)
+        weather.be("e4")
+        await live(running, "e4")
+        await running.eventually("/v1/status", lambda a: a["ingest"]["streams"] >= 4)
+        codes = await asyncio.gather(*(agent.stop() for agent in running.agents.values()))
+        assert codes == [0, 0, 0, 0]
+        assert await running.aggregator.stop() == 0
+        for program in (running.aggregator, *running.agents.values()):
+            assert "Traceback" not in program.log_tail()
+    for site_id in AHEAD_S:
+        for boot_id, last in (await asyncio.to_thread(given, tmp_path / site_id)).values():
+            used = present(tmp_path / "aggregator" / "store.db", site_id, boot_id)
+            kept = refused(tmp_path, site_id, boot_id)
+            assert used | kept == set(range(1, last + 1)), site_id
+            assert not used & kept
+            assert bool(kept) is (site_id != "e3")
