@@ -46,6 +46,10 @@ class Tenants:
         owners = await self._current()
         return frozenset(one for one in site_ids if sees(principal, owners.get(one, _NOBODY)))
 
+    async def sees_all(self, context: Context) -> bool:
+        """Whether no tenant bounds what the caller sees."""
+        return sees(await self._asked.principal(context), _NOBODY)
+
     async def check(self, context: Context, site_id: SiteId) -> None:
         """Lets the caller ask about a site, or give it an order.
 
