@@ -46,6 +46,10 @@ SERVICE = "heatpool.v1.TelemetryService"
 ID_LENGTH_LIMIT = 64
 SITES_LIMIT = 1_000  # of one stream: a rack's gateway, not a fleet
 
+# In one hello: what its handler reads one by one, while all other streams wait.
+SCHEMAS_LIMIT, COLUMNS_LIMIT, LOOPS_LIMIT = 4_096, 65_536, 256
+SPOOLS_LIMIT = len(SpoolKind)
+
 # A varint has 10 bytes at most: what more comes out of a payload is a bomb.
 CELL_BYTES_LIMIT = 10
 CHANNELS_CACHED = 4_096
@@ -73,8 +77,9 @@ def _known(kind: type[EnumT], number: int, name: str) -> EnumT:
 
 
 def _id(text: str, name: str) -> str:
-    if not 0 < len(text) <= ID_LENGTH_LIMIT:
-        raise WireError(f"{name} is {text[:80]!r}, allowed is 1 to {ID_LENGTH_LIMIT} signs")
+    if not 0 < len(text) <= ID_LENGTH_LIMIT or not text.isprintable():
+        allowed = f"1 to {ID_LENGTH_LIMIT} signs that can be printed"
+        raise WireError(f"{name} is {text[:80]!r}, allowed is {allowed}")
     return text
 
 
@@ -87,6 +92,7 @@ def hello_from_bytes(data: bytes) -> Hello:
     hello = _request(data, "hello").hello
     if not 1 <= len(hello.sites) <= SITES_LIMIT:
         raise WireError(f"hello names {len(hello.sites)} sites, allowed is 1 to {SITES_LIMIT}")
+    _check_size(hello)
     sites = tuple(_site(site) for site in hello.sites)
     if len({site.site_id for site in sites}) < len(sites):
         raise WireError("hello names a site twice")
@@ -96,6 +102,23 @@ def hello_from_bytes(data: bytes) -> Hello:
         sites=sites,
         sent_ns=hello.sent_ns,
     )
+
+
+def _check_size(hello: pb.Hello) -> None:
+    """Refuses a hello that would take long to read; counts alone are looked at."""
+    schemas = sum(len(site.schemas) for site in hello.sites)
+    if schemas > SCHEMAS_LIMIT:
+        raise WireError(f"hello names {schemas} schemas, allowed is {SCHEMAS_LIMIT}")
+    columns = sum(len(schema.channels) for site in hello.sites for schema in site.schemas)
+    if columns > COLUMNS_LIMIT:
+        raise WireError(f"hello names {columns} channels, allowed is {COLUMNS_LIMIT}")
+    for site in hello.sites:
+        if len(site.spools) > SPOOLS_LIMIT or len(site.capability.loop_ids) > LOOPS_LIMIT:
+            raise WireError(
+                f"site {site.site_id[:ID_LENGTH_LIMIT]!r} names {len(site.spools)} spools and "
+                f"{len(site.capability.loop_ids)} loops, allowed is {SPOOLS_LIMIT} and "
+                f"{LOOPS_LIMIT}"
+            )
 
 
 def hellos_of_sites(data: bytes) -> list[bytes]:
@@ -121,7 +144,7 @@ def _site(site: pb.HelloSite) -> HelloSite:
         spools=spools,
         schemas=tuple(_schema(schema) for schema in site.schemas),
         rejection_capacity_w=site.capability.rejection_capacity_w if has_capacity else None,
-        loop_ids=tuple(LoopId(loop_id) for loop_id in site.capability.loop_ids),
+        loop_ids=tuple(LoopId(_id(one, "loop_id")) for one in site.capability.loop_ids),
     )
 
 
