@@ -23,8 +23,16 @@ class _Logfmt(logging.Formatter):
 
 def _quoted(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    plain = text and not any(sign in text for sign in ' "=\n')
-    return text if plain else '"' + text.replace('"', "'").replace("\n", " ") + '"'
+    # Others' words may hold line ends and commands for a terminal: neither gets into a log.
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() else _marked(sign) for sign in text)
+    plain = text and not any(sign in text for sign in ' "=')
+    return text if plain else '"' + text.replace('"', "'") + '"'
+
+
+def _marked(sign: str) -> str:
+    """What stands for a sign that cannot be shown; a line end is a space."""
+    return " " if sign == "\n" else f"\\x{ord(sign):02x}"
 
 
 def start(*, level: str = "info") -> None:
