@@ -5,7 +5,7 @@ from typing import Any
 
 from heatpool_aggregator.client.calls import ask
 from heatpool_aggregator.client.line import Place
-from heatpool_aggregator.client.tables import ABSENT, _kilo, _table, _utc
+from heatpool_aggregator.client.tables import ABSENT, _kilo, _table, _utc, plain
 from heatpool_aggregator.core.audit import AuditEntry, first_break
 from heatpool_aggregator.core.orders import Ask, Commanded, Step
 from heatpool_aggregator.wire import command as wire
@@ -82,7 +82,7 @@ def verdict_text(found: dict[str, Any]) -> str:
 
 def order_text(row: Commanded) -> str:
     """One order with each step on a line of its own."""
-    head = f"{row.site_id}: {_kilo(row.heat_rate_w, digits=3)} kW, seq {row.setpoint_seq}"
+    head = f"{plain(row.site_id)}: {_kilo(row.heat_rate_w, digits=3)} kW, seq {row.setpoint_seq}"
     parts = [head + (" (dry run)" if row.dry_run else "")]
     return "\n".join([*parts, *(f"  {step_text(step)}" for step in row.steps)])
 
@@ -92,7 +92,7 @@ def step_text(step: Step) -> str:
     late_s = (step.received_ns - step.event_ns) / _NS
     heard = f" (heard {late_s:+.1f} s)" if abs(late_s) >= 1 else ""
     state = step.state.name.lower().replace("_", " ")
-    return f"{_utc(step.event_ns)}  {state:<11}  {step.detail}{heard}".rstrip()
+    return f"{_utc(step.event_ns)}  {state:<11}  {plain(step.detail)}{heard}".rstrip()
 
 
 def orders_table(rows: Sequence[Commanded]) -> str:

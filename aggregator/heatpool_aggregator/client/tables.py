@@ -67,7 +67,7 @@ def statement_table(closed: Statement | None) -> str:
             (*header, "EUR/MWh", "EUR", "agreement", "flags"), rows, empty="no energy was metered"
         ),
         *_sums(closed),
-        *(f"missing: {site_id}: {reason}" for site_id, reason in closed.missing),
+        *(f"missing: {plain(site_id)}: {plain(reason)}" for site_id, reason in closed.missing),
     ]
     return "\n".join(parts)
 
@@ -151,7 +151,7 @@ def _sums(closed: Statement) -> list[str]:
         lines = [line for line in closed.lines if line.virtual_source_id == source]
         energy = _kilo(sum(line.energy_wh for line in lines), digits=3)
         amount_eur = sum((Decimal(line.amount_eur) for line in lines), Decimal(0))
-        sums.append(f"sum of {source}: {energy} kWh, {amount_eur:f} EUR")
+        sums.append(f"sum of {plain(source)}: {energy} kWh, {amount_eur:f} EUR")
     return sums
 
 
@@ -159,7 +159,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) 
     """Columns as wide as their widest cell; numbers to the right."""
     if not rows:
         return empty
-    columns = list(zip(header, *rows, strict=True))
+    columns = list(zip(header, *([plain(cell) for cell in row] for row in rows), strict=True))
+    rows = list(zip(*(column[1:] for column in columns), strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
     is_number = [all(_is_number(cell) for cell in column[1:]) for column in columns]
     lines = [
@@ -170,6 +171,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) 
         for row in (header, *rows)
     ]
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Others' words without line ends, and without commands that a terminal would follow."""
+    return text if text.isprintable() else "".join(s if s.isprintable() else "?" for s in text)
 
 
 def _is_number(cell: str) -> bool:
