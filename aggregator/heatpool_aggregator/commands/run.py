@@ -19,5 +19,7 @@ from heatpool_aggregator.config import load
 )
 def command(*, path: Path | None, ready_file: Path | None) -> None:
     """Take in what sites send, settle it, and serve it, until TERM or Ctrl-C."""
+    # Log, store and ledger are for whoever runs the service: meters and money are in them.
+    os.umask(0o077)
     config = load(path, os.environ)
     asyncio.run(app.run(config, environ=os.environ, ready_file=ready_file))
