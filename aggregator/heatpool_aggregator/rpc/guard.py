@@ -117,7 +117,9 @@ class Guard:
             await self.turn_away(context, Refused(grpc.StatusCode.UNAVAILABLE, text))
         except grpc.aio.BaseError:
             raise  # the work has set the status itself
-        except Exception:
+        except Exception as error:
+            if (gone := _hung_up(error)) is not None:
+                raise gone from None
             logger.exception("rpc.broken", extra=facts(method=method))
             text = "a fault of the aggregator; its journal says more"
             await self.turn_away(context, Refused(grpc.StatusCode.INTERNAL, text))
@@ -263,6 +265,15 @@ class Guard:
                 )
         except (StoreError, TimeoutError) as error:
             logger.error("rpc.audit_failed", extra=facts(reason=str(error)))
+
+
+def _hung_up(error: BaseException) -> BaseException | None:
+    """What gRPC says when the other end went while tasks of the call wrote; None: all else."""
+    while isinstance(error, BaseExceptionGroup):
+        if error.split(grpc.aio.BaseError)[1] is not None:
+            return None
+        error = error.exceptions[0]
+    return error if isinstance(error, grpc.aio.BaseError) else None
 
 
 def _revoked(name: str) -> Refused:
