@@ -41,13 +41,13 @@ _IDLE_S = 30.0
 # A refused body is read on for so long, so that the answer arrives whole.
 _LINGER_S = 1.0
 _BODY_BYTES_LIMIT = 64 << 10
+_REASON_LIMIT = 100  # of a head that was not understood, a part of it may be in it
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; object-src 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Server": "heatpool",
 }
 
 
@@ -87,7 +87,8 @@ async def serve(
         context = await asyncio.to_thread(server.context, secured.files.cert, secured.files.key)
     if render_metrics is not None:
         app.router.add_get("/metrics", _metrics(board, render_metrics))
-    async with _running(app, (host, port), context) as bound:
+    not_understood = _NotUnderstood(board, clock)
+    async with _running(app, (host, port), context, not_understood) as bound:
         try:
             if secured is None or context is None:
                 yield bound
@@ -100,9 +101,11 @@ async def serve(
 
 @asynccontextmanager
 async def _running(
-    app: web.Application, address: tuple[str, int], context: ssl.SSLContext | None
+    app: web.Application,
+    address: tuple[str, int],
+    context: ssl.SSLContext | None,
+    not_understood: logging.Filter,
 ) -> AsyncIterator[str]:
-    logging.getLogger("aiohttp.server").addFilter(_no_fault_of_ours)  # the same one is kept once
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -112,12 +115,15 @@ async def _running(
     )
     await runner.setup()
     host, port = address
+    server_log = logging.getLogger("aiohttp.server")
+    server_log.addFilter(not_understood)
     try:
         site = web.TCPSite(runner, host, port, ssl_context=context)
         await _listen(site, f"{host}:{port}")
         yield _bound(runner)
     finally:
         await runner.cleanup()
+        server_log.removeFilter(not_understood)
 
 
 @asynccontextmanager
@@ -143,14 +149,24 @@ def _tells_hosts(board: Board, clock: Clock) -> Callable[[web.Request], None]:
     return told
 
 
-def _no_fault_of_ours(record: logging.LogRecord) -> bool:
-    """False for a caller that speaks no HTTP/1, such as gRPC: one line, not a traceback."""
-    error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, HttpProcessingError):
-        return True
-    reason = (error.message or type(error).__name__).partition("\n")[0].rstrip(":")
-    logger.warning("http.not_understood", extra=facts(reason=reason))
-    return False
+class _NotUnderstood(logging.Filter):
+    """Counts who speaks no HTTP/1, or sends what its headers do not say; never a traceback."""
+
+    def __init__(self, board: Board, clock: Clock) -> None:
+        super().__init__()
+        self._turned_away, self._clock = board.turned_away, clock
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False where the fault is not ours: one line for each caller and day."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        peer = place_of(str(record.args[0]) if isinstance(record.args, tuple) else None)
+        if self._turned_away.count(peer, Reason.MALFORMED, boot_ns=self._clock.boot_ns()):
+            told = getattr(error, "message", "") or type(error).__name__
+            reason = told.partition("\n")[0].rstrip(":")[:_REASON_LIMIT]
+            logger.warning("http.not_understood", extra=facts(peer=peer, reason=reason))
+        return False
 
 
 async def _listen(site: web.TCPSite, address: str) -> None:
@@ -235,6 +251,7 @@ async def _secure(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in _SECURITY.items():
         # A page may have a policy of its own, as the one with the log-in form.
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "heatpool"  # its maker's own, with its version, is there already
 
 
 def _bound(runner: web.AppRunner) -> str:

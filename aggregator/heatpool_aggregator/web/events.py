@@ -5,6 +5,7 @@ that a page can tell within 3 s that the line is dead. Comments keep proxies fro
 """
 
 import asyncio
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +20,7 @@ from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.problem import Refused
 
 Audience = tuple[str, Role]  # who have one of each in common see the same
+OWN_MAX_COUNT = 16  # of one principal: who has many leaves room for the others
 CLIENTS_MAX_COUNT = 64  # each holds a socket and a task; a control room has a dozen walls
 _TICK_S = 1.0
 _COMMENT_EVERY_TICKS = 15  # proxies cut a line that is silent for 30 s or more
@@ -40,20 +42,25 @@ DESCRIPTION: dict[str, Any] = {
 
 
 class Events:
-    """Serves /v1/events to at most `CLIENTS_MAX_COUNT` clients."""
+    """Serves /v1/events to at most `CLIENTS_MAX_COUNT` clients, few of them the same one's."""
 
     def __init__(self, desk: Desk, access: Access | None = None) -> None:
         self._desk, self._access = desk, access
         self._clients_count = 0
+        self._own_counts: Counter[str] = Counter()
         self._event_id = ""
         self._encoded: dict[Audience, bytes] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Streams until the client leaves or the server stops."""
-        if self._clients_count >= CLIENTS_MAX_COUNT:
-            detail = f"{CLIENTS_MAX_COUNT} clients listen already; GET /v1/state gives it once"
+        name = "" if self._access is None else (await self._access.reader(request)).name
+        is_one_full = bool(name) and self._own_counts[name] >= OWN_MAX_COUNT
+        if is_one_full or self._clients_count >= CLIENTS_MAX_COUNT:
+            listen = f"{OWN_MAX_COUNT} of yours listen" if is_one_full else "all places are taken"
+            detail = f"{listen} already; GET /v1/state gives it once"
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, detail, wait_s=5)
         self._clients_count += 1
+        self._own_counts[name] += 1
         response = web.StreamResponse(headers=_HEADERS)
         response.content_type = "text/event-stream"
         try:
@@ -66,6 +73,8 @@ class Events:
             pass  # revoked or expired meanwhile, or nobody can say: who asks again hears why
         finally:
             self._clients_count -= 1
+            self._own_counts[name] -= 1
+            self._own_counts += Counter()  # names without any are forgotten
         return response
 
     async def _stream(self, request: web.Request, response: web.StreamResponse) -> None:
