@@ -139,6 +139,7 @@ def outage(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rows": report["sent"]["rows"],
         "bytes_per_value": report["bytes_per_value"],
         "told": report["told"],
+        "generator": report["own"],
         "rss_most_mb": most / 1e6,
         "applied_after_s": (report["witness"] or {}).get("waited_s"),
         "whole": whole(report),

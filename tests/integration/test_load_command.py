@@ -36,7 +36,7 @@ KEYS = {
     "ends": "",
     "storms": None,
     "backlog": None,
-    "own": "cpu_s rss_agent_bytes rss_bytes",
+    "own": "cpu_s lag_ms rss_agent_bytes rss_bytes",
     "witness": "counts counts_expected energy_expected_wh energy_wh is_right sites_compared "
     "sites_wrong waited_s",
 }

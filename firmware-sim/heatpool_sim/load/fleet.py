@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.2
 CHECK_S = 30.0
+LAG_S = 0.05
+WATCHES = 2  # of the script, that go on to the end
 
 
 class Fleet:
@@ -50,11 +52,12 @@ class Fleet:
             ]
             script = [tasks.create_task(work, name=name) for name, work in self._script()]
             await _told(stop, self.asked.seconds)
-            for task in script[1:]:
+            for task in script[WATCHES:]:
                 task.cancel()
             await self._drain(stop)
             await self._check()
-            script[0].cancel()
+            for task in script[:WATCHES]:
+                task.cancel()
             lasted_s = self.running_s
             for agent in self.agents:
                 agent.finish()
@@ -76,6 +79,7 @@ class Fleet:
         faults = self.asked.faults
         return [
             ("progress", self._progress()),
+            ("lag", self._lag()),
             *((f"storm-{one.at_s:g}", self._storm(one)) for one in faults.storms),
             *((f"burst-{one.at_s:g}", self._burst(one)) for one in faults.bursts),
         ]
@@ -108,6 +112,13 @@ class Fleet:
         while True:
             await asyncio.sleep(self.asked.progress_s)
             logger.info("load.progress", extra=facts(**report.progress(self)))
+
+    async def _lag(self) -> None:
+        """How late this process is itself: what it times cannot be known better than that."""
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(LAG_S)
+            self.tally.lags.add(time.monotonic() - began_s - LAG_S)
 
     async def _drain(self, stop: asyncio.Event) -> None:
         """Nothing new is made; what is left goes out, if it does within the time for it."""

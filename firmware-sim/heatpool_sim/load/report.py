@@ -79,7 +79,7 @@ def tree(run: Run, *, lasted_s: float, found: Mapping[str, Any] | None) -> dict[
         "ends": dict(sorted(tally.ends.items())),
         "storms": [_storm(*one) for one in run.storms],
         "backlog": _backlog(run),
-        "own": _own(len(run.agents)),
+        "own": _own(len(run.agents), tally.lags),
         "witness": found,
     }
 
@@ -110,14 +110,15 @@ def _sent(tally: Tally) -> dict[str, int]:
     }
 
 
-def _own(agents_count: int) -> dict[str, float]:
-    """What this process took itself."""
+def _own(agents_count: int, lags: Times) -> dict[str, Any]:
+    """What this process took itself, and how late it was."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     rss_bytes = spent.ru_maxrss * _KB
     return {
         "cpu_s": round(spent.ru_utime + spent.ru_stime, 3),
         "rss_bytes": rss_bytes,
         "rss_agent_bytes": rss_bytes // agents_count,
+        "lag_ms": lags.tree(),
     }
 
 

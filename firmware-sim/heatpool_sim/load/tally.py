@@ -65,8 +65,8 @@ class Tally:
     latencies: Mapping[str, Times] = field(
         default_factory=lambda: {name: Times() for name in LANES}
     )
-    connects: Times = field(default_factory=Times)
     drains: Times = field(default_factory=Times)
+    lags: Times = field(default_factory=Times)
 
     def greet(self) -> None:
         """An agent is in."""
