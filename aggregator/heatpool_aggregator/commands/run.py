@@ -8,6 +8,7 @@ import click
 
 from heatpool_aggregator import app
 from heatpool_aggregator.config import load
+from heatpool_aggregator.rpc.wakeups import EventLoop
 
 
 @click.command("run")
@@ -22,4 +23,5 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
     # Log, store and ledger are for whoever runs the service: meters and money are in them.
     os.umask(0o077)
     config = load(path, os.environ)
-    asyncio.run(app.run(config, environ=os.environ, ready_file=ready_file))
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(app.run(config, environ=os.environ, ready_file=ready_file))
