@@ -148,7 +148,12 @@ async def test_a_log_that_was_changed_afterwards_is_told(office: Office) -> None
         ("setpoint", "e1", "--reason", "x"),
         ("setpoint", "e1", "--heat-rate-w", "1"),
         ("setpoint", "e1", "--heat-rate-w", "1", "--reason", "x", "--lease", "10"),
+        ("setpoint", "e1", "--heat-rate-w", "1", "--reason", "x", "--lease", "29s"),
+        ("setpoint", "e1", "--heat-rate-w", "1", "--reason", "x", "--lease", "16m"),
         ("setpoint", "e1", "--heat-rate-w", "1", "--reason", "x", "--until", "soon"),
+        ("setpoint", "e1", "--heat-rate-w", "1", "--reason", "x", "--until", "8d"),
+        ("setpoint", "e1", "--heat-rate-w", "-1", "--reason", "x"),
+        ("setpoint", "e1", "--heat-rate-w", "1", "--reason", "x", "--end"),
         ("setpoints", "--limit", "0"),
     ],
 )
@@ -158,6 +163,6 @@ def test_what_cannot_be_meant_is_wrong_usage(words: tuple[str, ...]) -> None:
 
 async def test_a_refused_order_says_why_and_ends_with_one(office: Office) -> None:
     code, told = await office.says(
-        "setpoint", "e1", "--heat-rate-w", "1", "--lease", "10s", "--reason", "x"
+        "setpoint", "e1", "--heat-rate-w", "1", "--hot-c", "500", "--reason", "x"
     )
-    assert (code, "lease_s is 10" in told) == (1, True)
+    assert (code, "hot_c is 500" in told) == (1, True)

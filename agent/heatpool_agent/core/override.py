@@ -28,7 +28,7 @@ class OverrideAsk:
 def ask_mistake(for_s: float, reason: str) -> str:
     """What is wrong with a wish for an override; empty: nothing."""
     if not (math.isfinite(for_s) and 0 < for_s <= MOST_S):
-        return f"for_s is {for_s:g}: must be above 0 and at most {MOST_S:g} (7 days)"
+        return f"for_s is {for_s:,.0f}: must be above 0 and at most {MOST_S:,.0f} (7 days)"
     if not reason.strip():
         return "reason is missing: say why, for those who wonder where the heat is"
     if len(reason) > REASON_SIGNS or not reason.isprintable():

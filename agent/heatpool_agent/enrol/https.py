@@ -134,6 +134,11 @@ def ask(
             f"{at}: no TLS there ({error.reason or error}); give the web port of an aggregator "
             "that has certificates: heatpool-aggregator init makes them"
         ) from error
+    except http.client.RemoteDisconnected as error:
+        raise Unreachable(
+            f"{at}: it hung up; that may be the gRPC port, and `join` asks the web port of the "
+            "aggregator: listen.http there, 8080 where nobody changed it"
+        ) from error
     except (OSError, UnicodeError) as error:
         told = getattr(error, "strerror", None) or error
         raise Unreachable(

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from heatpool.sample import SiteId
-from heatpool.setpoint import SetpointState
+from heatpool.setpoint import LEASE_MAX_S, SetpointState
 from heatpool_aggregator.client import orders
 from heatpool_aggregator.client.line import Place
-from heatpool_aggregator.core.orders import Ask, Commanded, Step
+from heatpool_aggregator.core.orders import LEASE_LEAST_S, UNTIL_MOST_S, Ask, Commanded, Step
 
 _NS = 10**9
 LOOK_S = 0.5
@@ -32,16 +32,22 @@ Show = Callable[..., None]
 
 
 class Span(click.ParamType[float]):
-    """A length of time with its unit, as s."""
+    """A length of time with its unit, as s; `limits` are told as written there."""
 
     name = "SPAN"
+
+    def __init__(self, limits: str, *, least_s: float = 0.0, most_s: float) -> None:
+        self._limits, self._least_s, self._most_s = limits, least_s, most_s
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Seconds."""
         found = _SPAN.fullmatch(str(value).strip())
         if found is None:
             self.fail(f"{value!r} is no length of time, for example 90s, 10m or 2h", param, ctx)
-        return float(found[1]) * _FACTORS[found[2]]
+        span_s = float(found[1]) * _FACTORS[found[2]]
+        if not self._least_s <= span_s <= self._most_s:
+            self.fail(f"{value!r} is outside of what can be ordered: {self._limits}", param, ctx)
+        return span_s
 
 
 def add_to(main: click.Group, *, options: Options, show: Show) -> None:
@@ -54,16 +60,23 @@ def add_to(main: click.Group, *, options: Options, show: Show) -> None:
 def _setpoint(options: Options, show: Show) -> click.Command:
     @click.command("setpoint")
     @click.argument("site_id", metavar="SITE")
-    @click.option("--heat-rate-w", type=float, help="Heat rate wished into the network, W.")
+    @click.option(
+        "--heat-rate-w", type=click.FloatRange(min=0), help="Heat rate wished into the network, W."
+    )
     @click.option(
         "--lease",
         "lease_s",
-        type=Span(),
+        type=Span("30s to 15m", least_s=LEASE_LEAST_S, most_s=LEASE_MAX_S),
         default="10m",
         show_default=True,
         help="How long the site goes on without hearing of it again, 30s to 15m.",
     )
-    @click.option("--until", "until_s", type=Span(), help="Renew the lease for so long.")
+    @click.option(
+        "--until",
+        "until_s",
+        type=Span("at most 7d", most_s=UNTIL_MOST_S),
+        help="Renew the lease for so long, at most 7d.",
+    )
     @click.option("--reason", required=True, help="Why; for people and the audit log.")
     @click.option("--loop", "loop_id", default="", help="Which loop, where the site has several.")
     @click.option("--hot-c", type=float, help="Wished temperature of the hot pipe, degC.")
@@ -74,6 +87,10 @@ def _setpoint(options: Options, show: Show) -> click.Command:
     def setpoint(place: Place, *, as_json: bool, debug: bool, **told: Any) -> None:
         """Ask one site for a heat rate; without a lease it rejects all its heat locally."""
         if told["is_end"]:
+            if told["heat_rate_w"] is not None or told["until_s"] is not None:
+                raise click.UsageError(
+                    "--end takes the order back; --heat-rate-w, --until give one"
+                )
             taken = told["site_id"], told["reason"]
             ended_shape = orders.order_json if as_json else _ended_text
             show(lambda: orders.end(place, *taken), ended_shape, debug=debug)

@@ -113,6 +113,8 @@ def _handshake(place: Place, detail: str) -> str:
         return f"its certificate is not of the CA in {identity.file}; is it the right aggregator?"
     if "ostname" in detail or "not in peer certificate" in detail:
         return "its certificate is for other names; ask it by one of them, or make it one for this"
+    if "ALPN" in detail:
+        return "it speaks TLS and no gRPC; that may be its web port: gRPC is at listen.grpc, 8443"
     if "WRONG_VERSION_NUMBER" in detail:
         return "it speaks no TLS; on its own machine ask it without --identity"
     return f"it refused the certificate in {identity.file}{_own_fault(identity)}" if is_cut else ""

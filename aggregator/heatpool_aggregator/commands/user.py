@@ -181,6 +181,8 @@ def _say(setting: Setting, wish: Wish, api_token: str | None) -> None:
         )
     if api_token is not None:
         lines.append(f"the API token is shown this once:\n  {api_token}")
+    if wish.cert is None and api_token is None:
+        lines.append("no certificate and no API token was made: --cert FILE, --api-token")
     setting.say(result, lambda: "\n".join(lines))
 
 

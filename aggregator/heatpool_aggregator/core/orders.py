@@ -149,7 +149,11 @@ def _until_mistake(ask: Ask, now_ns: int) -> str:
     left_s = (ask.until_ns - now_ns) / _NS
     if left_s < ask.lease_s:
         return f"until_ns is {left_s:.0f} s ahead, less than one lease of {ask.lease_s:g} s"
-    return "" if left_s <= UNTIL_MOST_S else "until_ns is more than 7 days ahead: agree instead"
+    if left_s <= UNTIL_MOST_S:
+        return ""
+    return (
+        f"until_ns is {left_s / 86_400:.1f} days ahead: must be at most {UNTIL_MOST_S / 86_400:g}"
+    )
 
 
 def site_mistake(ask: Ask, *, rejection_capacity_w: float | None, loop_ids: Sequence[str]) -> str:
