@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heatpool.process.journal import facts
 from heatpool.sample import SpoolKind
@@ -24,17 +25,18 @@ from heatpool_agent.assembly import (
 )
 from heatpool_agent.board import Board, UplinkView
 from heatpool_agent.config import Config, is_announced, is_loopback
-from heatpool_agent.core.patience import spread_s
 from heatpool_agent.kept_orders import OverrideFile
 from heatpool_agent.loops.desk import Desk
 from heatpool_agent.loops.enrolment import Enrolment
 from heatpool_agent.loops.enrolment import Settings as EnrolmentSettings
 from heatpool_agent.loops.learning import Learning
-from heatpool_agent.loops.obey import Obey
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.loops.supervise import Driven, Supervisor
 from heatpool_agent.ports import Clock, Speaker, Spool
+
+if TYPE_CHECKING:
+    from heatpool_agent.loops.obey import Obey
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Parts:
     board: Board
     clock: Clock
     driven: Sequence[Driven]
-    obeys: Sequence[Obey]
+    obeys: "Sequence[Obey]"
     desk: Desk
     spool: Spool
     spooling: Spooling
@@ -181,7 +183,10 @@ async def _push(parts: Parts) -> None:
     has a new certificate, comes when it has it.
     """
     loop = asyncio.get_running_loop()
-    start_s, wait_s = loop.time(), spread_s(parts.board.site_id)
+    start_s, line = loop.time(), await parts.enrolment.line()
+    from heatpool_agent.core.patience import spread_s
+
+    wait_s = spread_s(parts.board.site_id)
     while not parts.board.is_line_closing:
         line = await parts.enrolment.line()
         if is_loopback(line.url) or loop.time() - start_s > START_S:

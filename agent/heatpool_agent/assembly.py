@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import fields
 
@@ -21,18 +21,20 @@ from heatpool.errors import ConfigError, StoreError
 from heatpool.process import settings
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_agent import actuators, calibrations, sensors, spool, spool_files
+from heatpool_agent import calibrations, sensors, spool, spool_files
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
 from heatpool_agent.config import state_dir as state_dir
 from heatpool_agent.core.safety import Limits
-from heatpool_agent.enrol.files import Enrolled
 from heatpool_agent.kept_orders import SeenOrders
 from heatpool_agent.loops.learning import Learning
-from heatpool_agent.loops.obey import Habits, Obey
 from heatpool_agent.loops.sense import LoopSettings
 from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.ports import Clock, Roots, Spool
+
+if TYPE_CHECKING:
+    from heatpool_agent.enrol.files import Enrolled
+    from heatpool_agent.loops.obey import Habits, Obey
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def inhabited_dir(config: Config, environ: Mapping[str, str]) -> Path:
     return SERVICE_FOLDER
 
 
-def site_id(config: Config, folder: Path, enrolled: Enrolled | None = None) -> SiteId:
+def site_id(config: Config, folder: Path, enrolled: "Enrolled | None" = None) -> SiteId:
     """The site's name: from the settings or the identity it has, or made once and kept.
 
     It is never taken from the hardware.
@@ -125,7 +127,7 @@ def open_learning(
 
 async def open_parts(
     config: Config, board: Board, clock: Clock, stack: AsyncExitStack, *, folder: Path | None = None
-) -> tuple[list[Driven], list[Obey]]:
+) -> "tuple[list[Driven], list[Obey]]":
     """Sensors and actuators that the settings name; opening touches no device.
 
     `folder` is where a driver may leave a note for its next life; without one it leaves none.
@@ -248,8 +250,13 @@ async def _open_obeys(
     stack: AsyncExitStack,
     found: list[str],
     folder: Path | None,
-) -> list[Obey]:
+) -> "list[Obey]":
     """One loop of obedience per actuator; mistakes join `found`."""
+    if not config.actuator:
+        return []
+    from heatpool_agent import actuators  # noqa: PLC0415  # for sites that have one
+    from heatpool_agent.loops.obey import Obey  # noqa: PLC0415  # likewise
+
     obeys = []
     found += _doubles(config.actuator, "actuator")
     for index, block in enumerate(config.actuator):
@@ -287,8 +294,10 @@ def _check_armed(loop_id: str, config: Config, *, is_armed: bool) -> None:
         raise ConfigError([text])
 
 
-def _habits(loop_id: str, config: Config, clock: Clock, folder: Path | None) -> Habits:
+def _habits(loop_id: str, config: Config, clock: Clock, folder: Path | None) -> "Habits":
     """How a loop obeys; without a folder nothing is remembered."""
+    from heatpool_agent.loops.obey import Habits  # noqa: PLC0415  # for sites with an actuator
+
     (loop,) = [loop for loop in config.loop if loop.id == loop_id]
     model = loop_model(loop)
     habits = Habits(

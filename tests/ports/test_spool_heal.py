@@ -254,7 +254,7 @@ def test_a_kill_in_the_middle_of_healing_is_no_loss(tmp_path: Path, step: str) -
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-from heatpool_agent.spool import heal, swap
+from heatpool_agent.spool import heal, healing, swap
 
 folder, step, left = Path(sys.argv[1]), sys.argv[2], [int(sys.argv[3])]
 
@@ -273,6 +273,6 @@ elif step == "before":
 elif step == "swap":
     swap.swap = dying(swap.swap)
 else:
-    setattr(heal, step, dying(getattr(heal, step)))
+    setattr(healing, step, dying(getattr(healing, step)))
 heal.heal_folder(folder, at_ns=5)
 """

@@ -18,20 +18,19 @@ from heatpool.errors import StoreError, WireError
 from heatpool.sample import SiteId
 from heatpool_agent.core import certificate
 from heatpool_agent.core.certificate import Certificate
+from heatpool_agent.enrol.mark import CA, NAMES, PLACE, SITE, WHOLE, Mark
+from heatpool_agent.enrol.mark import JOIN_AGAIN as JOIN_AGAIN
+from heatpool_agent.enrol.mark import folder_of as folder_of
+from heatpool_agent.enrol.mark import mark as mark
 from heatpool_agent.ports import Identity
 
-SITE, CA, PLACE = "site.pem", "ca.pem", "place.json"
 # A key that waits for its certificate, such as one in the queue of approvals.
 ASKING = "asking.pem"
-_WHOLE, _LOCK = "whole.json", "lock"
+_LOCK = "lock"
 SCHEMA = "heatpool.place/1"
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
-_NAMES = (SITE, CA, PLACE)
 _TRIES = 5
 _BEGIN_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
-JOIN_AGAIN = "heatpool-agent join --force, with a new token, enrols this site again"
-
-Mark = tuple[int, ...]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,24 +66,6 @@ class Papers:
     place: Place
 
 
-def folder_of(state: Path) -> Path:
-    """Where the identity lies within an agent's state folder."""
-    return state / "identity"
-
-
-def mark(state: Path) -> Mark:
-    """Changes whenever the identity does; three looks at a folder, nothing is read."""
-    found: list[int] = []
-    for name in (_WHOLE, *_NAMES):
-        try:
-            seen = (folder_of(state) / name).stat()
-        except OSError:
-            found += (0, 0)
-        else:
-            found += (seen.st_ino, seen.st_mtime_ns)
-    return tuple(found)
-
-
 def load(state: Path) -> Enrolled | None:
     """The identity of a site; None: it has not joined.
 
@@ -118,7 +99,7 @@ def keep(state: Path, papers: Papers) -> None:
     texts = {SITE: papers.key_pem + papers.chain_pem, CA: papers.ca_pem, PLACE: place}
     folder = make_folder(state)
     with _refusals(folder), _locked(folder):
-        write(folder / _WHOLE, json.dumps(texts))
+        write(folder / WHOLE, json.dumps(texts))
         _finish(folder)
         (folder / ASKING).unlink(missing_ok=True)
 
@@ -130,7 +111,7 @@ def mend(state: Path) -> None:
         StoreError: it cannot be written.
     """
     folder = folder_of(state)
-    if (folder / _WHOLE).exists():
+    if (folder / WHOLE).exists():
         with _refusals(folder), _locked(folder):
             _finish(folder)
 
@@ -147,9 +128,9 @@ def forget(state: Path) -> bool:
     with _refusals(folder), _locked(folder):
         with suppress(StoreError):  # a promise that nobody can read is none
             _finish(folder)
-        was_there = any((folder / name).exists() for name in (PLACE, _WHOLE))
+        was_there = any((folder / name).exists() for name in (PLACE, WHOLE))
         # The place before the rest, which is no identity without it.
-        for name in (_WHOLE, PLACE, SITE, CA, ASKING):
+        for name in (WHOLE, PLACE, SITE, CA, ASKING):
             (folder / name).unlink(missing_ok=True)
         _sync(folder)
     return was_there
@@ -204,25 +185,25 @@ def _finish(folder: Path) -> None:
     promised = _promised(folder)
     if promised is None:
         return
-    for name in _NAMES:
+    for name in NAMES:
         write(folder / name, promised[name])
-    (folder / _WHOLE).unlink(missing_ok=True)
+    (folder / WHOLE).unlink(missing_ok=True)
     _sync(folder)
 
 
 def _promised(folder: Path) -> Mapping[str, str] | None:
     try:
-        found = msgspec.json.decode((folder / _WHOLE).read_bytes(), type=dict[str, str])
-        return {name: found[name] for name in _NAMES}
+        found = msgspec.json.decode((folder / WHOLE).read_bytes(), type=dict[str, str])
+        return {name: found[name] for name in NAMES}
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, KeyError) as error:
-        raise _unusable(folder / _WHOLE, error) from error
+        raise _unusable(folder / WHOLE, error) from error
 
 
 def _texts(folder: Path) -> Mapping[str, str] | None:
     try:
-        if not folder.is_dir() or not any((folder / name).exists() for name in (_WHOLE, PLACE)):
+        if not folder.is_dir() or not any((folder / name).exists() for name in (WHOLE, PLACE)):
             return None
     except OSError as error:
         raise _unusable(folder, error) from error
@@ -230,7 +211,7 @@ def _texts(folder: Path) -> Mapping[str, str] | None:
     if promised is not None:
         return promised
     found = {}
-    for name in _NAMES:
+    for name in NAMES:
         try:
             found[name] = (folder / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

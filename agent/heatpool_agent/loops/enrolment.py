@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heatpool.errors import HeatpoolError, StoreError, UplinkError
 from heatpool.process.journal import facts
@@ -16,9 +17,12 @@ from heatpool_agent.board import Board
 from heatpool_agent.config import aggregator_address, is_secure
 from heatpool_agent.core.identity_view import IdentityState, IdentityView
 from heatpool_agent.core.renewal import due_ns, retry_s
-from heatpool_agent.enrol import files, keys
-from heatpool_agent.enrol.files import Enrolled
+from heatpool_agent.enrol.mark import JOIN_AGAIN, Mark
+from heatpool_agent.enrol.mark import mark as mark_of
 from heatpool_agent.ports import Clock
+
+if TYPE_CHECKING:
+    from heatpool_agent.enrol.files import Enrolled, Papers
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +58,13 @@ class Enrolment:
         board: Board,
         clock: Clock,
         *,
-        renew: Callable[[Enrolled, str], files.Papers] = keys.renew,
+        renew: "Callable[[Enrolled, str], Papers] | None" = None,
     ) -> None:
         self._settings = settings
         self._board = board
         self._clock = clock
-        self._renew = renew
-        self._mark: files.Mark = ()
+        self._renew = renew or _renew
+        self._mark: Mark = ()
         self._next_try_ns: int | None = None
         self._error = ""
         self._number = 0
@@ -76,7 +80,7 @@ class Enrolment:
 
     async def look(self) -> None:
         """Reads the identity if its files changed, and says how it stands."""
-        mark = await asyncio.to_thread(files.mark, self._settings.state)
+        mark = await asyncio.to_thread(mark_of, self._settings.state)
         if mark != self._mark:
             await self._read(mark)
         self._post()
@@ -97,13 +101,10 @@ class Enrolment:
         url = self._settings.url or (f"https://{self.enrolled.place.grpc}" if self.enrolled else "")
         return Line(url, self._number) if url else None
 
-    async def _read(self, mark: files.Mark) -> None:
-        state = self._settings.state
-        with suppress(StoreError):  # a disk that takes nothing is read all the same
-            await asyncio.to_thread(files.mend, state)
+    async def _read(self, mark: Mark) -> None:
         before, self._error = self.enrolled, ""
         try:
-            self._mark, self.enrolled = await asyncio.to_thread(files.seen, state)
+            self._mark, self.enrolled = await self._seen(mark)
         except StoreError as error:
             self._mark, self.enrolled, self._error = mark, None, str(error)
             logger.error("identity.unusable", extra=facts(reason=str(error)))
@@ -117,7 +118,17 @@ class Enrolment:
         async with self._moved:
             self._moved.notify_all()
 
-    def _take_up(self, enrolled: Enrolled) -> None:
+    async def _seen(self, mark: Mark) -> "tuple[Mark, Enrolled | None]":
+        if not any(mark):
+            return mark, None
+        from heatpool_agent.enrol import files  # noqa: PLC0415  # 0.3 MB for those that joined
+
+        state = self._settings.state
+        with suppress(StoreError):  # a disk that takes nothing is read all the same
+            await asyncio.to_thread(files.mend, state)
+        return await asyncio.to_thread(files.seen, state)
+
+    def _take_up(self, enrolled: "Enrolled") -> None:
         if not self._settings.site_id:
             self._board.site_id = enrolled.site_id
         logger.info(
@@ -142,18 +153,20 @@ class Enrolment:
             logger.info("identity.renewed", extra=facts(site=enrolled.site_id))
             await self.look()
 
-    def _target(self, enrolled: Enrolled) -> str:
+    def _target(self, enrolled: "Enrolled") -> str:
         """Where certificates are had: over TLS alone, and where the site sends, if that is TLS."""
         url = self._settings.url
         told = aggregator_address(url) if is_secure(url) else None
         return told or enrolled.place.grpc
 
-    async def _keep(self, before: Enrolled, papers: files.Papers) -> None:
+    async def _keep(self, before: "Enrolled", papers: "Papers") -> None:
+        from heatpool_agent.enrol import files  # noqa: PLC0415  # it is loaded by now
+
         # Somebody may have joined again or left meanwhile: theirs is the newer word.
         if await asyncio.to_thread(files.load, self._settings.state) == before:
             await asyncio.to_thread(files.keep, self._settings.state, papers)
 
-    def _due_ns(self, enrolled: Enrolled) -> int:
+    def _due_ns(self, enrolled: "Enrolled") -> int:
         if self._next_try_ns is not None:
             return self._next_try_ns
         # A site's own place in the crowd, the same after each start.
@@ -164,7 +177,7 @@ class Enrolment:
             spread_frac=spread_frac,
         )
 
-    def _failed(self, enrolled: Enrolled, error: HeatpoolError) -> None:
+    def _failed(self, enrolled: "Enrolled", error: HeatpoolError) -> None:
         now_ns, end_ns = self._clock.event_ns(), enrolled.certificate.end_ns
         wait_s = retry_s(end_ns=end_ns, now_ns=now_ns, jitter_frac=random.random())
         self._next_try_ns = now_ns + int(wait_s * NS_PER_S)
@@ -181,13 +194,19 @@ class Enrolment:
         )
 
 
+def _renew(enrolled: "Enrolled", target: str) -> "Papers":
+    from heatpool_agent.enrol import keys  # noqa: PLC0415  # for those that joined
+
+    return keys.renew(enrolled, target)
+
+
 def view(
-    enrolled: Enrolled | None, *, now_ns: int, site_id: str = "", error: str = ""
+    enrolled: "Enrolled | None", *, now_ns: int, site_id: str = "", error: str = ""
 ) -> IdentityView:
     """How an identity stands now, and what mends it."""
     if enrolled is None:
         state = IdentityState.UNUSABLE if error else IdentityState.NONE
-        return IdentityView(state=state, detail=error, fix=files.JOIN_AGAIN if error else "")
+        return IdentityView(state=state, detail=error, fix=JOIN_AGAIN if error else "")
     own = enrolled.certificate
     state, detail, fix = IdentityState.VALID, error, ""
     if site_id and site_id != enrolled.place.site_id:
