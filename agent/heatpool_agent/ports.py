@@ -264,6 +264,10 @@ class Spool(Protocol):
         """Notes that the other end knows of these numbers for good: losses within are done."""
         ...
 
+    def untold(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """Notes that the other end has forgotten: losses that touch these numbers come again."""
+        ...
+
     def lose(self, kind: SpoolKind, start_ns: int, end_ns: int) -> None:
         """Gives a number to rows that never came to the disk, and says that they are dropped."""
         ...

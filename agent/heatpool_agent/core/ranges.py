@@ -41,6 +41,13 @@ def above(ranges: Iterable[Range], number: int) -> tuple[Range, ...]:
     return tuple((max(start, number + 1), end) for start, end in ranges if end > number)
 
 
+def without(ranges: Iterable[Range], first: int, last: int) -> tuple[Range, ...]:
+    """The set without these numbers."""
+    pairs = tuple(ranges)
+    below = ((start, min(end, first - 1)) for start, end in pairs if start < first)
+    return (*below, *above(pairs, last))
+
+
 def of(numbers: Iterable[int]) -> tuple[Range, ...]:
     """Rising numbers as a set."""
     found: list[Range] = []

@@ -1,6 +1,6 @@
 """Which sequence numbers of a queue the other end of a line says are durable."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from heatpool_agent.core import ranges
 
@@ -19,9 +19,7 @@ class SeqRanges:
 
     def remove(self, first: int, last: int) -> None:
         """Takes out first to last: they are missed after all."""
-        below = ((start, min(end, first - 1)) for start, end in self._pairs)
-        kept = tuple((start, end) for start, end in below if start <= end)
-        self._pairs = kept + ranges.above(self._pairs, last)
+        self._pairs = ranges.without(self._pairs, first, last)
 
     def holds(self, first: int, last: int) -> bool:
         """Whether all of first to last is in."""
@@ -34,3 +32,12 @@ class SeqRanges:
     def count(self, first: int, last: int) -> int:
         """How many of first to last are in."""
         return sum(max(0, min(end, last) - max(start, first) + 1) for start, end in self._pairs)
+
+    @property
+    def first(self) -> int | None:
+        """The lowest number; None: there is none."""
+        return self._pairs[0][0] if self._pairs else None
+
+    def holes(self, first: int, last: int) -> Iterator[ranges.Range]:
+        """What of first to last is not in."""
+        return ranges.holes(self._pairs, first, last)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from heatpool.errors import UplinkError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, GapReason, SpoolKind
+from heatpool_agent.core import ranges
 from heatpool_agent.core.line import boundary_of, lane_share
 from heatpool_agent.core.pace import Pace
 from heatpool_agent.core.seq_ranges import SeqRanges
@@ -126,6 +127,7 @@ class Lanes:
         """
         self._early = await self.tell_losses()
         self._has_told = True
+        await self._tell_forgotten()
         route = self.routes[Lane.BILLING]
         while await self._burst(route, before=self._old_billing_seq):
             pass
@@ -148,21 +150,23 @@ class Lanes:
     async def _forwards(self, route: Route) -> None:
         while True:
             route.woken.clear()
+            resends = self._resends
             frames = await self._read(route, READ_FRAMES, before=None)
             if not frames:
                 await route.woken.wait()
-            await self._send(route, frames)
+            await self._send(route, frames, resends=resends)
 
     async def _burst(self, route: Route, *, before: int | None) -> bool:
         """Sends some frames, waits for their arrival, then pauses; False if there were none."""
         limits = self._line.uplink.limits
         most = lane_share(route.lane, limits.unacked_count)
+        resends = self._resends
         frames = await self._read(route, min(self._pace.burst_count, most), before=before)
         if not frames:
             return False
         loop = asyncio.get_running_loop()
         start_s = loop.time()
-        sent = await self._send(route, frames)
+        sent = await self._send(route, frames, resends=resends)
         if sent and await self._settled(route.lane):
             size_bytes = sum(one.size_bytes for one in sent)
             pause_s = self._pace.pause_s(
@@ -204,10 +208,20 @@ class Lanes:
             raise UplinkError("new channels: saying Hello again", wait_s=0.0)
         return frames
 
-    async def _send(self, route: Route, frames: Sequence[SpoolFrame]) -> list[Sent]:
-        """Hands frames to the line until a Resend comes; what went."""
-        resends, went = self._resends, []
+    async def _send(
+        self, route: Route, frames: Sequence[SpoolFrame], *, resends: int
+    ) -> list[Sent]:
+        """Hands frames to the line until a Resend comes; what went.
+
+        `resends` are those that had come before the frames were read.
+        """
+        went: list[Sent] = []
         for frame in frames:
+            if self._resends != resends:
+                break
+            await self._tell_passed(route, frame.seq)
+            if self._resends != resends:
+                break
             sent = await self._sent_one(route, frame)
             if self._resends != resends:
                 break  # gone back meanwhile: this number may lie behind what is due now
@@ -237,8 +251,45 @@ class Lanes:
             "spool.unreadable",
             extra=facts(kind=frame.kind.name.lower(), seq=frame.seq, reason=str(error)),
         )
-        mark = self._spool.mark(frame.kind)
-        await self._line.uplink.tell(_loss(mark, frame.seq, frame.seq, reason=GapReason.DAMAGED))
+        gone = _loss(frame.kind, frame.boot_id, (frame.seq, frame.seq), GapReason.DAMAGED)
+        await self._line.uplink.tell(gone)
+
+    async def _tell_passed(self, route: Route, seq: int) -> None:
+        """What lies before this number and is not held: untold, it would be a hole for ever.
+
+        It was durable or told once, and the other end has forgotten it since.
+        """
+        if seq > route.sent_seq + 1:
+            await self._tell_gone(route.kind, route.boot_id, (route.sent_seq + 1, seq - 1))
+
+    async def _tell_gone(self, kind: SpoolKind, boot_id: BootId, span: ranges.Range) -> None:
+        """Tells what of these numbers is not known there; with its reason where that is known."""
+        if not self._unknown(boot_id, span):
+            return
+        await self.tell_losses()
+        for first, last in self._unknown(boot_id, span):
+            await self._spooling.untold(boot_id, Seq(first), Seq(last))
+        await self.tell_losses()
+        for hole in self._unknown(boot_id, span):
+            self._told.add((boot_id, *hole))
+            await self._line.uplink.tell(_loss(kind, boot_id, hole, GapReason.DROPPED))
+
+    def _unknown(self, boot_id: BootId, span: ranges.Range) -> list[ranges.Range]:
+        """What of these numbers is neither durable there nor told on this line."""
+        told = ranges.of_pairs(
+            (first, last)
+            for boot, first, last in self._told
+            if boot == boot_id and first <= span[1] and last >= span[0]
+        )
+        holes = self._line.durable[boot_id].holes(*span)
+        return [part for hole in holes for part in ranges.holes(told, *hole)]
+
+    async def _tell_forgotten(self) -> None:
+        """What the other end misses of a life that it knows, and that went here long ago."""
+        for mark in self._line.speaker.marks:
+            known = self._line.durable[mark.boot_id]
+            if known.first is not None:
+                await self._tell_gone(mark.kind, mark.boot_id, (known.first, mark.first_seq - 1))
 
     async def tell_new_losses(self) -> None:
         """Says what was lost since the line was opened."""
@@ -285,10 +336,9 @@ class Lanes:
         for kind in SpoolKind:
             mark = self._spool.mark(kind)
             if mark.boot_id == missed.boot_id and missed.first_seq < mark.first_seq:
-                last = min(missed.last_seq, mark.first_seq - 1)
-                await self._line.uplink.tell(
-                    _loss(mark, missed.first_seq, last, reason=GapReason.DROPPED)
-                )
+                span = (int(missed.first_seq), min(missed.last_seq, mark.first_seq - 1))
+                gone = _loss(kind, mark.boot_id, span, GapReason.DROPPED)
+                await self._line.uplink.tell(gone)
 
 
 def _overlaps(key: tuple[BootId, int, int], missed: Resend) -> bool:
@@ -296,12 +346,12 @@ def _overlaps(key: tuple[BootId, int, int], missed: Resend) -> bool:
     return boot_id == missed.boot_id and first <= missed.last_seq and last >= missed.first_seq
 
 
-def _loss(mark: SpoolMark, first_seq: int, last_seq: int, *, reason: GapReason) -> SpoolLoss:
+def _loss(kind: SpoolKind, boot_id: BootId, numbers: ranges.Range, reason: GapReason) -> SpoolLoss:
     return SpoolLoss(
-        kind=mark.kind,
-        boot_id=mark.boot_id,
-        first_seq=Seq(first_seq),
-        last_seq=Seq(last_seq),
+        kind=kind,
+        boot_id=boot_id,
+        first_seq=Seq(numbers[0]),
+        last_seq=Seq(numbers[1]),
         reason=reason,
         start_ns=None,
         end_ns=None,

@@ -235,6 +235,13 @@ class Spooling:
         await self._attempt(partial(self._let_go, boot_id, first_seq, last_seq))
         await self._post()
 
+    async def untold(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """Has losses there said again; where the disk refuses, only that they are gone is said."""
+        kept = ranges.without(self._known.get(boot_id, ()), first_seq, last_seq)
+        self._known = {**self._known, boot_id: kept}
+        with suppress(StoreError):
+            await self.call(self._spool.untold, boot_id, first_seq, last_seq)
+
     def _let_go(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
         known = ranges.added(self._known.get(boot_id, ()), first_seq, last_seq)
         self._known = {**self._known, boot_id: known}

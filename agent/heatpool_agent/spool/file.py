@@ -227,6 +227,14 @@ class QueueFile:
                 f" WHERE is_told = 1 ORDER BY rowid DESC LIMIT 1 OFFSET {TOLD_KEPT})"
             )
 
+    def untold(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """The other end has forgotten these numbers: losses that touch them are not done."""
+        touching = "boot_id = ? AND last_seq >= ? AND first_seq <= ? AND is_told = 1"
+        which = (boot_id, first_seq, last_seq)
+        if self._losses(f"{touching} LIMIT 1", *which):
+            with self.commit() as db:
+                db.execute(f"UPDATE losses SET is_told = 0 WHERE {touching}", which)
+
     def losses(self) -> list[SpoolLoss]:
         """What is not known at the other end, oldest life first."""
         return self._losses("is_told = 0 ORDER BY boot_id, first_seq")

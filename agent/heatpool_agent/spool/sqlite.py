@@ -238,6 +238,15 @@ class SqliteSpool:
         for file in self._files.values():
             file.told(boot_id, first_seq, last_seq)
 
+    def untold(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
+        """Notes that the other end has forgotten: losses that touch these numbers come again.
+
+        Raises:
+            StoreError: the disk did not take it.
+        """
+        for file in self._files.values():
+            file.untold(boot_id, first_seq, last_seq)
+
     def size_bytes(self) -> int:
         """Bytes of telemetry on disk, pages to be used again left out."""
         return self._file.size_bytes()
