@@ -148,7 +148,8 @@ def _assembled(payloads: Sequence[bytes], fields: _Fields) -> Bulk:
     room = UNPACKED_LIMIT
     for number, (payload, row) in enumerate(zip(payloads, table, strict=True)):
         packed = None if is_odd[number] else _packed(payload, row, room)
-        if packed:
+        # Cells of a message end with it: a last one that goes on would take from the next message.
+        if packed and packed[-1] < LAST_BIT:
             rough.append((number, row, packed))
             room -= len(packed)
     heads: list[Head | None] = [None] * len(payloads)
@@ -157,11 +158,10 @@ def _assembled(payloads: Sequence[bytes], fields: _Fields) -> Bulk:
     values, lengths = values_at(data, ends)
     bounds = np.cumsum([0, *(len(packed) for _, _, packed in rough)])
     cells_at = np.searchsorted(ends, bounds).tolist()
-    # Cells of a message end with it, and none is longer than a decoder may argue about.
-    is_closed = (data[bounds[1:] - 1] < LAST_BIT).tolist() if rough else []
+    # None is longer than a decoder may argue about.
     long_at = np.searchsorted(np.flatnonzero(lengths >= LENGTH_LIMIT), cells_at).tolist()
     for place, (number, row, packed) in enumerate(rough):
-        if is_closed[place] and long_at[place] == long_at[place + 1]:
+        if long_at[place] == long_at[place + 1]:
             first, last = cells_at[place], cells_at[place + 1]
             heads[number] = _head(payloads[number], row, packed, (first, last))
     return Bulk(heads=heads, cells=zigzag(values))
