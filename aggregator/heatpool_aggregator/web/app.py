@@ -5,7 +5,6 @@ Without certificates it binds loopback only; with them it speaks TLS, and asks w
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,7 +22,7 @@ from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.identity import places, server
 from heatpool_aggregator.ports import Clock, Store
-from heatpool_aggregator.web import assets, events, join, router, views
+from heatpool_aggregator.web import assets, events, join, listening, router, views
 from heatpool_aggregator.web.access import LOGIN_PATH, LOGOUT_PATH, Access
 from heatpool_aggregator.web.address import check_listen, check_loopback, only_own_hosts
 from heatpool_aggregator.web.desk import Desk
@@ -87,8 +86,7 @@ async def serve(
         context = await asyncio.to_thread(server.context, secured.files.cert, secured.files.key)
     if render_metrics is not None:
         app.router.add_get("/metrics", _metrics(board, render_metrics))
-    not_understood = _NotUnderstood(board, clock)
-    async with _running(app, (host, port), context, not_understood) as bound:
+    async with _running(app, (host, port), context, _Doorman(board, clock)) as bound:
         try:
             if secured is None or context is None:
                 yield bound
@@ -104,7 +102,7 @@ async def _running(
     app: web.Application,
     address: tuple[str, int],
     context: ssl.SSLContext | None,
-    not_understood: logging.Filter,
+    doorman: "_Doorman",
 ) -> AsyncIterator[str]:
     runner = web.AppRunner(
         app,
@@ -114,16 +112,14 @@ async def _running(
         lingering_time=_LINGER_S,
     )
     await runner.setup()
-    host, port = address
     server_log = logging.getLogger("aiohttp.server")
-    server_log.addFilter(not_understood)
+    server_log.addFilter(doorman)
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=context)
-        await _listen(site, f"{host}:{port}")
+        await _listen(runner, address, context, doorman)
         yield _bound(runner)
     finally:
         await runner.cleanup()
-        server_log.removeFilter(not_understood)
+        server_log.removeFilter(doorman)
 
 
 @asynccontextmanager
@@ -149,8 +145,8 @@ def _tells_hosts(board: Board, clock: Clock) -> Callable[[web.Request], None]:
     return told
 
 
-class _NotUnderstood(logging.Filter):
-    """Counts who speaks no HTTP/1, or sends what its headers do not say; never a traceback."""
+class _Doorman(logging.Filter):
+    """Counts who speaks no HTTP/1, or comes when all places are taken; never a traceback."""
 
     def __init__(self, board: Board, clock: Clock) -> None:
         super().__init__()
@@ -161,21 +157,34 @@ class _NotUnderstood(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
             return True
-        peer = place_of(str(record.args[0]) if isinstance(record.args, tuple) else None)
+        args = record.args if isinstance(record.args, tuple) else ()
+        peer = place_of(str(args[0]) if args else None)
         if self._turned_away.count(peer, Reason.MALFORMED, boot_ns=self._clock.boot_ns()):
             told = getattr(error, "message", "") or type(error).__name__
             reason = told.partition("\n")[0].rstrip(":")[:_REASON_LIMIT]
             logger.warning("http.not_understood", extra=facts(peer=peer, reason=reason))
         return False
 
+    def crowded(self, peer: str) -> None:
+        """Counts a connection that was one too many."""
+        if self._turned_away.count(peer, Reason.OVERLOAD, boot_ns=self._clock.boot_ns()):
+            logger.warning("web.refused", extra=facts(peer=peer, reason="overload"))
 
-async def _listen(site: web.TCPSite, address: str) -> None:
+
+async def _listen(
+    runner: web.AppRunner,
+    address: tuple[str, int],
+    context: ssl.SSLContext | None,
+    doorman: _Doorman,
+) -> None:
+    host, port = address
     try:
-        await site.start()
+        for one in await listening.bound(host, port, doorman.crowded):
+            await listening.Site(runner, one, ssl_context=context).start()
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
+        reason = error.strerror or str(error)
         raise HeatpoolError(
-            f"listen.http: {address} cannot be bound ({reason}): choose another port"
+            f"listen.http: {host}:{port} cannot be bound ({reason}): choose another port"
         ) from error
 
 

@@ -59,3 +59,11 @@ async def test_strangers_leave_no_line_of_their_own_each(tmp_path: Path) -> None
     assert len([line for line in lines if "rpc.refused" in line]) == 1, lines
     assert len(lines) < STRANGERS, lines
     assert "PRIVATE KEY" not in out.decode() and "BEGIN CERTIFICATE" not in out.decode()
+
+
+async def test_what_it_keeps_is_for_its_own_user_alone(tmp_path: Path) -> None:
+    ca = pki.Ca()
+    async with running(tmp_path, pki.write(tmp_path, ca, ca.server("127.0.0.1"))):
+        kept = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+        assert {"log.db", "store.db", "ledger.db", "identity.db"} <= {path.name for path in kept}
+        assert not [path for path in kept if path.stat().st_mode & 0o077]
