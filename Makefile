@@ -131,5 +131,5 @@ $(REDFISH_STAMP): Makefile
 $(FUZZ_STAMP): Makefile pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(FUZZ_VENV)
 	@$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints.txt -e '.[agent]' atheris==3.0.0
+	  -c constraints.txt -e '.[agent,aggregator]' atheris==3.0.0
 	@touch $@

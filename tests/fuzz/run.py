@@ -74,7 +74,7 @@ def fuzz(name: str, seconds: int, found: Path) -> None:
     import atheris  # type: ignore[import-untyped]  # noqa: PLC0415 (not there in the tests)
 
     sys.path.insert(0, str(TESTS))
-    with atheris.instrument_imports(include=["heatpool", "heatpool_agent"]):
+    with atheris.instrument_imports(include=["heatpool", "heatpool_agent", "heatpool_aggregator"]):
         from fuzz.laws import DECODERS  # noqa: PLC0415 (instrumented as it is imported)
         from fuzz.seeds import SEEDS  # noqa: PLC0415
     watch = Watch(name, found / "found")

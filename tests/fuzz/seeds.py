@@ -2,9 +2,12 @@
 
 import json
 import ssl
+from typing import Any
 
 from fuzz.laws import CUT
 
+from heatpool import codec
+from heatpool.v1 import command_pb2, control_pb2, telemetry_pb2
 from heatpool_agent.core.mbus_frames import long_frame, reset_frame
 
 _HEADER = bytes.fromhex("78 56 34 12 2d 2c 01 04 07 00 00 00")
@@ -198,6 +201,79 @@ _PLACE = b'{"schema":"heatpool.place/1","site_id":"e1","grpc":"h:1","renew_after
 _JOIN = json.dumps({"token": "abc123.0123456789abcdef", "csr_pem": "x", "site_id": "e1"}).encode()
 
 
+def _said(**what: Any) -> bytes:
+    return telemetry_pb2.TelemetryServiceStreamRequest(**what).SerializeToString()
+
+
+_HELLO = _said(
+    hello=telemetry_pb2.Hello(
+        wire_version=1,
+        agent_version="1",
+        sites=[
+            telemetry_pb2.HelloSite(
+                site_id="e1",
+                spools=[
+                    telemetry_pb2.SpoolState(
+                        kind=telemetry_pb2.SPOOL_KIND_TELEMETRY,
+                        boot_id="b",
+                        first_seq=1,
+                        next_seq=2,
+                    )
+                ],
+                schemas=[
+                    telemetry_pb2.Schema(
+                        schema_id=1,
+                        boot_id="b",
+                        channels=[
+                            telemetry_pb2.Channel(loop_id="l", quantity="hot_c", exponent=-2)
+                        ],
+                    )
+                ],
+            )
+        ],
+    )
+)
+_BATCH = telemetry_pb2.TelemetryBatch(
+    seq=1,
+    schema_id=1,
+    start_ns=1,
+    step_ns=10**9,
+    n_rows=3,
+    cells=[1, -2, 300],
+    codec=telemetry_pb2.PAYLOAD_CODEC_NONE,
+    sent_ns=5,
+)
+_ROW = telemetry_pb2.RegisterRow(
+    metering_point_id="p",
+    meter_id="m",
+    event_ns=1,
+    raw=5,
+    reason=telemetry_pb2.REGISTER_REASON_PERIODIC,
+)
+_TELEMETRY = _said(telemetry=_BATCH)
+_UPWARDS = (
+    _HELLO,
+    _TELEMETRY,
+    _said(registers=telemetry_pb2.RegisterBatch(seq=1, rows=[_ROW])),
+    _said(
+        gap=telemetry_pb2.Gap(
+            boot_id="b", first_seq=1, last_seq=2, reason=telemetry_pb2.GAP_REASON_DROPPED
+        )
+    ),
+)
+_ORDER = command_pb2.SetSetpointRequest(site_id="e1", heat_rate_w=1.0, lease_s=60.0, reason="r")
+_REPORT = control_pb2.ControlServiceStreamRequest(
+    state=control_pb2.SetpointStateReport(
+        site_id="e1", setpoint_seq=1, state=control_pb2.SETPOINT_STATE_APPLIED, detail="d"
+    )
+)
+_COLUMNS = codec.columns_to_bytes(
+    codec.Columns(
+        schema_id=1, start_ns=1, step_ns=10**9, n_rows=2, cells=(1, -2), dt_ns=(), valid_bits=b""
+    )
+)
+
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "mbus_telegram": _FRAMES,
     "mbus_body": (_BODY, _FIXED),
@@ -217,4 +293,9 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "site_certificate": (_CERTIFICATE, ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode()),
     "identity_files": (CUT.join((ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode(), b"x", _PLACE)),),
     "renewed_certificate": (b"\x0a\x01c\x12\x01a\x18\x01",),
+    "stream_message": _UPWARDS,
+    "bulk_batches": (_TELEMETRY, CUT.join(_UPWARDS)),
+    "zlib_payload": (bytes(60), bytes(range(180))),
+    "order_requests": (_ORDER.SerializeToString(), _REPORT.SerializeToString()),
+    "spooled_frames": (_COLUMNS, b"[]"),
 }
