@@ -154,6 +154,14 @@ class Rig:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
+    async def begun(self) -> None:
+        """Waits until rows and registers of every site have come."""
+        least = 4 * len(self.agents)
+        await self.eventually("/v1/status", lambda a: a["ingest"]["batches_durable"] >= least)
+        await self.eventually(
+            "/v1/sites", lambda a: all(one["energy_wh"] is not None for one in a["sites"])
+        )
+
     async def agent_status(self, site_id: str) -> dict[str, Any]:
         """An answer of an agent's own page."""
         told = json.loads(self.agents[site_id].ready_file.read_text())

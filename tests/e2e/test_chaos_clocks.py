@@ -7,6 +7,7 @@ the true one.
 import asyncio
 import base64
 import json
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -89,7 +90,9 @@ async def said(running: Rig, site_id: str, *, is_held: bool) -> dict[str, Any]:
 async def lease_runs_out(running: Rig, weather: Weather) -> None:
     """A clock that is put back by half a day prolongs no lease."""
     await running.eventually("/v1/sites", _is_applied)
-    await running.aggregator.kill()
+    # Nobody renews: it stands still, with all lines up.
+    assert running.aggregator.child is not None
+    running.aggregator.child.send_signal(signal.SIGSTOP)
     weather.be("e4", clock_s=-HALF_DAY_S)
     began = time.monotonic()
     async with asyncio.timeout(PATIENCE_S):
@@ -97,7 +100,7 @@ async def lease_runs_out(running: Rig, weather: Weather) -> None:
             await asyncio.sleep(0.2)
     assert time.monotonic() - began < 60.0
     weather.be("e4")
-    await running.aggregator.start()
+    running.aggregator.child.send_signal(signal.SIGCONT)
 
 
 def _is_applied(answer: dict[str, Any]) -> bool:

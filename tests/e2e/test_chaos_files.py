@@ -20,7 +20,7 @@ from e2e.storm import account, calm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-WAITING = 6
+WAITING = 3
 FILES = ("telemetry.db", "billing.db")
 SEED = 51
 
@@ -146,17 +146,21 @@ def untold(
 
 async def test_a_spoiled_spool_starts_by_itself_and_tells_what_it_lost(tmp_path: Path) -> None:
     async with rig(tmp_path, sites=4) as running:
-        await running.eventually("/v1/statements", lambda a: bool(a["statements"]))
+        await running.begun()
         await running.aggregator.kill()
         await asyncio.gather(*(backlog(running, name) for name in running.agents))
-        befores = {
-            "e1": await spoil_stopped(running, "e1", flipped, is_killed=False),
-            "e2": await spoil_running(running, "e2", flipped),
-            "e3": await spoil_stopped(running, "e3", cut, is_killed=False),
-            "e4": await spoil_stopped(
-                running, "e4", without_wal, is_killed=True, names=["billing.db"]
-            ),
-        }
+        befores = dict(
+            zip(
+                running.agents,
+                await asyncio.gather(
+                    spoil_stopped(running, "e1", flipped, is_killed=False),
+                    spoil_running(running, "e2", flipped),
+                    spoil_stopped(running, "e3", cut, is_killed=False),
+                    spoil_stopped(running, "e4", without_wal, is_killed=True, names=FILES[1:]),
+                ),
+                strict=True,
+            )
+        )
         await running.aggregator.start()
         await running.eventually("/v1/sources", _all_fresh)
         await asyncio.sleep(2)
@@ -218,7 +222,7 @@ async def test_spoiled_files_of_the_aggregator_are_named_and_filled_again_by_the
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as running:
-        await running.eventually("/v1/statements", lambda a: bool(a["statements"]))
+        await running.begun()
         for name in ("log.db", "store.db"):
             # In order: all is in a snapshot then, which a new store must not be taken for.
             assert await running.aggregator.stop() == 0
