@@ -204,7 +204,8 @@ class Lanes:
         frames = self._spool.read(route.kind, Seq(after), limit, before=bound)
         if self._spool.mark(route.kind).boot_id != route.boot_id:
             raise UplinkError("new boot id: saying Hello again", wait_s=0.0)
-        if len(self._spool.schemas()) > len(self._line.speaker.schemas):
+        named = {schema.schema_id for schema in self._line.speaker.schemas}
+        if any(schema.schema_id not in named for schema in self._spool.schemas()):
             raise UplinkError("new channels: saying Hello again", wait_s=0.0)
         return frames
 

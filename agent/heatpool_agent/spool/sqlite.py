@@ -60,11 +60,15 @@ class SqliteSpool:
         self._keep_s = keep_s
         self._lock = exclusive(folder)
         self._reserve = Reserve(folder)
-        self._reserve.keep()
-        self._open()
-        mark_open(self._lock)
-        self._tidy(lambda: ledger.forget_gaps(self._file))
-        self.saved_ledger = ledger.stored(self._file)
+        try:
+            self._reserve.keep()
+            self._open()
+            mark_open(self._lock)
+            self._tidy(lambda: ledger.forget_gaps(self._file))
+            self.saved_ledger = ledger.stored(self._file.db)
+        except (StoreError, sqlite3.Error, OSError):
+            self._lock.close()  # a later try must not find the folder in use
+            raise
         self.kernel_boot_id = kernel_boot_id()
 
     def _open(self) -> None:
@@ -257,7 +261,7 @@ class SqliteSpool:
 
     def schemas(self) -> Sequence[Schema]:
         """Every schema that frames of the present boot id may name."""
-        return tuple(self._telemetry.schemas)
+        return tuple(self._telemetry.needed())
 
     def stat(self) -> Sequence[QueueStat]:
         """What both queues hold."""

@@ -1,5 +1,6 @@
 """Rows of estimates: open until there are enough of them for a frame."""
 
+import json
 import logging
 import sqlite3
 import zlib
@@ -8,18 +9,20 @@ from dataclasses import replace
 
 import msgpack
 
-from heatpool.codec import columns_to_bytes, pack
+from heatpool.codec import CHANNELS_LIMIT, columns_to_bytes, pack
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, Channel, Row, Schema
 from heatpool_agent.core.ledger import Page
 from heatpool_agent.core.rollup import SPAN
 from heatpool_agent.spool import ledger
-from heatpool_agent.spool.file import NewFrame, QueueFile
+from heatpool_agent.spool.file import NewFrame, QueueFile, put_note
 from heatpool_agent.spool.frames import NONSENSE
 
 logger = logging.getLogger(__name__)
 
 _NOBODY = BootId("")
+# Below which number frames may be packed by a schema that is no longer used.
+_UNTIL = "schemas_until"
 
 
 class Telemetry:
@@ -28,6 +31,7 @@ class Telemetry:
     def __init__(self, file: QueueFile) -> None:
         self.file = file
         self.schemas = stored_schemas(file)
+        self._until = _stored_until(file, self.schemas)
         self.open_rows = stored_rows(file)
 
     def append(self, row: Row, page: Page | None) -> None:
@@ -49,7 +53,7 @@ class Telemetry:
 
     def _newest(self) -> tuple[Channel, ...]:
         """Channels of the newest schema for rows as they are written."""
-        plain = (schema.channels for schema in reversed(self.schemas) if not is_coarse(schema))
+        plain = (schema.channels for schema in reversed(self.schemas) if not has_span(schema))
         return next(plain, ())
 
     def close_frame(self) -> bool:
@@ -86,18 +90,46 @@ class Telemetry:
         wanted = {channel for row in rows for channel in row.cells}
         known = self._newest()
         channels = (*known, *sorted(wanted - {*known, SPAN}), *((SPAN,) if is_coarse else ()))
-        for schema in reversed(self.schemas):
-            if schema.channels == channels:
-                return schema
-        schema = Schema(
-            schema_id=len(self.schemas) + 1,
+        if len(channels) > CHANNELS_LIMIT:
+            # Channels of devices that are gone: none of them is among these rows.
+            channels = (*sorted(wanted - {SPAN}), *((SPAN,) if is_coarse else ()))
+        schema = next((one for one in reversed(self.schemas) if one.channels == channels), None)
+        if schema is None or schema.schema_id in self._until:
+            schema = self._taken_up(schema, channels)
+        return schema
+
+    def _taken_up(self, schema: Schema | None, channels: tuple[Channel, ...]) -> Schema:
+        """A schema for the next frames, new or an old one again; the one before is not used now."""
+        made = schema or Schema(
+            schema_id=max((one.schema_id for one in self.schemas), default=0) + 1,
             boot_id=self.file.mark.boot_id,
             channels=channels,
         )
+        next_seq = int(self.file.mark.next_seq)
+        alike = [one.schema_id for one in self.schemas if has_span(one) == has_span(made)]
+        until = {one: self._until.get(one, next_seq) for one in alike if one != made.schema_id}
+        others = {one: seq for one, seq in self._until.items() if one not in alike}
+        until |= others
         with self.file.commit() as db:
-            put_schema(db, schema)
-        self.schemas.append(schema)
-        return schema
+            if schema is None:
+                put_schema(db, made)
+            put_note(db, _UNTIL, json.dumps(list(until.items())))
+        self._until = until
+        if schema is None:
+            self.schemas.append(made)
+        return made
+
+    def needed(self) -> list[Schema]:
+        """Schemas that frames which are held may name, or the next ones will.
+
+        A site lives for years and its devices change: an aggregator takes only so many of one.
+        """
+        first_seq = self.file.mark.first_seq
+        return [
+            schema
+            for schema in self.schemas
+            if self._until.get(schema.schema_id, first_seq + 1) > first_seq
+        ]
 
     def rename(self) -> None:
         """Takes over the new boot id of the file."""
@@ -105,7 +137,7 @@ class Telemetry:
         self.schemas = [replace(schema, boot_id=boot_id) for schema in self.schemas]
 
 
-def is_coarse(schema: Schema) -> bool:
+def has_span(schema: Schema) -> bool:
     """Whether its rows say what time they stand for."""
     return SPAN in schema.channels
 
@@ -145,6 +177,17 @@ def stored_schemas(file: QueueFile) -> list[Schema]:
     rows = file.db.execute("SELECT schema_id, channels FROM schemas ORDER BY schema_id")
     boot_id = file.mark.boot_id
     return [replace(schema_of(*row), boot_id=boot_id) for row in rows]
+
+
+def _stored_until(file: QueueFile, schemas: Sequence[Schema]) -> dict[int, int]:
+    """By schema; older files say nothing, and used the newest of both kinds."""
+    newest = {has_span(schema): schema.schema_id for schema in schemas}
+    try:
+        told = {int(one): int(seq) for one, seq in json.loads(file.note(_UNTIL))}
+    except NONSENSE:
+        old = (one.schema_id for one in schemas if one.schema_id not in newest.values())
+        told = dict.fromkeys(old, int(file.mark.next_seq))
+    return told
 
 
 def stored_rows(file: QueueFile) -> list[Row]:
