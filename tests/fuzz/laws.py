@@ -6,7 +6,6 @@ broken. The tests here and the fuzzer that is run by hand, `run.py`, hold the sa
 
 import asyncio
 import json
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import cache
@@ -16,11 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+from fuzz import laws_wire
 
-from heatpool import codec
 from heatpool.errors import ConfigError, SensorError, StoreError, WireError
 from heatpool.process import settings
-from heatpool.v1 import telemetry_pb2
 from heatpool_agent import config as agent_config
 from heatpool_agent import wire_identity
 from heatpool_agent.assembly import open_sensors
@@ -43,28 +41,25 @@ from heatpool_agent.core.mqtt_newest import Message, Newest, unpacked
 from heatpool_agent.core.mqtt_rules import Point, mistakes
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.core.torn import guarded
-from heatpool_agent.enrol import files
+from heatpool_agent.enrol import files, mark
 from heatpool_agent.fieldbus.maps import SHELF, read_map
 from heatpool_agent.ports import Roots
 from heatpool_agent.sensors import host, hwmon, rapl
 from heatpool_agent.tapes.lines import MANIFEST
 from heatpool_agent.tapes.play import Recording, load
-from heatpool_aggregator.core import orders
 from heatpool_aggregator.core.enrolment import JoinRefused
 from heatpool_aggregator.core.principal import is_name
 from heatpool_aggregator.identity import requests as signing
 from heatpool_aggregator.identity.tokens import is_join_token
 from heatpool_aggregator.web.join import wish_of
 from heatpool_aggregator.web.problem import Refused
-from heatpool_aggregator.wire import command, control, peek, query, registry, telemetry
-from heatpool_aggregator.wire.bulk import bulk_from_bytes
 
 Decoder = Callable[[bytes], None]
 
-NOW_NS = 1_750_000_000_000_000_000
+NOW_NS = laws_wire.NOW_NS
 STAMP = Stamp(sensor="s", loop="rack", event_ns=NOW_NS, boot_ns=NOW_NS)
 # Between the files of one input.
-CUT = b"\n--\n"
+CUT = laws_wire.CUT
 FILES = (
     "sys/class/powercap/intel-rapl:0/name",
     "sys/class/powercap/intel-rapl:0/energy_uj",
@@ -352,9 +347,7 @@ def identity_files(data: bytes) -> None:
     """A site's own files, however they were spoilt: an identity, or what mends it."""
     with TemporaryDirectory() as name:
         folder = files.make_folder(Path(name))
-        for file, content in zip(
-            (files.SITE, files.CA, files.PLACE), data.split(CUT), strict=False
-        ):
+        for file, content in zip(mark.NAMES, data.split(CUT), strict=False):
             (folder / file).write_bytes(content)
         with suppress(StoreError):
             files.load(Path(name))
@@ -364,76 +357,6 @@ def renewed_certificate(data: bytes) -> None:
     """The answer to a renewal: read, or refused."""
     with suppress(WireError):
         assert wire_identity.renewed(data).chain_pem
-
-
-_UPWARDS: tuple[Callable[[bytes], object], ...] = (
-    telemetry.hello_from_bytes,
-    telemetry.batch_from_bytes,
-    telemetry.registers_from_bytes,
-    telemetry.gap_from_bytes,
-    peek.peek,
-)
-
-
-def stream_message(data: bytes) -> None:
-    """What a site sends on its telemetry stream: read by one of its decoders, or refused."""
-    for read in _UPWARDS:
-        with suppress(WireError):
-            read(data)
-    assert 0 <= peek.content_crc32(data) < 2**32
-
-
-def bulk_batches(data: bytes) -> None:
-    """Batches of a commit mean together what each means alone, and none fails the others."""
-    payloads = data.split(CUT)
-    heads, cells = bulk_from_bytes(payloads)
-    for payload, head in zip(payloads, heads, strict=True):
-        if head is None:
-            continue
-        batch = telemetry.batch_from_bytes(payload)
-        assert tuple(cells[head.first : head.last].tolist()) == batch.columns.cells
-        assert (head.start_ns, head.n_rows) == (batch.columns.start_ns, batch.columns.n_rows)
-
-
-def zlib_payload(data: bytes) -> None:
-    """Any bytes as the packed cells of a batch, and what they are packed from."""
-    for payload in (data, zlib.compress(data, 1), zlib.compress(data, 1)[:-1]):
-        batch = telemetry_pb2.TelemetryBatch(
-            seq=1, step_ns=1, n_rows=60, codec=telemetry_pb2.PAYLOAD_CODEC_ZLIB, payload=payload
-        )
-        bulk_batches(
-            telemetry_pb2.TelemetryServiceStreamRequest(telemetry=batch).SerializeToString()
-        )
-
-
-_REQUESTS: tuple[Callable[[bytes], object], ...] = (
-    control.request_from_bytes,
-    command.ask_from_bytes,
-    command.end_from_bytes,
-    command.list_from_bytes,
-    command.audit_from_bytes,
-    query.statement_request_from_bytes,
-    query.gaps_request_from_bytes,
-    registry.renew_request_from_bytes,
-)
-
-
-def order_requests(data: bytes) -> None:
-    """Requests of people and reports of sites: read and judged, or refused."""
-    for read in _REQUESTS:
-        with suppress(WireError):
-            found = read(data)
-            if isinstance(found, orders.Ask):
-                orders.ask_mistake(found, now_ns=NOW_NS)
-
-
-def spooled_frames(data: bytes) -> None:
-    """What lies in a spool or a file of orders, however it was spoilt: read, or refused."""
-    with suppress(WireError):
-        columns = codec.columns_from_bytes(data)
-        codec.check(columns, 1)
-    with suppress(WireError):
-        codec.registers_from_bytes(data)
 
 
 DECODERS: dict[str, Decoder] = {
@@ -457,10 +380,10 @@ DECODERS: dict[str, Decoder] = {
         site_certificate,
         identity_files,
         renewed_certificate,
-        stream_message,
-        bulk_batches,
-        zlib_payload,
-        order_requests,
-        spooled_frames,
+        laws_wire.stream_message,
+        laws_wire.bulk_batches,
+        laws_wire.zlib_payload,
+        laws_wire.order_requests,
+        laws_wire.spooled_frames,
     )
 }

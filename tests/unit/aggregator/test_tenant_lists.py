@@ -72,10 +72,10 @@ async def test_after_a_start_orders_of_others_are_not_shown(
     async with open_identities(tmp_path, trust_domain="heatpool", clock=clock) as identities:
         book, rest = Book(), SimpleNamespace()
         command = Command(
-            orders=rest,  # type: ignore[arg-type]  # not asked for a list
+            orders=rest,  # not asked for a list
             book=book,
             board=Board(),
-            audit=rest,  # type: ignore[arg-type]
+            audit=rest,
             clock=clock,
             tenants=Tenants(Asked(who), identities),
         )
