@@ -17,12 +17,14 @@ REDFISH_STAMP := $(REDFISH_VENV)/.stamp
 NODE_STAMP := tests/node/node_modules/.stamp
 FUZZ_VENV := .venv-fuzz
 FUZZ_STAMP := $(FUZZ_VENV)/.stamp
+AUDIT_VENV := .venv-audit
+AUDIT_STAMP := $(AUDIT_VENV)/.stamp
 SECONDS_EACH ?= 60
 # Files of tests run side by side: the end-to-end ones mostly wait.
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos release-wire node-client docs bench bench-estimator bench-faults bench-fleet oracles redfish-conformance fuzz clean
+.PHONY: help demo test lint protos release-wire node-client docs bench bench-estimator bench-faults bench-fleet oracles redfish-conformance fuzz audit-dependencies clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 28
@@ -78,8 +80,11 @@ redfish-conformance: $(TEST_STAMP) $(REDFISH_STAMP) ## DMTF's validators against
 fuzz: $(FUZZ_STAMP) ## fuzzes every decoder, SECONDS_EACH=60 (ARGS="mbus_stream redfish_json")
 	@$(FUZZ_VENV)/bin/python tests/fuzz/run.py --seconds $(SECONDS_EACH) $(ARGS)
 
+audit-dependencies: $(AUDIT_STAMP) ## known flaws of what constraints.txt pins (needs PyPI; ARGS="-s osv")
+	@$(AUDIT_VENV)/bin/pip-audit --requirement constraints.txt --disable-pip --no-deps --strict $(ARGS)
+
 clean: ## removes the environments and every cache
-	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) $(FUZZ_VENV) tests/node/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ORACLE_VENV) $(PROTO_VENV) $(REDFISH_VENV) $(FUZZ_VENV) $(AUDIT_VENV) tests/node/node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Environments. A stamp is older than what it was made of: the next call installs again.
@@ -132,4 +137,10 @@ $(FUZZ_STAMP): Makefile pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(FUZZ_VENV)
 	@$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -e '.[agent,aggregator]' atheris==3.0.0
+	@touch $@
+
+# The auditor reads the pins and installs nothing of them.
+$(AUDIT_STAMP): Makefile
+	@$(PYTHON) -m venv $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	@touch $@
