@@ -1,6 +1,5 @@
 """`heatpool-agent spool`: what waits on this disk, what was lost, and how a backlog drains."""
 
-import http.client
 import json
 import os
 import sys
@@ -14,14 +13,13 @@ from heatpool.sample import SpoolKind
 from heatpool_agent.assembly import SystemClock, inhabited_dir
 from heatpool_agent.commands.spool_text import lines
 from heatpool_agent.config import Config, load
+from heatpool_agent.doctor import beside
 from heatpool_agent.doctor.place import is_agent_running
 from heatpool_agent.ports import QueueStat
 from heatpool_agent.spool.reserve import Reserve, free_bytes
 from heatpool_agent.spool.state import look
 
 SCHEMA = "heatpool.spool/1"
-ASK_S = 2.0
-_STATUS_MOST_BYTES = 16_000_000
 _NS = 1_000_000_000
 
 
@@ -102,19 +100,8 @@ def _room(config: Config, folder: Path, queues: list[dict[str, Any]]) -> dict[st
 
 def _line(config: Config) -> Mapping[str, Any] | None:
     """What the running agent says of its line; None: it cannot be asked."""
-    host, _, port = config.http.listen.rpartition(":")
-    if not host or port in ("", "0"):
-        return None
-    asked = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ASK_S)
-    try:
-        asked.request("GET", "/v1/status")
-        told = json.loads(asked.getresponse().read(_STATUS_MOST_BYTES))
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    finally:
-        asked.close()
-    line = told.get("uplink") if isinstance(told, dict) else None
-    return dict(_known(line)) if isinstance(line, dict) else None
+    line = beside.uplink(config.http.listen)
+    return None if line is None else dict(_known(line))
 
 
 def _known(line: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,12 +4,13 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from heatpool_agent.config import aggregator_address, is_secure
-from heatpool_agent.doctor import identity
+from heatpool_agent.doctor import beside, identity
 from heatpool_agent.doctor.place import Place, is_agent_running
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
 from heatpool_agent.enrol.files import Enrolled
@@ -40,14 +41,15 @@ async def families(place: Place) -> Sequence[Verdict]:
     listen = place.config.http.listen
     taken = await asyncio.to_thread(_bind_error, listen) if listen else 0
     runs = await asyncio.to_thread(is_agent_running, place.folder)
+    line = await asyncio.to_thread(beside.uplink, listen) if runs and taken else None
     return (
-        aggregator(answered),
+        aggregator(answered, line),
         page_port(listen, taken, is_agent=runs),
     )
 
 
-def aggregator(seen: Answered | None) -> Verdict:
-    """Whether an aggregator listens where the settings say."""
+def aggregator(seen: Answered | None, line: Mapping[str, Any] | None = None) -> Verdict:
+    """Whether an aggregator listens where the settings say, and takes `line` of a running agent."""
     if seen is None:
         return skip("aggregator", "this site has not joined and aggregator.url is empty")
     if seen.distrust:
@@ -73,6 +75,13 @@ def aggregator(seen: Answered | None) -> Verdict:
             why="something else listens there, or it wants TLS and aggregator.url says http://",
             fix="set aggregator.url to the address that heatpool-aggregator run logs as grpc; "
             "where it has certificates: leave it empty, and run heatpool-agent join",
+        )
+    if line is not None and line.get("state") == "refused":
+        return fail(
+            "aggregator",
+            f"{seen.address} answers, and refuses this site: {line.get('detail')}",
+            why="nothing is taken from the agent that runs here; rows wait on this disk",
+            fix=line.get("fix") or "ask whoever runs the aggregator",
         )
     how = "knows this site's CA, and answers" if seen.is_secure else "answers"
     return ok("aggregator", f"{seen.address} {how} in {1000 * seen.took_s:.0f} ms")
