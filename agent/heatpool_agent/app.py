@@ -5,21 +5,23 @@ import json
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heatpool.errors import StoreError
 from heatpool.process.journal import facts
-from heatpool.sample import SpoolKind
+from heatpool.sample import SiteId, SpoolKind
 from heatpool_agent import watchdog
 from heatpool_agent.assembly import (
     SystemClock,
+    fresh_name,
     loop_settings,
     open_learning,
     open_parts,
-    open_spool,
+    open_spool_or_late,
     site_id,
     state_dir,
 )
@@ -34,6 +36,7 @@ from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.loops.supervise import Driven, Supervisor
 from heatpool_agent.ports import Clock, Speaker, Spool
+from heatpool_agent.spool.late import may_pass
 
 if TYPE_CHECKING:
     from heatpool_agent.loops.obey import Obey
@@ -84,11 +87,13 @@ async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | 
 async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitStack) -> Parts:
     clock = SystemClock()
     folder = state_dir(config, environ)
-    board = Board(site_id=await asyncio.to_thread(site_id, config, folder))
+    board, keep_name = await asyncio.to_thread(_named, config, folder)
     enrolment = Enrolment(_enrolment_settings(config, folder), board, clock)
     await enrolment.look()
     driven, obeys = await open_parts(config, board, clock, stack, folder=folder)
-    spool = await asyncio.to_thread(open_spool, config, folder, clock)
+    spool = await asyncio.to_thread(
+        open_spool_or_late, config, folder, clock, name=lambda: keep_name(enrolment)
+    )
     spooling = Spooling(spool, board)
     stack.push_async_callback(spooling.close)
     await spooling.close_frame()
@@ -107,6 +112,22 @@ async def _opened(config: Config, environ: Mapping[str, str], stack: AsyncExitSt
         learning=learning,
         enrolment=enrolment,
     )
+
+
+def _named(config: Config, folder: Path) -> tuple[Board, Callable[[Enrolment], None]]:
+    """A board with the site's name, and what keeps that once the disk takes it."""
+    try:
+        return Board(site_id=site_id(config, folder)), lambda _: None
+    except StoreError as error:
+        if not may_pass(error):
+            raise
+    board = Board(site_id=SiteId(fresh_name()))
+
+    def keep(enrolment: Enrolment) -> None:
+        own = board.site_id
+        board.site_id = site_id(config, folder, enrolment.enrolled, fresh=lambda: own)
+
+    return board, keep
 
 
 def _enrolment_settings(config: Config, folder: Path) -> EnrolmentSettings:

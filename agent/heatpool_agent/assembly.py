@@ -6,6 +6,7 @@
 import asyncio
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from heatpool_agent.loops.learning import Learning
 from heatpool_agent.loops.sense import LoopSettings
 from heatpool_agent.loops.supervise import Driven
 from heatpool_agent.ports import Clock, Roots, Spool
+from heatpool_agent.spool import late
 
 if TYPE_CHECKING:
     from heatpool_agent.enrol.files import Enrolled
@@ -69,7 +71,18 @@ def inhabited_dir(config: Config, environ: Mapping[str, str]) -> Path:
     return SERVICE_FOLDER
 
 
-def site_id(config: Config, folder: Path, enrolled: "Enrolled | None" = None) -> SiteId:
+def fresh_name() -> str:
+    """A name that no other site has."""
+    return f"site-{os.urandom(4).hex()}"
+
+
+def site_id(
+    config: Config,
+    folder: Path,
+    enrolled: "Enrolled | None" = None,
+    *,
+    fresh: Callable[[], str] = fresh_name,
+) -> SiteId:
     """The site's name: from the settings or the identity it has, or made once and kept.
 
     It is never taken from the hardware.
@@ -87,7 +100,7 @@ def site_id(config: Config, folder: Path, enrolled: "Enrolled | None" = None) ->
             folder.mkdir(parents=True, exist_ok=True)
             # Written aside and renamed: a kill in between leaves no nameless site.
             aside = path.with_suffix(".part")
-            aside.write_text(f"site-{os.urandom(4).hex()}\n", encoding="utf-8")
+            aside.write_text(f"{fresh()}\n", encoding="utf-8")
             os.replace(aside, path)
         return SiteId(path.read_text(encoding="utf-8").strip())
     except OSError as error:
@@ -326,6 +339,31 @@ def _limits(loop_id: str, config: Config) -> Limits:
     )
 
 
+def open_spool_or_late(
+    config: Config, folder: Path, clock: Clock, *, name: Callable[[], None]
+) -> Spool:
+    """The site's queue on disk, or what stands for it while the disk refuses.
+
+    `name` keeps the site's name; blocking.
+
+    Raises:
+        StoreError: another agent uses the folder, or a newer version wrote it.
+    """
+
+    def opened() -> Spool:
+        name()
+        return open_spool(config, folder, clock)
+
+    try:
+        return opened()
+    except (StoreError, sqlite3.Error, OSError) as error:
+        if not late.may_pass(error):
+            raise
+        why = str(error)
+    logger.error("spool.late", extra=facts(reason=why))
+    return spool.LateSpool(folder, opened, why=why)
+
+
 def open_spool(config: Config, folder: Path, clock: Clock) -> Spool:
     """The site's queue on disk, its tables made or brought up to date.
 
@@ -358,4 +396,4 @@ def _migrated_aside(folder: Path) -> None:
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode:
         words = child.stderr.strip().splitlines() or ["no word"]
-        raise StoreError(f"spool {folder}: its tables could not be made: {words[-1]}")
+        raise late.DiskRefused(f"spool {folder}: its tables could not be made: {words[-1]}")

@@ -18,7 +18,9 @@ from heatpool_agent.board import Board
 from heatpool_agent.core import ranges
 from heatpool_agent.core.ledger import Ledger, Page, merged
 from heatpool_agent.core.loop_record import SavedEstimator
+from heatpool_agent.core.provisional import ProvisionalLedger
 from heatpool_agent.ports import Acked, Seq, Spool, SpoolMark
+from heatpool_agent.spool.late import LateSpool
 from heatpool_agent.spool_files import is_damage
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ ROWS_KEPT = 360
 REGISTERS_KEPT = 360
 # Gaps of the ledger that wait; their sums are in the accounts whatever is dropped.
 GAPS_KEPT = 1_000
+# How often a disk that refused at the start is asked again, s.
+LATE_LEAST_S, LATE_MOST_S = 10.0, 60.0
 
 
 class Spooling:
@@ -49,10 +53,18 @@ class Spooling:
         self._lost: dict[SpoolKind, tuple[int, int]] = {}
         self._unwritable = 0
         self._known: dict[BootId, tuple[ranges.Range, ...]] = {}
+        self._late = spool if isinstance(spool, LateSpool) and spool.is_late else None
+        self._late_wait_s = LATE_LEAST_S
+        self._late_s = float("-inf")
+        self._ledger: ProvisionalLedger | None = None
 
     def ledger(self) -> Ledger:
         """The energy ledger as it was saved, to be stepped and saved again here."""
-        return Ledger(self._spool.saved_ledger, boot_id=self._spool.kernel_boot_id)
+        saved, boot_id = self._spool.saved_ledger, self._spool.kernel_boot_id
+        if self._late is None:
+            return Ledger(saved, boot_id=boot_id)
+        self._ledger = ProvisionalLedger(saved, boot_id=boot_id)
+        return self._ledger
 
     def estimators(self, loop_id: str) -> dict[str, SavedEstimator]:
         """What a loop's estimator left when it was saved, by part."""
@@ -139,8 +151,29 @@ class Spooling:
                     del self._lost[kind]
 
     async def _write(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._late is not None and now_s >= self._late_s + self._late_wait_s:
+            self._late_s, self._late_wait_s = now_s, min(2 * self._late_wait_s, LATE_MOST_S)
+            await self.open_late()
         await self._attempt(self._write_all)
         await self._post()
+
+    async def open_late(self) -> None:
+        """Opens a spool whose disk refused before; what was counted meanwhile joins its totals."""
+        if (late := self._late) is None:
+            return
+        try:
+            saved = await self.call(late.attempt)
+        except StoreError as error:
+            self._note(str(error))
+            return
+        # No await from here on: no page may be written that knows nothing of the saved totals.
+        with self._lock:
+            if self._ledger is not None:
+                self._page = self._ledger.rebase(saved, self._page)
+        late.use()
+        self._late = None
+        logger.info("spool.opened_late", extra=facts(rows=len(self._rows)))
 
     async def _attempt(self, act: Callable[[], None]) -> None:
         """Writes, or notes why the disk refused; the next call tries again."""
@@ -276,6 +309,7 @@ class Spooling:
     async def close(self) -> None:
         """Tries once more to write what waits, then closes the spool and its thread."""
         try:
+            await self.open_late()
             await self._attempt(self._write_all)
             await self.call(self._spool.close)
         finally:

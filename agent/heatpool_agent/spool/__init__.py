@@ -8,8 +8,10 @@ Begin with `sqlite`, the whole as others see it. What lies around it:
 - `room`: what goes when there is no room; `reserve`: room kept for billing;
 - `heal`: a damaged file made anew, with what `salvage` can read of it, put in place by `swap`;
   `sound` says whether it is damaged;
+- `late`: what stands for all this while the disk refuses at the start;
 - `state`: the files looked at beside a running agent.
 """
 
 from heatpool_agent.spool.heal import heal_folder as heal_folder
+from heatpool_agent.spool.late import LateSpool as LateSpool
 from heatpool_agent.spool.sqlite import SqliteSpool as SqliteSpool

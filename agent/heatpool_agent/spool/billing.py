@@ -10,7 +10,7 @@ from heatpool.codec import register_to_list, registers_from_bytes, registers_to_
 from heatpool.sample import MeteringPointId, RegisterRow
 from heatpool_agent.ports import SpoolMark
 from heatpool_agent.spool import twin
-from heatpool_agent.spool.file import NewFrame, QueueFile, put_note
+from heatpool_agent.spool.file import NewFrame, QueueFile, note, put_note
 
 CHAIN = "chain"
 LAST = "last/"
@@ -42,7 +42,12 @@ def put_notes(db: sqlite3.Connection, rows: Iterable[RegisterRow]) -> None:
 
 def last_register(file: QueueFile, point_id: MeteringPointId) -> RegisterRow | None:
     """The newest row of a metering point; None before the first one."""
-    found = bytes.fromhex(file.note(f"{LAST}{point_id}"))
+    return newest(file.db, point_id)
+
+
+def newest(db: sqlite3.Connection, point_id: MeteringPointId) -> RegisterRow | None:
+    """The same, of a file that need not be writable."""
+    found = bytes.fromhex(note(db, f"{LAST}{point_id}"))
     return registers_from_bytes(found)[0] if found else None
 
 

@@ -76,8 +76,7 @@ class QueueFile:
 
     def note(self, name: str) -> str:
         """A word of table `meta`; empty where there is none."""
-        found = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return str(found[0]) if found else ""
+        return note(self.db, name)
 
     def _ranges(self, name: str) -> tuple[Range, ...]:
         return tuple((first, last) for first, last in json.loads(self.note(name) or "[]"))
@@ -341,6 +340,12 @@ def new_boot_id() -> BootId:
 def put_frame(db: sqlite3.Connection, frame: Stored) -> None:
     """Writes a frame under its number."""
     db.execute(f"INSERT INTO frames ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", frame.fields())
+
+
+def note(db: sqlite3.Connection, name: str) -> str:
+    """A word of table `meta`; empty where there is none."""
+    found = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(found[0]) if found else ""
 
 
 def put_note(db: sqlite3.Connection, name: str, value: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from heatpool.process.journal import facts
 from heatpool_agent.core import ledger_rows
 from heatpool_agent.core.ledger import GapRecord, Page
-from heatpool_agent.spool.file import QueueFile
+from heatpool_agent.spool.file import QueueFile, note
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +18,12 @@ GAPS_KEPT = 10_000
 STEPS_KEPT = 1_000
 
 
-def stored(file: QueueFile) -> Page:
+def stored(db: sqlite3.Connection) -> Page:
     """The ledger as it was saved."""
-    accounts = file.db.execute(ledger_rows.select("ledger", ledger_rows.ACCOUNT))
-    steps = file.db.execute(ledger_rows.select("clock_steps", ledger_rows.STEP))
-    estimators = file.db.execute(ledger_rows.select("estimators", ledger_rows.ESTIMATOR))
-    clock = file.note("clock")
+    accounts = db.execute(ledger_rows.select("ledger", ledger_rows.ACCOUNT))
+    steps = db.execute(ledger_rows.select("clock_steps", ledger_rows.STEP))
+    estimators = db.execute(ledger_rows.select("estimators", ledger_rows.ESTIMATOR))
+    clock = note(db, "clock")
     return Page(
         accounts=tuple(_sound(ledger_rows.account_of, accounts)),
         steps=tuple(_sound(ledger_rows.step_of, steps)),
