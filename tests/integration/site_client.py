@@ -10,6 +10,7 @@ import grpc.aio
 from heatpool.codec import pack
 from heatpool.sample import Channel, Row
 from heatpool.v1 import control_pb2, telemetry_pb2
+from heatpool_aggregator.loops.sessions import Session
 
 # gRPC joins its poller thread when its last object goes, wherever that happens: keep it up instead.
 grpc.aio.init_grpc_aio()
@@ -25,6 +26,16 @@ CHANNELS = (
     Channel("rack", "quality", 0),
     Channel("rack", "provenance", 0),
 )
+
+
+async def outgoing(session: Session) -> list[bytes]:
+    """What a session has to say; waits for it."""
+    news = asyncio.Event()
+    session.on_news = news.set
+    while not (messages := session.messages()):
+        await news.wait()
+        news.clear()
+    return messages
 
 
 def hello(site_id: str = "site-a", *, first_seq: int = 1, **change: Any) -> Any:

@@ -101,10 +101,10 @@ async def test_all_that_is_staged_is_one_commit_and_one_ack() -> None:
     gateway = made(log)
     session = await greeted(gateway)
     assert all([await send(session, seq) for seq in range(1, 21)])
-    assert said(await session.outgoing()) == ["hello_reply"]
+    assert said(await site.outgoing(session)) == ["hello_reply"]
     await gateway.step()
     assert log.commits == [21]
-    assert said(await session.outgoing()) == ["ack"]
+    assert said(await site.outgoing(session)) == ["ack"]
 
 
 async def test_nothing_is_acked_while_the_log_does_not_take_it(
@@ -115,9 +115,9 @@ async def test_nothing_is_acked_while_the_log_does_not_take_it(
     gateway = made(log)
     session = await greeted(gateway)
     await send(session, 1)
-    await session.outgoing()
+    await site.outgoing(session)
     committing = asyncio.create_task(gateway.step(), name="commit")
-    speaking = asyncio.create_task(session.outgoing(), name="speak")
+    speaking = asyncio.create_task(site.outgoing(session), name="speak")
     while log.faults_count:
         assert not speaking.done()
         await asyncio.sleep(0)
@@ -134,7 +134,7 @@ async def test_a_stream_that_does_not_wait_for_acks_is_told_and_held() -> None:
     held = asyncio.create_task(send(session, UNACKED_HOLD_COUNT), name="held")
     await asyncio.sleep(0)
     assert not held.done()
-    assert said(await session.outgoing()) == ["hello_reply", "slow"]
+    assert said(await site.outgoing(session)) == ["hello_reply", "slow"]
     await gateway.step()
     assert await held
 
@@ -157,7 +157,7 @@ async def test_what_is_on_its_way_already_is_not_taken_twice() -> None:
     await send(other, 1)
     await gateway.step()
     assert log.commits == [3]
-    assert said(await other.outgoing()) == ["hello_reply", "ack"]
+    assert said(await site.outgoing(other)) == ["hello_reply", "ack"]
 
 
 async def test_a_gateway_learns_what_is_durable_from_the_log() -> None:

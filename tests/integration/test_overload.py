@@ -64,7 +64,7 @@ async def hello(gateway: Gateway, site_id: str = "site-a", boundary_seq: int = 0
 async def greeted(gateway: Gateway, site_id: str = "site-a", boundary_seq: int = 0) -> Session:
     session = await hello(gateway, site_id, boundary_seq)
     assert session is not None
-    await session.outgoing()
+    await site.outgoing(session)
     return session
 
 
@@ -75,7 +75,7 @@ async def send(session: Session, seq: int) -> bool:
 
 async def heard(session: Session) -> list[Any]:
     async with asyncio.timeout(5):
-        found = await session.outgoing()
+        found = await site.outgoing(session)
     return [site.pb.TelemetryServiceStreamResponse.FromString(data) for data in found]
 
 

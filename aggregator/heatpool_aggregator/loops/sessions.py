@@ -3,7 +3,7 @@
 What is to be said is a set of spools, not a list of messages: a slow reader costs no memory.
 """
 
-import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from heatpool.errors import WireError
@@ -23,6 +23,7 @@ from heatpool_aggregator.wire.messages import (
     RefusedSchema,
     SpoolState,
 )
+from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import (
     gap_from_bytes,
     hello_reply_to_bytes,
@@ -87,7 +88,7 @@ class Session:
     """One stream; `pending_count` frames of it are on their way into the log.
 
     `site_ids` are those that the gateway tells it of. `retry_after_s` is when to come back after a
-    False, s.
+    False, s. `on_news` is called when there is something to say, or all is said.
     """
 
     __slots__ = (
@@ -97,9 +98,9 @@ class Session:
         "_limits",
         "_refused",
         "_replies",
-        "_waiter",
         "_watches",
         "account",
+        "on_news",
         "pending_count",
         "retry_after_s",
         "site_ids",
@@ -117,7 +118,7 @@ class Session:
         self._refused: list[tuple[int, Refusal]] = []
         self._limits = STEADY
         self._is_finished = False
-        self._waiter: asyncio.Future[None] | None = None
+        self.on_news: Callable[[], None] = _nobody
 
     @property
     def has_hello(self) -> bool:
@@ -189,15 +190,28 @@ class Session:
         now_ns = self._inbox.now_ns()
         return hello_reply_to_bytes(durable, refused, server_ns=now_ns, limits=self._limits)
 
-    async def put(self, peek: Peek, data: bytes) -> bool:
+    def take(self, data: bytes) -> bool:
+        """Takes a batch or registers; False, and nothing, if more is to be done about it.
+
+        Raises:
+            WireError: the message has no identity.
+        """
+        kind, site_index, seq = peek(data)
+        watch = self._watches.get((kind, site_index))
+        if watch is None or not self._inbox.admitting.has_room(self):
+            return False
+        self._inbox.take(watch, seq, data, self)
+        return True
+
+    async def put(self, head: Peek, data: bytes) -> bool:
         """Takes a batch, registers or a gap; False if there was no room for it in time.
 
         Raises:
             WireError: it is of a site or spool that hello did not name.
         """
-        watch = self._watches.get((peek.kind, peek.site_index))
-        if watch is None and peek.kind is not MessageKind.GAP:
-            raise self._unknown(peek)
+        watch = self._watches.get((head.kind, head.site_index))
+        if watch is None and head.kind is not MessageKind.GAP:
+            raise self._unknown(head)
         admitting = self._inbox.admitting
         if not admitting.has_room(self) and not await admitting.room(self, len(data)):
             self._say_later()
@@ -205,7 +219,7 @@ class Session:
         if watch is None:
             self._put_gap(data)
         else:
-            self._inbox.take(watch, peek.seq, data, self)
+            self._inbox.take(watch, head.seq, data, self)
         return True
 
     def _unknown(self, peek: Peek) -> WireError:
@@ -233,13 +247,13 @@ class Session:
         if not watch.is_dirty:
             watch.is_dirty = True
             self._dirty.append(watch)
-            self._wake()
+            self.on_news()
 
     def settled(self) -> None:
         """A frame of this stream is durable."""
         self.pending_count -= 1
         if self._is_finished:
-            self._wake()
+            self.on_news()
 
     def slow_down(self, limits: Limits) -> None:
         """These limits are worth saying, if they are others than before."""
@@ -252,16 +266,16 @@ class Session:
         if refusal.site_id in self.site_ids:
             index = self.site_ids.index(refusal.site_id)
             self._refused = [*self._refused, (index, refusal)][-REFUSALS_LIMIT:]
-            self._wake()
+            self.on_news()
 
     def _say(self, message: bytes) -> None:
         self._replies.append(message)
-        self._wake()
+        self.on_news()
 
     def finish(self) -> None:
         """Nothing more comes up."""
         self._is_finished = True
-        self._wake()
+        self.on_news()
 
     def close(self) -> None:
         """The stream has gone."""
@@ -277,24 +291,12 @@ class Session:
         self._watches = {}
         self._dirty = []
 
-    async def outgoing(self) -> list[bytes]:
-        """What is to be said now; waits for it. Empty: all is said, the other end has finished."""
-        while True:
-            if self._dirty or self._replies or self._refused:
-                if messages := self._messages():
-                    return messages
-            elif self._is_finished and not self.pending_count:
-                return []
-            else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter
+    def is_all_said(self) -> bool:
+        """Whether nothing is to be said, now or about what is on its way into the log."""
+        return not (self._dirty or self._replies or self._refused or self.pending_count)
 
-    def _wake(self) -> None:
-        """There is something to say. An Event would cost as much as the rest of an Ack."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _messages(self) -> list[bytes]:
+    def messages(self) -> list[bytes]:
+        """What is to be said now."""
         messages, self._replies = self._replies, []
         if self._dirty or self._refused:
             dirty, self._dirty = self._dirty, []
@@ -308,6 +310,10 @@ class Session:
                 if len(watch.arrivals.ranges) > 1 and (hole := watch.hole()):
                     messages.append(resend_to_bytes(hole))
         return messages
+
+
+def _nobody() -> None:
+    """Nobody listens yet."""
 
 
 def _no_site(index: int, count: int) -> WireError:

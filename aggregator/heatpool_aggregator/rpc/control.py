@@ -55,7 +55,7 @@ class ControlService:
             Refused: it said what it may not.
             WireError: it said what nobody understands.
         """
-        hello = _hello(await first_of(requests))
+        hello = _hello(await first_of(context))
         await self._admit(context, hello.site_ids)
         session = await self._fan_out.open(hello.site_ids)
         try:

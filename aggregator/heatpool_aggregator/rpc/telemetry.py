@@ -11,6 +11,7 @@ import grpc
 
 from heatpool.errors import WireError
 from heatpool.sample import SiteId
+from heatpool_aggregator.rpc.line import Line
 from heatpool_aggregator.rpc.refused import Refused
 from heatpool_aggregator.wire.messages import WIRE_VERSION, Hello, MessageKind, Peek
 from heatpool_aggregator.wire.peek import peek
@@ -22,9 +23,13 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class Session(Protocol):
-    """One stream behind the door; `retry_after_s` is when to come back after a False, s."""
+    """One stream behind the door; `retry_after_s` is when to come back after a False, s.
+
+    Calls `on_news` when there is something to say, or all is said.
+    """
 
     retry_after_s: float
+    on_news: Callable[[], None]
 
     @property
     def has_hello(self) -> bool:
@@ -35,12 +40,20 @@ class Session(Protocol):
         """Takes a hello; False if there was no room for it in time."""
         ...
 
-    async def put(self, peek: Peek, data: bytes) -> bool:
+    def take(self, data: bytes) -> bool:
+        """Takes a batch or registers; False, and nothing, if more is to be done about it."""
+        ...
+
+    async def put(self, head: Peek, data: bytes) -> bool:
         """Takes a batch, registers or a gap; False if there was no room for it in time."""
         ...
 
-    async def outgoing(self) -> list[bytes]:
-        """What is to be said now; empty when all is said."""
+    def messages(self) -> list[bytes]:
+        """What is to be said now."""
+        ...
+
+    def is_all_said(self) -> bool:
+        """Whether nothing is to be said, now or about what is on its way into the log."""
         ...
 
     def finish(self) -> None:
@@ -62,34 +75,36 @@ class TelemetryService:
     def __init__(self, open_session: Callable[[], Session], admit: Admit) -> None:
         self._open_session, self._admit = open_session, admit
 
-    async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
+    async def stream(self, _: AsyncIterator[bytes], context: Context) -> None:
         """Serves one agent until it goes.
 
         Raises:
             Refused: it said what it may not.
             WireError: it said what nobody understands.
         """
-        first = await first_of(requests)
+        first = await first_of(context)
         session = self._open_session()
-        refused: Refused | WireError | None = None
+        line = Line(context, session.messages)
+        session.on_news = line.speak
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_write(session, context), name="telemetry-write")
-                refused = await self._read(session, first, requests, context)
-                session.finish()
+            refused = await self._read(session, first, line, context)
+            session.finish()
+            await line.say_all(session.is_all_said)
         finally:
+            line.close()
             session.close()
         if refused is not None:
             raise refused
 
     async def _read(
-        self, session: Session, first: bytes, requests: AsyncIterator[bytes], context: Context
+        self, session: Session, first: bytes, line: Line, context: Context
     ) -> Refused | WireError | None:
         """Takes message after message; what ended the stream, None if the agent did."""
+        data: bytes | None = first
         try:
-            await self._take(session, first, context)
-            async for data in requests:
+            while data is not None:
                 await self._take(session, data, context)
+                data = await line.read_on(session.take)
         except (Refused, WireError) as refused:
             return refused
         return None
@@ -115,7 +130,7 @@ class TelemetryService:
             )
 
 
-async def first_of(requests: AsyncIterator[bytes]) -> bytes:
+async def first_of(context: Context) -> bytes:
     """The first message of a stream.
 
     Raises:
@@ -123,13 +138,14 @@ async def first_of(requests: AsyncIterator[bytes]) -> bytes:
     """
     try:
         async with asyncio.timeout(HELLO_S):
-            return await anext(aiter(requests))
+            data = await context.read()
     except TimeoutError as error:
         text = f"no hello within {HELLO_S:g} s"
         raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, text) from error
-    except StopAsyncIteration as error:
+    if not isinstance(data, bytes):
         text = "the stream ended without a hello"
-        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text) from error
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
+    return data
 
 
 def _understood(hello: Hello) -> Hello:
@@ -140,9 +156,3 @@ def _understood(hello: Hello) -> Hello:
             "run the same version of heatpool on both ends",
         )
     return hello
-
-
-async def _write(session: Session, context: Context) -> None:
-    while messages := await session.outgoing():
-        for message in messages:
-            await context.write(message)
