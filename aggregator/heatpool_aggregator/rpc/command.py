@@ -82,6 +82,7 @@ class Command:
         ask = wire.ask_from_bytes(request)
         site = await self._site(context, ask.site_id)
         _check(ask_mistake(ask, now_ns=self._clock.now_ns()))
+        await self._tenants.check_hears(context, ask.site_id)
         mistake = site_mistake(
             ask, rejection_capacity_w=site.rejection_capacity_w, loop_ids=site.loop_ids
         )

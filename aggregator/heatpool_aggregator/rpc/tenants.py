@@ -7,7 +7,7 @@ from typing import Protocol
 import grpc
 
 from heatpool.sample import SiteId
-from heatpool_aggregator.core.principal import Action, Principal, may, sees
+from heatpool_aggregator.core.principal import LOCAL, Action, Principal, may, sees
 from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.ports import Identities
 from heatpool_aggregator.rpc.certificate import Context
@@ -32,6 +32,7 @@ class Tenants:
         self._asked, self._identities = asked, identities
         self._version = -1
         self._owners: dict[SiteId, str] = {}
+        self._revoked: frozenset[SiteId] = frozenset()
 
     async def seen(self, context: Context, site_ids: Iterable[SiteId]) -> frozenset[SiteId]:
         """Those of the sites that the caller sees.
@@ -62,6 +63,20 @@ class Tenants:
                 grpc.StatusCode.NOT_FOUND, unknown_site(site_id), reason=Reason.OTHER_TENANT
             )
 
+    async def check_hears(self, context: Context, site_id: SiteId) -> None:
+        """Lets an order pass whose site may hear it; without TLS every member may.
+
+        Raises:
+            Refused: the site is cut off.
+            StoreError: nobody can say now.
+        """
+        if await self._asked.principal(context) == LOCAL:
+            return
+        await self._current()
+        if site_id in self._revoked:
+            text = f"site {site_id!r} is revoked: it takes orders again once it has joined anew"
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, text)
+
     async def principal(self, context: Context) -> Principal:
         """Who calls."""
         return await self._asked.principal(context)
@@ -77,6 +92,7 @@ class Tenants:
                 return self._owners
             records = await self._identities.sites()
             self._owners = {record.site_id: record.owner for record in records}
+            self._revoked = frozenset(one.site_id for one in records if one.revoked_ns is not None)
             self._version = version
             return self._owners
 

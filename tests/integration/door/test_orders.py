@@ -99,6 +99,14 @@ async def test_a_tenant_orders_and_sees_its_own_sites_alone(rig: Any) -> None:
         assert (await status(ask(channel, f"{SERVICE}/ListSetpoints", asked)))[0] == "NOT_FOUND"
 
 
+async def test_a_site_that_is_cut_off_is_given_no_order(rig: Any) -> None:
+    await rig.identities.revoke_site(SiteId("e1"), "stolen")
+    async with rig.as_("person/ada") as channel:
+        code, detail = await status(ask(channel, f"{SERVICE}/SetSetpoint", order()))
+        assert (code, "is revoked" in detail) == ("FAILED_PRECONDITION", True)
+        await ask(channel, f"{SERVICE}/SetSetpoint", order(site_id="e2"))
+
+
 async def test_an_order_that_makes_no_sense_is_refused_and_not_audited(rig: Any) -> None:
     async with rig.as_("person/ada") as channel:
         code, detail = await status(ask(channel, f"{SERVICE}/SetSetpoint", order(lease_s=NAN)))
