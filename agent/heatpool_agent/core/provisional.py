@@ -1,5 +1,6 @@
 """The ledger of a site whose saved totals could not be read: they are added once they can be."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from heatpool_agent.core.ledger import Account, GapRecord, Key, Ledger, Page
@@ -43,14 +44,11 @@ class ProvisionalLedger(Ledger):
             return waiting
         true = Ledger(saved, boot_id=self._boot_id)
         true._steps, true._clock = self._steps, self._clock
-        gaps = {(g.sensor, g.channel): [] for g in waiting.gaps}  # type: dict[Key, list[GapRecord]]
-        for gap in waiting.gaps:
-            gaps[gap.sensor, gap.channel].append(gap)
         found: list[GapRecord] = []
         for key, first in self._firsts.items():
             true._take(key, first.reading, first.rated_w)
             base = true._accounts[key]
-            found += self._shift(key, first.account, base, gaps.get(key, []))
+            found += self._shift(key, first.account, base, waiting.gaps)
             if key not in self._open and key in true._open:
                 self._open[key] = true._open[key]
         own = {key: self._accounts[key] for key in self._firsts}
@@ -60,7 +58,7 @@ class ProvisionalLedger(Ledger):
         )
 
     def _shift(
-        self, key: Key, mine: Account, base: Account, gaps: list[GapRecord]
+        self, key: Key, mine: Account, base: Account, gaps: Sequence[GapRecord]
     ) -> list[GapRecord]:
         """Moves an account from one first reading to another; its gaps since, renumbered."""
         shift = base.gaps_count - mine.gaps_count
@@ -70,7 +68,9 @@ class ProvisionalLedger(Ledger):
             self._open[key] = replace(opened, record=record)
         # One that the first reading opened was against the wrong account.
         return [
-            replace(gap, number=gap.number + shift) for gap in gaps if gap.number > mine.gaps_count
+            replace(gap, number=gap.number + shift)
+            for gap in gaps
+            if (gap.sensor, gap.channel) == key and gap.number > mine.gaps_count
         ]
 
 
