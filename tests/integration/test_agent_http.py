@@ -390,7 +390,7 @@ async def test_open_lines_do_not_hold_the_stop(
             host, _, port = address.partition(":")
             _, idle = await asyncio.open_connection(host, int(port))
             reader, asking = await asyncio.open_connection(host, int(port))
-            asking.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            asking.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readuntil(b"</html>")
             began_s = turns.passed_s
         assert turns.passed_s - began_s < SOON_S

@@ -67,7 +67,7 @@ async def test_an_override_is_asked_and_ended(
             400,
         ),
         ({"json": None, "data": json.dumps(WISH)}, 403),
-        ({"headers": {"Host": "heat.example:80"}}, 403),
+        ({"headers": {"Host": "heat.example:80"}}, 421),
         ({"headers": {"Origin": "http://evil.example"}}, 403),
         ({"headers": {"Origin": "null"}}, 403),
     ],

@@ -4,6 +4,7 @@ One thing can be sent, the local operator's override, and only from this machine
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,10 +14,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from heatpool import __version__
 from heatpool.errors import ConfigError, HeatpoolError
+from heatpool.process.journal import facts
 from heatpool_agent.board import Board
+from heatpool_agent.config import is_loopback
 from heatpool_agent.http import metrics
 from heatpool_agent.http.override import taking
 from heatpool_agent.http.page import POLICY, SCRIPT, page
@@ -25,6 +29,8 @@ from heatpool_agent.http.seen import Seen, look, unhealthy, unready
 from heatpool_agent.http.status import status
 from heatpool_agent.kept_orders import OverrideFile
 from heatpool_agent.ports import Clock
+
+logger = logging.getLogger(__name__)
 
 _STOP_S = 0.5  # an answer takes milliseconds; whoever reads slower than this is cut off
 _OPEN_S = 5.0  # a name may have to be looked up
@@ -39,6 +45,7 @@ _SECURITY = {
     "Server": "heatpool",
 }
 _LOCAL = "127.0.0.1"
+_REASON_LIMIT = 100  # of a head that was not understood, a part of it may be in it
 
 Look = Callable[[], Seen]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -60,18 +67,51 @@ async def serve(
         HeatpoolError: the address cannot be had, such as a port in use.
     """
     host, port = _place(listen)
+    app = application(board, clock, period_s=period_s, override=override)
+    if is_loopback(listen):
+        app.middlewares.append(_only_own_names)
     runner = web.AppRunner(
-        application(board, clock, period_s=period_s, override=override),
+        app,
         access_log=None,
         shutdown_timeout=_STOP_S,
         keepalive_timeout=_KEEPALIVE_S,
     )
     await runner.setup()
+    server_log, not_ours = logging.getLogger("aiohttp.server"), _NotOurs()
+    server_log.addFilter(not_ours)
     try:
         await _open(web.TCPSite(runner, host, port), listen)
         yield _bound(runner)
     finally:
         await runner.cleanup()
+        server_log.removeFilter(not_ours)
+
+
+class _NotOurs(logging.Filter):
+    """Who speaks no HTTP/1 is one line for all of them, and no traceback each."""
+
+    is_told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False where the fault is the caller's."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        if not self.is_told:
+            self.is_told = True
+            reason = str(getattr(error, "message", "")).partition("\n")[0][:_REASON_LIMIT]
+            logger.warning("http.not_understood", extra=facts(reason=reason))
+        return False
+
+
+@web.middleware
+async def _only_own_names(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses a web page that has its own name point at this machine, to read us by a browser."""
+    names = request.headers.getall("Host", [])
+    if len(names) > 1 or (names and not is_loopback(names[0])):
+        detail = f"{', '.join(names)[:100]!r} is no name of this machine: call it localhost"
+        return answer(request, HTTPStatus.MISDIRECTED_REQUEST, detail)
+    return await handler(request)
 
 
 def application(
