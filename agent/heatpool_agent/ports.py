@@ -240,6 +240,14 @@ class Spool(Protocol):
         """A new boot id for a queue; what is held is numbered from 1 and sent again."""
         ...
 
+    def go_beyond(self, kind: SpoolKind, there: Sequence[tuple[int, int]]) -> bool:
+        """Gives no number again that is durable elsewhere; False: none was, and nothing changed.
+
+        A file brought back from a copy, or cut short by a power cut, gave numbers that it knows
+        nothing of. `there` are all that the other end holds of its life, as ranges.
+        """
+        ...
+
     def mark(self, kind: SpoolKind) -> SpoolMark:
         """State of a queue."""
         ...

@@ -1,6 +1,8 @@
 """What waits in memory while the disk refuses: nothing newer lost, nothing stuck at the head."""
 
 import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -209,3 +211,26 @@ async def test_losses_are_done_once_the_other_end_knows_their_numbers(tmp_path: 
         await spooling.durable(boot_id, Seq(9), Seq(9))
         assert await spooling.call(spool.losses) == []
         assert spool.mark(SpoolKind.TELEMETRY).durable_seq == 10
+
+
+@pytest.mark.parametrize("has_reserve", [True, False])
+async def test_a_folder_that_does_not_answer_costs_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_reserve: bool
+) -> None:
+    def gone(_: object) -> os.statvfs_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with spooling_in(tmp_path) as (spooling, spool, board):
+        if not has_reserve:
+            await asyncio.to_thread((tmp_path / "reserve").unlink)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "statvfs", gone)
+            await spooling.append(row(1))
+            await spooling.append_registers((register(5),))
+            await spooling.close_frame()
+            assert bool(board.spool_error) is not has_reserve
+        await spooling.append(row(2))
+        assert board.spool_error == ""
+        frames = await spooling.call(spool.read, SpoolKind.TELEMETRY, Seq(0), 10)
+        assert [frame.seq for frame in frames] == [1, 2]
+        assert spool.mark(SpoolKind.BILLING).next_seq == 2

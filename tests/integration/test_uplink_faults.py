@@ -1,5 +1,7 @@
 """The agent's line where the other end, its disk or its own are not as they should be."""
 
+import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from heatpool.sample import (
 from heatpool.v1 import telemetry_pb2
 from heatpool_agent import wire
 from heatpool_agent.ports import Seq, SpoolFrame
+from heatpool_agent.spool.beyond import SPARE_COUNT
 
 
 @pytest.mark.parametrize("stream", ["telemetry", "control"])
@@ -66,15 +69,40 @@ async def test_one_resend_fills_a_hole_though_the_window_is_full(tmp_path: Path)
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 12)
 
 
-async def test_a_spool_older_than_what_was_sent_begins_a_boot_id_of_its_own(
-    tmp_path: Path,
-) -> None:
+async def test_a_spool_older_than_what_was_sent_gives_no_number_again(tmp_path: Path) -> None:
+    kind = SpoolKind.TELEMETRY
     async with site(tmp_path) as own:
         await own.rows(3)
-        old = own.spool.mark(SpoolKind.TELEMETRY).boot_id
+        old = own.spool.mark(kind).boot_id
         async with listening(Server(durable={old: 9})) as server, pushing(own, server):
-            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 3)
-        assert own.spool.mark(SpoolKind.TELEMETRY).boot_id != old
-    assert sorted(server.numbers("telemetry")) == [1, 2, 3]
+            await becomes(lambda: own.spool.mark(kind).durable_seq > 9)
+        assert own.spool.mark(kind).boot_id == old
+    first = 10 + SPARE_COUNT
+    assert sorted(server.numbers("telemetry")) == [first, first + 1, first + 2]
     assert len(server.hellos) == 2
-    assert old not in {schema.boot_id for schema in server.hellos[1].sites[0].schemas}
+    assert [(gap.first_seq, gap.last_seq) for gap in server.gaps] == [(10, first - 1)]
+
+
+async def test_an_older_copy_that_went_on_by_itself_loses_no_row(tmp_path: Path) -> None:
+    kind = SpoolKind.TELEMETRY
+    async with listening(Server()) as server:
+        async with site(tmp_path / "now") as own:
+            await own.rows(20)
+            async with pushing(own, server):
+                await becomes(lambda: own.spool.mark(kind).durable_seq == 20)
+            boot_id = own.spool.mark(kind).boot_id
+        await asyncio.to_thread(shutil.copytree, tmp_path / "now", tmp_path / "copy")
+        sent = len(server.frames)
+        async with site(tmp_path / "copy") as own:
+            # What the lost hour brought is durable under 21 to 25; the copy gives these again.
+            await own.rows(8, first=101)
+            again = Server(durable={boot_id: 25})
+            async with listening(again), pushing(own, again):
+                await becomes(lambda: len(again.numbers("telemetry")) == 8)
+                await becomes(lambda: own.spool.mark(kind).durable_seq > 25)
+    assert sent == 20
+    values = sorted(message.cells[0] for message in again.messages)
+    assert values == [10 * second for second in range(101, 109)]
+    assert min(again.numbers("telemetry")) > 25
+    # What the copy had sent is not sent again.
+    assert len(again.frames) == 8

@@ -120,24 +120,24 @@ class Push:
                 tasks.create_task(work, name=f"push.{name}")
 
     async def _check_age(self, uplink: Uplink, speaker: Speaker) -> None:
-        """A file brought back from a copy would give numbers again that others hold for good."""
-        newest: dict[BootId, int] = {}
-        for known in uplink.durable:
-            newest[known.boot_id] = max(known.last_seq, newest.get(known.boot_id, 0))
-        older = [mark for mark in speaker.marks if newest.get(mark.boot_id, 0) >= mark.next_seq]
-        for mark in older:
-            logger.error(
-                "spool.older_than_sent",
-                extra=facts(
-                    kind=mark.kind.name.lower(),
-                    next_seq=mark.next_seq,
-                    durable_seq=newest[mark.boot_id],
-                ),
-            )
-            await self._spooling.begin_anew(mark.kind)
-        if older:
+        """A file that lost its newest would give numbers again that others hold for good."""
+        is_older = False
+        for mark in speaker.marks:
+            there = [
+                (int(known.first_seq), int(known.last_seq))
+                for known in uplink.durable
+                if known.boot_id == mark.boot_id
+            ]
+            if await self._spooling.go_beyond(mark.kind, there):
+                is_older = True
+                kind, next_seq = mark.kind.name.lower(), mark.next_seq
+                logger.error(
+                    "spool.older_than_sent",
+                    extra=facts(kind=kind, next_seq=next_seq, durable=there[-1:]),
+                )
+        if is_older:
             # Not at once: an end that says so of every queue would have it renumbered for ever.
-            raise UplinkError("new boot id: saying Hello again")
+            raise UplinkError("new numbers: saying Hello again")
 
     def _begin(self, uplink: Uplink, speaker: Speaker) -> None:
         """Begins with what the other end says that it has: it may know less than it once said."""

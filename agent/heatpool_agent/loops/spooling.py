@@ -97,7 +97,7 @@ class Spooling:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, lambda: act(*args, **kwargs))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"spool: {error}; look at the disk") from error
 
     async def append(self, row: Row, page: Page | None = None) -> None:
@@ -224,7 +224,7 @@ class Spooling:
             value = waiting[0]
         try:
             write(value)
-        except (StoreError, sqlite3.Error):
+        except (StoreError, sqlite3.Error, OSError):
             raise
         except Exception as error:  # one row that cannot be packed must not stop all behind it
             self._unwritable += 1
@@ -284,14 +284,16 @@ class Spooling:
         (whole,) = [one for one in known if one[0] <= first_seq and last_seq <= one[1]]
         self._spool.told(boot_id, Seq(whole[0]), Seq(whole[1]))
 
-    async def begin_anew(self, kind: SpoolKind) -> None:
-        """Gives a queue a new boot id.
+    async def go_beyond(self, kind: SpoolKind, there: Sequence[ranges.Range]) -> bool:
+        """Gives no number again that is durable elsewhere; False: none was.
 
         Raises:
             StoreError: the disk did not take it; nothing changed.
         """
-        await self.call(self._spool.begin_anew, kind)
-        await self._post()
+        is_older = await self.call(self._spool.go_beyond, kind, there)
+        if is_older:
+            await self._post()
+        return is_older
 
     async def close_frame(self) -> None:
         """Numbers the open rows, so that they can be sent."""

@@ -288,37 +288,6 @@ class QueueFile:
                 )
         put_loss(db, loss)
 
-    def begin_anew(self) -> None:
-        """A new boot id; frames keep their order and are numbered from 1.
-
-        Raises:
-            StoreError: the disk did not take it; nothing changed.
-        """
-        numbers = [seq for (seq,) in self.db.execute("SELECT seq FROM frames ORDER BY seq")]
-        mark = SpoolMark(
-            kind=self.kind,
-            boot_id=new_boot_id(),
-            first_seq=Seq(1),
-            next_seq=Seq(len(numbers) + 1),
-            durable_seq=Seq(0),
-        )
-        with self.commit() as db:
-            # Downwards and oldest first: no number meets another on the way.
-            for new, old in enumerate(numbers, 1):
-                self._renumber(db, old, new)
-            put_mark(db, mark)
-            for name in ("offered", "durable", "acks"):
-                put_note(db, name, "[]")
-        self.mark, self.offered, self.durable = mark, (), ()
-
-    def _renumber(self, db: sqlite3.Connection, old: int, new: int) -> None:
-        row = db.execute(f"SELECT {COLUMNS} FROM frames WHERE seq = ?", (old,)).fetchone()
-        frame = frames.from_row(row)
-        # What the disk spoiled keeps its wrong sum, and is found when it is read.
-        is_sound = frame.codec is not None and frame.check_sum == frames.sum_of(frame)
-        check_sum = frames.sum_of(replace(frame, seq=Seq(new))) if is_sound else frame.check_sum
-        db.execute("UPDATE frames SET seq = ?, check_sum = ? WHERE seq = ?", (new, check_sum, old))
-
     def size_bytes(self) -> int:
         """Bytes in use, pages to be used again left out."""
         return int((self.pragma("page_count") - self.free_pages()) * self.pragma("page_size"))

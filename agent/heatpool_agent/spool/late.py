@@ -157,6 +157,10 @@ class LateSpool:
         """A new boot id for a queue."""
         self._spool.begin_anew(kind)
 
+    def go_beyond(self, kind: SpoolKind, there: Sequence[tuple[int, int]]) -> bool:
+        """Gives no number again that is durable elsewhere."""
+        return self._spool.go_beyond(kind, there)
+
     def mark(self, kind: SpoolKind) -> SpoolMark:
         """State of a queue."""
         return self._spool.mark(kind)

@@ -15,7 +15,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import BootId, MeteringPointId, RegisterRow, Row, Schema, SpoolKind
 from heatpool_agent.core.ledger import GapRecord, Page
 from heatpool_agent.ports import Clock, QueueStat, Seq, SpoolFrame, SpoolLoss, SpoolMark
-from heatpool_agent.spool import billing, ledger, twin
+from heatpool_agent.spool import beyond, billing, ledger, twin
 from heatpool_agent.spool.file import QueueFile
 from heatpool_agent.spool.heal import Known, heal
 from heatpool_agent.spool.reserve import Reserve
@@ -160,7 +160,7 @@ class SqliteSpool:
         try:
             for act in acts:
                 act()
-        except (StoreError, sqlite3.Error) as error:
+        except (StoreError, sqlite3.Error, OSError) as error:
             # The frame is on disk: an error now would have it written twice.
             logger.warning("spool.no_room_made", extra=facts(reason=str(error)))
             if is_damage(error):
@@ -169,7 +169,7 @@ class SqliteSpool:
     def _heal_quietly(self) -> None:
         try:
             self.heal()
-        except (StoreError, sqlite3.Error) as error:
+        except (StoreError, sqlite3.Error, OSError) as error:
             logger.error("spool.not_healed", extra=facts(reason=str(error)))
 
     def append_registers(self, rows: Sequence[RegisterRow]) -> None:
@@ -229,9 +229,18 @@ class SqliteSpool:
         Raises:
             StoreError: the disk did not take it; nothing changed.
         """
-        self._files[kind].begin_anew()
-        if kind is SpoolKind.TELEMETRY:
-            self._telemetry.rename()
+        beyond.begin_anew(self._files[kind])
+        self._telemetry.rename()
+
+    def go_beyond(self, kind: SpoolKind, there: Sequence[tuple[int, int]]) -> bool:
+        """Gives no number again that is durable elsewhere; False: none was, and nothing changed.
+
+        Raises:
+            StoreError: the disk did not take it; nothing changed.
+        """
+        is_older = beyond.go_beyond(self._files[kind], there)
+        self._telemetry.rename()
+        return is_older
 
     def losses(self) -> Sequence[SpoolLoss]:
         """What of both queues will never be sent and is not known at the other end."""
