@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from itertools import chain
@@ -28,6 +28,8 @@ SERVICE = "_heatpool._tcp.local."
 # Probing for our name takes under a second; a network that swallows it must not hold the start.
 _REGISTER_S = 5.0
 _LEAVE_S = 2.0
+# How soon a site that joined is found under its new name.
+LOOK_S = 5.0
 _HASH_SIGNS = 8
 _EVERY = ("0.0.0.0", "::")
 
@@ -59,6 +61,32 @@ async def announced(
         yield await _registered(zone, service(address, site_id))
     finally:
         await _left(zone)
+
+
+@asynccontextmanager
+async def following(
+    http: config.Http,
+    address: str | None,
+    site_id: Callable[[], SiteId],
+    *,
+    interfaces: Interfaces = InterfaceChoice.All,
+    look_s: float = LOOK_S,
+) -> AsyncIterator[None]:
+    """Announces the page until left, under the name that the site has: joining may change it."""
+
+    async def follow() -> None:
+        while True:
+            told = site_id()
+            async with announced(http, address, told, interfaces=interfaces):
+                while site_id() == told:  # noqa: ASYNC110  # a name that somebody else sets
+                    await asyncio.sleep(look_s)
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(follow(), name="announce")
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 async def _registered(zone: AsyncZeroconf, record: ServiceInfo) -> str | None:

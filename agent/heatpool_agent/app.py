@@ -273,7 +273,7 @@ async def _pages(parts: Parts) -> AsyncIterator[str | None]:
         if is_announced(settings, address):
             from heatpool_agent import announce
 
-            announced = announce.announced(settings, address, parts.board.site_id)
+            announced = announce.following(settings, address, lambda: parts.board.site_id)
             await stack.enter_async_context(announced)
         logger.info("agent.page", extra=facts(url=f"http://{address}/"))
         yield address

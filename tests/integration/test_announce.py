@@ -9,7 +9,7 @@ from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from heatpool.sample import SiteId
-from heatpool_agent.announce import SERVICE, announced, service, short_hash
+from heatpool_agent.announce import SERVICE, announced, following, service, short_hash
 from heatpool_agent.config import Http, is_announced
 
 LOOPBACK = ["127.0.0.1"]
@@ -72,6 +72,19 @@ async def test_a_page_on_the_network_is_found_and_gone_after(
             b"site": short_hash(SITE).encode(),
             b"path": b"/",
         }
+    assert await found.until(0) == set()
+
+
+async def test_a_site_that_joins_is_found_under_its_new_name(found: Found) -> None:
+    names = [SITE]
+    follow = following(OPEN, LAN, lambda: names[-1], interfaces=LOOPBACK, look_s=0.05)
+    async with follow:
+        (before,) = await found.until(1)
+        names.append(SiteId("hafen-3"))
+        async with asyncio.timeout(60):
+            while found.names in ({before}, set()):  # noqa: ASYNC110  # zeroconf sets it
+                await asyncio.sleep(0.05)
+        assert found.names == {f"heatpool {short_hash(names[-1])}.{SERVICE}"}
     assert await found.until(0) == set()
 
 
