@@ -234,6 +234,25 @@ async def test_a_tenant_with_all_its_streams_is_told_to_come_back() -> None:
     assert await hello(gateway, "site-c")
 
 
+async def test_a_storm_of_one_tenant_gets_no_more_streams_than_it_may_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admitting_room, "HELLOS_BURST", 0.0)
+    gateway = made(Quota(streams=2))
+    found = await asyncio.gather(*(hello(gateway) for _ in range(10)))
+    assert len([session for session in found if session is not None]) == 2
+
+
+async def test_a_spool_whose_stream_went_before_its_commit_is_not_kept() -> None:
+    gateway = made()
+    session = await greeted(gateway)
+    assert await send(session, 1)
+    session.close()
+    await gateway.step()
+    assert not gateway._arrivals
+    assert gateway.durable.of((SiteId("site-a"), BootId("site-a-t"))).pairs() == [(1, 1)]
+
+
 async def test_who_has_nothing_on_its_way_gets_in_where_others_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -82,6 +82,9 @@ class Admitting:
         self._hellos.take(1)
         if debt_s:
             await sleep(debt_s)
+            if is_new and not account.has_stream_left:  # others had their turn meanwhile
+                session.retry_after_s = random.uniform(ROOM_S, 2 * ROOM_S)  # no secret
+                return False
         return True
 
     def has_room(self, session: Held) -> bool:

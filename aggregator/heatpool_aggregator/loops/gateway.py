@@ -207,9 +207,11 @@ class Gateway:
         """One commit of what is staged, and what follows from it."""
         self._work.clear()
         self._full.clear()
-        staged, self._staged, self._flush_bytes = self._staged, [], 0
+        staged, n_bytes = self._staged, self._flush_bytes
+        self._staged, self._flush_bytes = [], 0
         if staged:
             await self._commit(staged)
+            self.admitting.free(n_bytes)
         self._route_refusals()
         self.server_time = server_time(self._clock.now_ns())
         touched, self._touched = self._touched, []
@@ -223,9 +225,7 @@ class Gateway:
 
     async def _commit(self, staged: list[Staged]) -> None:
         self._position = await self._append([frame for frame, _, _ in staged])
-        n_bytes = 0
         for frame, arrivals, session in staged:
-            n_bytes += len(frame.payload)
             if arrivals is None:
                 self._settle(frame)
             else:
@@ -233,10 +233,12 @@ class Gateway:
                 arrivals.ranges.add(seq, seq)
                 arrivals.staged.pop(seq, None)
                 self._committed += 1
-                self._touch(arrivals)
+                if arrivals.watches:
+                    self._touch(arrivals)
+                else:
+                    self.unwatched(arrivals)  # its stream has gone before this commit
             if session is not None:
                 session.settled()
-        self.admitting.free(n_bytes)
 
     async def _append(self, frames: list[Frame]) -> Position:
         """Position of the commit; a log that does not take it is asked until it does."""
