@@ -19,6 +19,13 @@ _MOST_S = 3.0
 # What an HTTP/2 client says first, with empty settings; a server answers with a frame of type 4.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 _HEAD_BYTES, _TYPE_AT, _SETTINGS = 9, 3, 4
+# A call, so that the other end does not count a handshake without one as somebody turned away:
+# HEADERS (RFC 9113 6.2, RFC 7541 6.2.2) and DATA with an empty message, both on stream 1.
+_HEADERS, _END_HEADERS, _DATA, _END_STREAM = 1, 4, 0, 1
+_POST, _SCHEMES = b"\x83", {False: b"\x86", True: b"\x87"}
+_AUTHORITY, _PATH, _TYPE, _NEW = b"\x01", b"\x04", b"\x0f\x10", b"\x00"
+_CALL_S = 1.0
+_TEXT_MOST = 126  # longer needs another coding of its length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +153,11 @@ async def _first_frame(address: str, context: ssl.SSLContext | None) -> bytes:
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
     try:
         writer.write(_PREFACE)
-        return await reader.readexactly(_HEAD_BYTES)
+        head = await reader.readexactly(_HEAD_BYTES)
+        if head[_TYPE_AT] == _SETTINGS:
+            writer.write(_health_call(host, is_secure=context is not None))
+            await _answered(reader, head)
+        return head
     except asyncio.IncompleteReadError as error:
         return error.partial
     finally:
@@ -154,6 +165,37 @@ async def _first_frame(address: str, context: ssl.SSLContext | None) -> bytes:
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+def _health_call(host: str, *, is_secure: bool) -> bytes:
+    """The frames of a call that asks a gRPC server how it is."""
+    fields = (
+        _POST + _SCHEMES[is_secure],
+        _PATH + _text(b"/grpc.health.v1.Health/Check"),
+        _AUTHORITY + _text(host.encode()[:_TEXT_MOST]),
+        _TYPE + _text(b"application/grpc"),
+        _NEW + _text(b"te") + _text(b"trailers"),
+    )
+    block = b"".join(fields)
+    ask = _frame(_HEADERS, _END_HEADERS, block)
+    return ask + _frame(_DATA, _END_STREAM, bytes(5))
+
+
+def _frame(kind: int, flags: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3) + bytes((kind, flags)) + (1).to_bytes(4) + body
+
+
+def _text(value: bytes) -> bytes:
+    return bytes((len(value),)) + value
+
+
+async def _answered(reader: asyncio.StreamReader, head: bytes) -> None:
+    """Reads up to the first frame of the call's answer; whatever it says, the line works."""
+    with suppress(TimeoutError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(_CALL_S):
+            while int.from_bytes(head[5:_HEAD_BYTES]) != 1:
+                await reader.readexactly(int.from_bytes(head[:3]))
+                head = await reader.readexactly(_HEAD_BYTES)
 
 
 def _bind_error(listen: str) -> int:
