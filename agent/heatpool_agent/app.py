@@ -232,6 +232,7 @@ async def _pushed(parts: Parts, url: str, *, first_wait_s: float) -> None:
         open_uplink=lambda who: grpc.open(url, who, parts.clock, who.identity),
         first_wait_s=first_wait_s,
         message_period_s=parts.config.sampling.message_period_s,
+        report_period_s=parts.config.sampling.report_period_s,
     )
     await push.run()
 

@@ -18,6 +18,7 @@ from heatpool.sample import (
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent.core.calibrate import Calibration
 from heatpool_agent.core.ledger import Page
+from heatpool_agent.core.line import Acked as Acked
 from heatpool_agent.core.line import Durable as Durable
 from heatpool_agent.core.line import Identity as Identity
 from heatpool_agent.core.line import Lane as Lane
@@ -190,7 +191,12 @@ class Actuator(Protocol):
 
 
 class Spool(Protocol):
-    """The agent's queue on disk; blocking, so it is called from a worker thread."""
+    """The agent's queue on disk; blocking, so it is called from a worker thread.
+
+    `rows_per_frame`: rows after which a frame is closed; may be set at any time.
+    """
+
+    rows_per_frame: int
 
     @property
     def saved_ledger(self) -> Page:
@@ -295,14 +301,6 @@ class Spool(Protocol):
     def close(self) -> None:
         """Closes the open frame and frees the files."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acked:
-    """Everything of this queue from its oldest number to `durable_seq` is safe elsewhere."""
-
-    boot_id: BootId
-    durable_seq: Seq
 
 
 class Uplink(Protocol):

@@ -105,6 +105,36 @@ async def test_frames_close_sooner_where_that_is_asked_for(tmp_path: Path) -> No
     assert server.messages[-1].n_rows == 3
 
 
+@pytest.mark.parametrize(
+    ("asked", "rows_count"),
+    [({"message_period_s": 50.0}, 5), ({"batch_rows_count": 1}, 1), ({"report_period_s": 30.0}, 1)],
+)
+async def test_frames_are_as_long_as_is_asked_from_the_next_one_on(
+    tmp_path: Path, asked: dict[str, float], rows_count: int
+) -> None:
+    """A site of 10-s rows and a message every 20 s."""
+    own_site = site(tmp_path, rows_per_frame=2)
+    async with listening(Server(after_hello=[slow(**asked)])) as server, own_site as own:
+        async with pushing(own, server, message_period_s=20.0, report_period_s=10.0):
+            await becomes(lambda: own.spool.rows_per_frame == rows_count)
+            await own.rows(5)
+            await becomes(lambda: len(server.frames) >= 5 // rows_count)
+    assert {frame.n_rows for frame in server.messages} == {rows_count}
+
+
+async def test_frames_get_shorter_where_messages_would_be_too_large(tmp_path: Path) -> None:
+    small = slow(batch_bytes=120)
+    own_site = site(tmp_path, rows_per_frame=100)
+    async with listening(Server(after_hello=[small])) as server, own_site as own:
+        async with pushing(own, server, message_period_s=1_000.0, report_period_s=10.0):
+            await becomes(lambda: own.board.asked.batch_bytes == 120)
+            await own.rows(100)
+            await becomes(lambda: own.spool.rows_per_frame < 100)
+            await own.rows(100, first=200)
+            await becomes(lambda: len(server.frames) >= 2)
+    assert server.messages[-1].n_rows < 100
+
+
 async def test_a_loss_while_the_line_is_open_is_told_once(tmp_path: Path) -> None:
     async with listening(Server()) as server, site(tmp_path) as own:
         await own.rows(3)

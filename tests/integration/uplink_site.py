@@ -277,6 +277,8 @@ async def pushing(
     scheme: str = "http",
     identity: Identity | None = None,
     first_wait_s: float = 0.0,
+    message_period_s: float = float("inf"),
+    report_period_s: float | None = None,
 ) -> AsyncIterator[None]:
     """The loop at work, on a line to this port."""
     url = f"{scheme}://127.0.0.1:{server.port}"
@@ -287,6 +289,8 @@ async def pushing(
         speaker=site.speaker,
         open_uplink=lambda who: uplink.open(url, who, Clock(), identity),
         first_wait_s=first_wait_s,
+        message_period_s=message_period_s,
+        report_period_s=report_period_s,
     )
     task = asyncio.create_task(push.run(), name="push")
     try:

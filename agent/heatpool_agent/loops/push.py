@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
+from heatpool.codec import ROWS_LIMIT
 from heatpool.errors import ConfigError, HeatpoolError, StoreError, UplinkError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, SpoolKind
 from heatpool_agent.board import BacklogView, Board
 from heatpool_agent.core.drain import Drain
+from heatpool_agent.core.frame_size import rows_per_frame
 from heatpool_agent.core.pace import Pace
 from heatpool_agent.core.patience import Patience
 from heatpool_agent.core.seq_ranges import SeqRanges
@@ -51,6 +53,7 @@ class Push:
         open_uplink: OpenUplink,
         first_wait_s: float = 0.0,
         message_period_s: float = float("inf"),
+        report_period_s: float | None = None,
     ) -> None:
         self._spool = spool
         self._spooling = spooling
@@ -59,6 +62,8 @@ class Push:
         self._open_uplink = open_uplink
         self._first_wait_s = first_wait_s
         self._message_period_s = message_period_s
+        self._report_period_s = report_period_s
+        self._row_bytes: float | None = None
         self._patience = Patience()
         self._pace = Pace()
         self._durable: dict[BootId, SeqRanges] = {}
@@ -152,7 +157,7 @@ class Push:
             known = before.get(mark.boot_id, SeqRanges([(1, mark.durable_seq)]))
             span = (mark.first_seq, mark.next_seq)
             self._count(self._durable[mark.boot_id].count(*span) - known.count(*span))
-        self._board.asked = uplink.limits
+        self._keep_limits(uplink.limits)
 
     def _lost(self, error: HeatpoolError) -> float:
         view = self._board.uplink
@@ -175,9 +180,34 @@ class Push:
             await lanes.tell_new_losses()
             await self._board.spooled.wait()
 
+    def _keep_limits(self, limits: LineLimits) -> None:
+        self._board.asked = limits
+        self._set_frame_size()
+
+    def _set_frame_size(self) -> None:
+        """Frames of the size that is asked for, from the next one on.
+
+        Those that are on disk keep theirs: a number is a frame, so none can be split.
+        """
+        if self._report_period_s is None:
+            return
+        rows = rows_per_frame(
+            self._board.asked,
+            message_period_s=self._message_period_s,
+            report_period_s=self._report_period_s,
+            rows_most=ROWS_LIMIT,
+            row_bytes=self._row_bytes,
+        )
+        if rows != self._spool.rows_per_frame:
+            logger.info("spool.frame_size", extra=facts(rows=rows))
+            self._spool.rows_per_frame = rows
+
     def _sent(self, lane: Lane, sent: Sent) -> None:
         if lane is not Lane.LIVE:
             self._drain.sent(sent)
+        elif sent.rows_count and self._board.asked.batch_bytes:
+            self._row_bytes = sent.size_bytes / sent.rows_count
+            self._set_frame_size()
         self._post(batches_sent=self._board.uplink.batches_sent + 1)
 
     async def _take_acks(self, uplink: Uplink, lanes: Lanes) -> None:
@@ -186,7 +216,7 @@ class Push:
                 await lanes.again(word)
             elif isinstance(word, LineLimits):
                 self._pace.slow()
-                self._board.asked = word
+                self._keep_limits(word)
                 self._is_asked.set()
             else:
                 await self._take_ack(word, lanes)

@@ -69,6 +69,7 @@ class LateSpool:
         self._why = why
         self._opened: Spool | None = None
         self._used: Spool | None = None
+        self._rows_per_frame = 0
         self._read = self._readable()
         self.kernel_boot_id = kernel_boot_id()
 
@@ -101,7 +102,20 @@ class LateSpool:
 
     def use(self) -> None:
         """From now on everything goes to disk."""
+        if self._opened is not None and self._rows_per_frame:
+            self._opened.rows_per_frame = self._rows_per_frame
         self._used = self._opened
+
+    @property
+    def rows_per_frame(self) -> int:
+        """Rows after which a frame is closed; 0: as the spool has it once it is opened."""
+        return self._rows_per_frame if self._used is None else self._used.rows_per_frame
+
+    @rows_per_frame.setter
+    def rows_per_frame(self, count: int) -> None:
+        self._rows_per_frame = count
+        if self._used is not None:
+            self._used.rows_per_frame = count
 
     @property
     def _spool(self) -> Spool:

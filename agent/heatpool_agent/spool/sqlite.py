@@ -55,7 +55,7 @@ class SqliteSpool:
     ) -> None:
         self._folder = folder
         self._clock = clock
-        self._rows_per_frame = rows_per_frame
+        self.rows_per_frame = rows_per_frame
         self._max_bytes = max_bytes
         self._keep_s = keep_s
         self._lock = exclusive(folder)
@@ -112,7 +112,7 @@ class SqliteSpool:
                 raise
             self._reuse_room()
             self._telemetry.append(row, page)
-        if len(self._telemetry.open_rows) >= self._rows_per_frame:
+        if len(self._telemetry.open_rows) >= self.rows_per_frame:
             self.close_frame()
 
     def _leave_room_for_billing(self) -> None:
