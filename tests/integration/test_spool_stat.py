@@ -87,6 +87,23 @@ def test_beside_a_running_agent_both_queues_and_the_drain_are_told(tmp_path: Pat
     assert "3 s left at 10.0 batches/s" in text
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"done_frac": 1.0, "frames_s": None, "left_s": 0.0}, "100.0 % of 120"),
+        ({"frames_s": None, "left_s": None}, "75.0 % of 120"),
+    ],
+)
+def test_a_backlog_without_a_rate_is_told_without_one(
+    tmp_path: Path, change: dict[str, float | None], told: str
+) -> None:
+    found = document(config(tmp_path), tmp_path, now_ns=NOW_NS)
+    line = {"state": "connected", "detail": "", "backlog": BACKLOG | change}
+    text = "\n".join(lines({**found, "line": line}))
+    assert told in text
+    assert "batches/s" not in text
+
+
 @pytest.mark.parametrize("told", [b"", b"[]", b"{", b'{"uplink": 3}', b"\xff" * 100])
 def test_an_agent_that_answers_nonsense_is_told_from_its_files(tmp_path: Path, told: bytes) -> None:
     with spool_in(tmp_path), status_page(told) as at:

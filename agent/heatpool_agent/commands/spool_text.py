@@ -71,7 +71,8 @@ def _line(line: Mapping[str, Any] | None) -> Iterator[str]:
     bar = "#" * round(done * _BAR)
     of = f"{backlog['start_frames_count']:,} batches"
     yield f"draining   [{bar:<{_BAR}}] {100 * done:.1f} % of {of}"
-    if backlog["left_s"] is not None:
+    # A backlog that was gone at once had no rate to be told.
+    if backlog["left_s"] is not None and backlog["frames_s"] is not None:
         yield f"           {span(backlog['left_s'])} left at {backlog['frames_s']:.1f} batches/s"
 
 
