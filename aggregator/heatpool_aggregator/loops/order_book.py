@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 ORDER, ENDED, STEP = "order", "order_end", "setpoint"
 # Of one site or of all; a person asks for a hundred.
 ORDERS_LIMIT = 1_000
+# Each site may have one that holds: all of them are taken up at a start, endings too.
+RESTORED_LIMIT = 100_000
+KEPT_LIMIT = 20_000
 # Steps that a setpoint has at most in an ordinary life.
 STEPS_COUNT = 12
 STEPS_LIMIT = 20_000
@@ -42,13 +45,14 @@ class OrderBook:
         Raises:
             StoreError: the store does not answer.
         """
-        events = await self._store.events.read(ORDER, None, ORDERS_LIMIT)
-        ended = {(e.site_id, _number(e)) for e in await self._events(ENDED, None)}
+        events = await self._store.events.read(ORDER, None, RESTORED_LIMIT)
+        endings = await self._store.events.read(ENDED, None, RESTORED_LIMIT)
+        ended = {(e.site_id, _number(e)) for e in endings}
         highest: dict[SiteId, int] = {}
         newest: dict[SiteId, Order] = {}
         for event in reversed(events):  # oldest first
             seq, order = _order(event)
-            self._orders[event.site_id, seq] = order
+            self._keep(order, seq)
             highest[event.site_id] = max(seq, highest.get(event.site_id, 0))
             if not order.ask.dry_run:
                 newest[event.site_id] = order
@@ -67,10 +71,13 @@ class OrderBook:
         Raises:
             StoreError: it is not written.
         """
-        self._orders[order.ask.site_id, setpoint_seq] = order
-        while len(self._orders) > ORDERS_LIMIT:
-            del self._orders[next(iter(self._orders))]
+        self._keep(order, setpoint_seq)
         await self._store.events.put([_order_event(order, setpoint_seq)])
+
+    def _keep(self, order: Order, setpoint_seq: int) -> None:
+        self._orders[order.ask.site_id, setpoint_seq] = order
+        while len(self._orders) > KEPT_LIMIT:
+            del self._orders[next(iter(self._orders))]
 
     async def ended(self, order: Order, *, at_ns: int) -> None:
         """Writes that an order is not to be given again.
@@ -131,9 +138,6 @@ class OrderBook:
             return list(await self._store.events.read(name, None, limit))
         found = [e for one in site_ids for e in await self._store.events.read(name, one, limit)]
         return sorted(found, key=lambda event: event.event_ns, reverse=True)[:limit]
-
-    async def _events(self, name: str, site_id: SiteId | None) -> Sequence[Event]:
-        return await self._store.events.read(name, site_id, ORDERS_LIMIT)
 
 
 def planned(setpoint: Setpoint, *, state: SetpointState, at_ns: int, detail: str) -> SetpointReport:
