@@ -74,6 +74,7 @@ class Obey:
             seen_seq=habits.seen_seq,
         )
         self._unkept: tuple[Setpoint, int] | None = None
+        self._keeping: tuple[int, asyncio.Future[None]] | None = None
         self._waits = ""
         self._renewed_seq = 0
         self._applied: Applied | None = None
@@ -135,7 +136,7 @@ class Obey:
             try:
                 # Before anything follows from it: whoever plays it back later must come too late.
                 async with asyncio.timeout(KEEP_S):
-                    await asyncio.to_thread(self._habits.keep, wish.setpoint_seq)
+                    await self._keep(wish.setpoint_seq)
             except TimeoutError:
                 self._unkept = wish, boot_ns
                 return
@@ -146,6 +147,26 @@ class Obey:
             self._obedience = obedience
             if not wish.dry_run:
                 self._state = state
+
+    async def _keep(self, setpoint_seq: int) -> None:
+        """One thread at a time: those that a disk holds up would be missed by the sensors.
+
+        Raises:
+            StoreError: the disk did not take the number.
+        """
+        kept_seq = -1
+        while kept_seq != setpoint_seq:
+            if self._keeping is None:
+                loop = asyncio.get_running_loop()
+                future = loop.run_in_executor(None, self._habits.keep, setpoint_seq)
+                self._keeping = setpoint_seq, future
+            kept_seq, future = self._keeping
+            # Whoever gives up on it leaves it to the next tick.
+            await asyncio.wait((future,))
+            self._keeping = None
+            error = future.exception()
+            if error is not None and kept_seq == setpoint_seq:
+                raise error
 
     def _answer(self, wish: Setpoint, state: SetpointState, detail: str) -> None:
         logger.info(

@@ -1,5 +1,6 @@
 """The tick and the way down, second by second on a clock that the test owns."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -242,3 +243,29 @@ async def test_power_of_two_units_is_added_and_warms_its_own_loop() -> None:
     assert site.board.electric.quality is QualityClass.B
     shares = [view.electric.value for view in site.board.loops if view.electric]
     assert shares == [7_500.0, 15_000.0]
+
+
+async def test_a_disk_that_hangs_holds_one_thread_and_no_tick() -> None:
+    answers, asked = threading.Event(), []
+
+    def keep(setpoint_seq: int) -> None:
+        asked.append(setpoint_seq)
+        answers.wait()
+
+    site = Site()
+    habits = Habits(hold_s=0.0, keep=keep)
+    site.obey = Obey("rack", site.device, Limits(), site.board, site.clock, habits=habits)
+    for server_ns in (1, 2):
+        site.board.post_wish(Heartbeat(plan_id="", server_ns=server_ns))
+    site.board.post_wish(WISH)
+    try:
+        for _ in range(4):
+            healthy(site)
+            await site.step()
+            assert site.now_w is None
+        assert asked == [7]
+    finally:
+        answers.set()
+    healthy(site)
+    await site.step()
+    assert (asked, site.now_w) == ([7], 9_000.0)
