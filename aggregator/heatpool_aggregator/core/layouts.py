@@ -42,12 +42,8 @@ class Layout:
     schema: Schema
     shape: Shape
     names: bytes
+    n_channels: int
     cells: Places | None = None
-
-    @property
-    def n_channels(self) -> int:
-        """Columns of the schema."""
-        return len(self.schema.channels)
 
 
 class Layouts:
@@ -63,7 +59,7 @@ class Layouts:
         if shape is None:
             shape = self._shapes[signature] = _shape(schema.channels)
         names = [(c.loop_id, c.quantity, c.exponent) for c in schema.channels]
-        return Layout(schema=schema, shape=shape, names=msgpack.packb(names))
+        return Layout(schema=schema, shape=shape, names=msgpack.packb(names), n_channels=len(names))
 
 
 def _shape(channels: Sequence[Channel]) -> Shape:

@@ -13,7 +13,7 @@ class Tail:
     """The newest commits, as they are in the file: the shard asks for them within moments."""
 
     def __init__(self) -> None:
-        self._commits: deque[tuple[Position, Sequence[Frame]]] = deque()
+        self._commits: deque[tuple[Position, Sequence[Frame], int]] = deque()
         self._n_bytes = 0
 
     def add(self, position: Position, frames: Sequence[Frame]) -> None:
@@ -22,15 +22,16 @@ class Tail:
             # One in between was given up here and may be in the file all the same.
             self._commits.clear()
             self._n_bytes = 0
-        self._commits.append((position, frames))
-        self._n_bytes += _size(frames)
+        n_bytes = sum(len(payload) for *_, payload in frames)
+        self._commits.append((position, frames, n_bytes))
+        self._n_bytes += n_bytes
         while self._n_bytes > TAIL_BYTES:
-            self._n_bytes -= _size(self._commits.popleft()[1])
+            self._n_bytes -= self._commits.popleft()[2]
 
     def drop(self, position: Position) -> None:
         """Lets go what is applied up to a position: the file alone says what is left of it."""
         while self._commits and self._commits[0][0] <= position:
-            self._n_bytes -= _size(self._commits.popleft()[1])
+            self._n_bytes -= self._commits.popleft()[2]
 
     def read(self, after: Position, limit: int) -> Sequence[tuple[Position, Frame]] | None:
         """Frames behind a position; None if they are not all here."""
@@ -38,12 +39,8 @@ class Tail:
             return None
         # Positions follow one on another.
         found: list[tuple[Position, Frame]] = []
-        for position, frames in islice(self._commits, after + 1 - self._commits[0][0], None):
+        for position, frames, _ in islice(self._commits, after + 1 - self._commits[0][0], None):
             found += [(position, frame) for frame in frames]
             if len(found) >= limit:
                 break
         return found
-
-
-def _size(frames: Sequence[Frame]) -> int:
-    return sum(len(frame.payload) for frame in frames)

@@ -297,7 +297,9 @@ class Session:
 
     def messages(self) -> list[bytes]:
         """What is to be said now."""
-        messages, self._replies = self._replies, []
+        messages: list[bytes] = []
+        if self._replies:
+            messages, self._replies = self._replies, []
         if self._dirty or self._refused:
             dirty, self._dirty = self._dirty, []
             refused, self._refused = self._refused, []

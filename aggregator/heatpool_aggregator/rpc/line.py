@@ -7,6 +7,7 @@ there is something out of the ordinary.
 
 import asyncio
 import contextvars
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,7 +15,28 @@ import grpc.aio
 
 from heatpool_aggregator.rpc.certificate import Context
 
+TURN_COUNT = 100  # lines that speak before others get their turn: some milliseconds
+
 Step = Coroutine[Any, Any, Any]
+
+
+class Turns:
+    """Lines that have something to say, which is asked for soon, with all that comes until then."""
+
+    def __init__(self) -> None:
+        self._due: deque[Line] = deque()
+
+    def take(self, line: "Line") -> None:
+        """The line speaks in its turn."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._speak)
+        self._due.append(line)
+
+    def _speak(self) -> None:
+        for _ in range(min(TURN_COUNT, len(self._due))):
+            self._due.popleft().say()
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._speak)
 
 
 class Line:
@@ -28,14 +50,15 @@ class Line:
         "_messages",
         "_reading",
         "_take",
+        "_turns",
         "_unsaid",
         "_vars",
         "_waiting",
         "_writing",
     )
 
-    def __init__(self, context: Context, messages: Callable[[], list[bytes]]) -> None:
-        self._context, self._messages = context, messages
+    def __init__(self, context: Context, messages: Callable[[], list[bytes]], turns: Turns) -> None:
+        self._context, self._messages, self._turns = context, messages, turns
         self._loop = asyncio.get_running_loop()
         self._vars = contextvars.copy_context()
         self._take: Callable[[bytes], bool] = _never
@@ -63,10 +86,17 @@ class Line:
             await self._waited()
 
     def speak(self) -> None:
-        """There is something to say; it is asked for soon, with all that comes until then."""
-        if self._writing is None and not self._is_due:
+        """There is something to say, or all is said; once for all that comes until its turn."""
+        if not self._is_due:
             self._is_due = True
-            self._loop.call_soon(self._write, context=self._vars)
+            if self._writing is None:
+                self._turns.take(self)
+
+    def say(self) -> None:
+        """Says all that is to be said now."""
+        self._is_due = False
+        if self._writing is None:
+            self._write()
 
     def close(self) -> None:
         """Nothing is read or written any more."""
@@ -119,7 +149,6 @@ class Line:
             self._wake(data)
 
     def _write(self) -> None:
-        self._is_due = False
         if not self._unsaid:
             self._unsaid = self._messages()[::-1]
         if self._unsaid:
@@ -135,7 +164,8 @@ class Line:
             awaited = self._writing.send(None)
         except StopIteration:
             self._writing = None
-            self._write()
+            if self._is_due or self._unsaid or self._reading is None:
+                self.say()
         except Exception as error:
             self._writing = None
             self._fail(error)

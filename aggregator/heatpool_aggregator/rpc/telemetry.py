@@ -11,7 +11,7 @@ import grpc
 
 from heatpool.errors import WireError
 from heatpool.sample import SiteId
-from heatpool_aggregator.rpc.line import Line
+from heatpool_aggregator.rpc.line import Line, Turns
 from heatpool_aggregator.rpc.refused import Refused
 from heatpool_aggregator.wire.messages import WIRE_VERSION, Hello, MessageKind, Peek
 from heatpool_aggregator.wire.peek import peek
@@ -74,6 +74,7 @@ class TelemetryService:
 
     def __init__(self, open_session: Callable[[], Session], admit: Admit) -> None:
         self._open_session, self._admit = open_session, admit
+        self._turns = Turns()
 
     async def stream(self, _: AsyncIterator[bytes], context: Context) -> None:
         """Serves one agent until it goes.
@@ -84,7 +85,7 @@ class TelemetryService:
         """
         first = await first_of(context)
         session = self._open_session()
-        line = Line(context, session.messages)
+        line = Line(context, session.messages, self._turns)
         session.on_news = line.speak
         try:
             refused = await self._read(session, first, line, context)
