@@ -49,3 +49,31 @@ async def test_a_backup_hears_what_is_no_longer_held(tmp_path: Path) -> None:
         await own.spooling.call(own.spool._files[T].note_oldest)
         gaps = await heard_by(own, Server(durable_at_hello=5), 9)
     assert gaps == [(6, 11, int(GapReason.DROPPED))]
+
+
+async def test_a_hole_at_the_end_of_the_backlog_is_told_too(tmp_path: Path) -> None:
+    async with site(tmp_path) as own, listening(Server()) as first:
+        await own.rows(10)
+        await own.spooling.call(own.spool.lose, T, 1, 2)
+        await own.rows(1, first=11)
+        async with pushing(own, first):
+            await becomes(lambda: own.spool.mark(T).durable_seq == 12)
+        second = Server()
+        async with listening(second), pushing(own, second):
+            await becomes(lambda: bool(second.gaps))
+    assert [(gap.first_seq, gap.last_seq) for gap in second.gaps] == [(11, 11)]
+
+
+async def test_what_it_lost_is_not_durable_until_it_is_there_again(tmp_path: Path) -> None:
+    """Else these rows would go a day after an ack that no longer holds."""
+    async with site(tmp_path) as own:
+        await own.rows(5)
+        await own.spooling.call(own.spool.forget, T, Seq(5))
+        server = Server(acks=False, durable_at_hello=2)
+        async with listening(server) as there, pushing(own, there):
+            await becomes(lambda: server.numbers("telemetry") == [3, 4, 5])
+            assert own.spool.mark(T).durable_seq == 2
+            assert own.board.marks[T].durable_seq == 2
+        own.board.is_line_closing = False
+        async with listening(Server(durable_at_hello=2)) as there, pushing(own, there):
+            await becomes(lambda: own.spool.mark(T).durable_seq == 5)

@@ -140,7 +140,10 @@ class Lanes:
         route = self.routes[Lane.BACKLOG]
         while True:
             route.woken.clear()
+            resends = self._resends
             if not await self._burst(route, before=route.before_seq):
+                if self._resends == resends and route.before_seq is not None:
+                    await self._tell_passed(route, route.before_seq)
                 await route.woken.wait()
 
     async def live(self) -> None:
@@ -265,15 +268,17 @@ class Lanes:
 
     async def _tell_gone(self, kind: SpoolKind, boot_id: BootId, span: ranges.Range) -> None:
         """Tells what of these numbers is not known there; with its reason where that is known."""
-        if not self._unknown(boot_id, span):
+        holes = self._unknown(boot_id, span)
+        if not holes:
             return
         await self.tell_losses()
-        for first, last in self._unknown(boot_id, span):
+        for first, last in holes:
             await self._spooling.untold(boot_id, Seq(first), Seq(last))
         await self.tell_losses()
-        for hole in self._unknown(boot_id, span):
-            self._told.add((boot_id, *hole))
-            await self._line.uplink.tell(_loss(kind, boot_id, hole, GapReason.DROPPED))
+        # Of these alone: a Resend that came meanwhile may ask for what is held.
+        for gone in [part for hole in holes for part in self._unknown(boot_id, hole)]:
+            self._told.add((boot_id, *gone))
+            await self._line.uplink.tell(_loss(kind, boot_id, gone, GapReason.DROPPED))
 
     def _unknown(self, boot_id: BootId, span: ranges.Range) -> list[ranges.Range]:
         """What of these numbers is neither durable there nor told on this line."""
