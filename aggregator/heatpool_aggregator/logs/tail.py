@@ -34,9 +34,12 @@ class Tail:
             self._n_bytes -= self._commits.popleft()[2]
 
     def read(self, after: Position, limit: int) -> Sequence[tuple[Position, Frame]] | None:
-        """Frames behind a position; None if they are not all here."""
+        """Frames behind a position, and from now on no others; None if they are not all here."""
         if not self._commits or after + 1 < self._commits[0][0]:
             return None
+        # Whoever asks has what is before: let go at once, it is still at hand and not yet old.
+        while len(self._commits) > 1 and self._commits[0][0] <= after:
+            self._n_bytes -= self._commits.popleft()[2]
         # Positions follow one on another.
         found: list[tuple[Position, Frame]] = []
         for position, frames, _ in islice(self._commits, after + 1 - self._commits[0][0], None):
