@@ -242,6 +242,10 @@ class Spool(Protocol):
         """
         ...
 
+    def lower(self, kind: SpoolKind, there: Sequence[tuple[int, int]]) -> None:
+        """Takes back what is not among these ranges, all that is durable elsewhere."""
+        ...
+
     def begin_anew(self, kind: SpoolKind) -> None:
         """A new boot id for a queue; what is held is numbered from 1 and sent again."""
         ...

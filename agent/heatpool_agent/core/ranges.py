@@ -48,6 +48,15 @@ def without(ranges: Iterable[Range], first: int, last: int) -> tuple[Range, ...]
     return (*below, *above(pairs, last))
 
 
+def both(ranges: Iterable[Range], others: Iterable[Range]) -> tuple[Range, ...]:
+    """What is in both sets."""
+    own = tuple(ranges)
+    pairs = (
+        (max(start, first), min(end, last)) for first, last in others for start, end in own
+    )  # fmt: skip
+    return of_pairs((first, last) for first, last in pairs if first <= last)
+
+
 def of(numbers: Iterable[int]) -> tuple[Range, ...]:
     """Rising numbers as a set."""
     found: list[Range] = []

@@ -108,6 +108,8 @@ class Push:
         self._post(state="connected", detail="", fix="")
         self._post_drain()
         logger.info("uplink.connected", extra=facts(backlog_frames=self._drain.start_count))
+        for mark in speaker.marks:
+            await self._spooling.lower(mark, _durable_of(uplink, mark.boot_id))
         for known in uplink.durable:
             await self._let_go(known)
         async with asyncio.TaskGroup() as tasks:
@@ -128,11 +130,7 @@ class Push:
         """A file that lost its newest would give numbers again that others hold for good."""
         is_older = False
         for mark in speaker.marks:
-            there = [
-                (int(known.first_seq), int(known.last_seq))
-                for known in uplink.durable
-                if known.boot_id == mark.boot_id
-            ]
+            there = _durable_of(uplink, mark.boot_id)
             if await self._spooling.go_beyond(mark.kind, there):
                 is_older = True
                 kind, next_seq = mark.kind.name.lower(), mark.next_seq
@@ -148,12 +146,7 @@ class Push:
         """Begins with what the other end says that it has: it may know less than it once said."""
         before, self._durable = self._durable, {}
         for mark in speaker.marks:
-            told = [
-                (one.first_seq, one.last_seq)
-                for one in uplink.durable
-                if one.boot_id == mark.boot_id
-            ]
-            self._durable[mark.boot_id] = SeqRanges(told)
+            self._durable[mark.boot_id] = SeqRanges(_durable_of(uplink, mark.boot_id))
             known = before.get(mark.boot_id, SeqRanges([(1, mark.durable_seq)]))
             span = (mark.first_seq, mark.next_seq)
             self._count(self._durable[mark.boot_id].count(*span) - known.count(*span))
@@ -286,6 +279,13 @@ class Push:
             left_s=drain.left_s,
         )
         self._post(backlog=view, link_bytes_s=self._pace.link_bytes_s)
+
+
+def _durable_of(uplink: Uplink, boot_id: BootId) -> list[tuple[int, int]]:
+    """What Hello's answer says of one life, as ranges."""
+    return [
+        (int(one.first_seq), int(one.last_seq)) for one in uplink.durable if one.boot_id == boot_id
+    ]
 
 
 async def _until_aged(uplink: Uplink) -> None:

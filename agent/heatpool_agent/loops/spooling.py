@@ -268,6 +268,12 @@ class Spooling:
         await self._attempt(partial(self._let_go, boot_id, first_seq, last_seq))
         await self._post()
 
+    async def lower(self, mark: SpoolMark, there: Sequence[ranges.Range]) -> None:
+        """Takes back what the other end has lost; a refusing disk keeps it until the next Hello."""
+        self._known = {**self._known, mark.boot_id: ()}
+        await self._attempt(partial(self._spool.lower, mark.kind, there))
+        await self._post()
+
     async def untold(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
         """Has losses there said again; where the disk refuses, only that they are gone is said."""
         kept = ranges.without(self._known.get(boot_id, ()), first_seq, last_seq)

@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,6 +202,33 @@ class QueueFile:
             db.execute("DELETE FROM frames WHERE seq <= ?", (old,))
         self.durable = beyond
         self.mark = replace(mark, first_seq=self._oldest(mark))
+
+    def lower(self, there: Sequence[Range]) -> None:
+        """Takes back what is not among these, which is all that is durable elsewhere.
+
+        Its time begins anew once it is durable again.
+
+        Raises:
+            StoreError: the disk did not take it; nothing changed.
+        """
+        mark, known = self.mark, ranges.of_pairs(there)
+        reached = mark.durable_seq
+        for first, last in ranges.holes(known, mark.first_seq, mark.durable_seq):
+            held = "SELECT min(seq) FROM frames WHERE seq BETWEEN ? AND ?"
+            if (missing := self.db.execute(held, (first, last)).fetchone()[0]) is not None:
+                reached = Seq(missing - 1)
+                break
+        before = ranges.of_pairs([(0, mark.durable_seq), *self.durable])
+        beyond = ranges.above(ranges.both(before, known), reached)[-RANGES_KEPT:]
+        if (reached, beyond) == (mark.durable_seq, self.durable):
+            return
+        acks = [(ns, min(seq, reached)) for ns, seq in json.loads(self.note("acks") or "[]")]
+        mark = replace(mark, durable_seq=reached)
+        with self.commit() as db:
+            put_mark(db, mark)
+            put_note(db, "durable", json.dumps(beyond))
+            put_note(db, "acks", json.dumps(acks))
+        self.mark, self.durable = mark, beyond
 
     def _acks(self, at_ns: int, reached: int) -> list[tuple[int, int]]:
         """When what was durable, about once an hour, oldest first."""

@@ -167,6 +167,10 @@ class LateSpool:
         """Notes what is durable elsewhere."""
         self._spool.forget(kind, durable_seq, after=after)
 
+    def lower(self, kind: SpoolKind, there: Sequence[tuple[int, int]]) -> None:
+        """Takes back what is not durable elsewhere any more."""
+        self._spool.lower(kind, there)
+
     def begin_anew(self, kind: SpoolKind) -> None:
         """A new boot id for a queue."""
         self._spool.begin_anew(kind)

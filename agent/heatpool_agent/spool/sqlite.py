@@ -223,6 +223,14 @@ class SqliteSpool:
             durable_seq, after, at_ns=self._clock.event_ns(), keep_ns=int(keep_s * _NS)
         )
 
+    def lower(self, kind: SpoolKind, there: Sequence[tuple[int, int]]) -> None:
+        """Takes back what is not among these, which is all that is durable elsewhere.
+
+        Raises:
+            StoreError: the disk did not take it; nothing changed.
+        """
+        self._files[kind].lower(there)
+
     def begin_anew(self, kind: SpoolKind) -> None:
         """A new boot id for a queue; its frames keep their order and are numbered from 1.
 
