@@ -145,3 +145,25 @@ def test_schemas_of_a_site_are_bounded_and_the_newest_stay() -> None:
     state, effects = applied(*hellos, newest)
     assert len(state.schemas) == SCHEMAS_KEPT
     assert not effects.refusals
+
+
+def rolled_up() -> tuple[Frame, Frame]:
+    """Numbers 1 to 3 as one coarser frame, and the gap that says so."""
+    gap = site.pb.Gap(
+        boot_id="site-a-t", first_seq=2, last_seq=3, reason=site.pb.GAP_REASON_ROLLED_UP
+    )
+    told = site.pb.TelemetryServiceStreamRequest(gap=gap)
+    coarse = site.batch(1, NOW_NS + 3, 999.0)
+    return frame(FrameKind.TELEMETRY, coarse), frame(FrameKind.GAP, told)
+
+
+@pytest.mark.parametrize("is_fine_first", [True, False])
+def test_what_was_rolled_up_counts_once_whichever_comes_first(*, is_fine_first: bool) -> None:
+    fine = [frame(FrameKind.TELEMETRY, site.batch(seq, NOW_NS + seq)) for seq in (1, 2, 3)]
+    coarse = rolled_up()
+    state, effects = applied(*((*fine, *coarse) if is_fine_first else (*coarse, *fine)))
+    assert reasons(effects) == ["SEQ_CONFLICT"]
+    kept = [1, 2, 3] if is_fine_first else [1]
+    assert [chunk.seq for chunk in effects.chunks] == kept
+    assert state.rows_count[SITE] == len(kept)
+    assert [event.name for event in effects.events if event.name == "gap"] == ["gap"]
