@@ -7,6 +7,8 @@ read, and one that sends none holds its place no longer than `FIRST_S`.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
 import grpc
@@ -52,6 +54,7 @@ class Door(grpc.aio.ServerInterceptor):
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -63,8 +66,17 @@ class Door(grpc.aio.ServerInterceptor):
         if need is None or found is None:
             return grpc.stream_stream_rpc_method_handler(self._nowhere)
 
+        # Made once: of thousands of streams each would hold one of its own.
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = self._handlers[method] = self._guarded(method, need, found)
+        return handler
+
+    def _guarded(self, method: str, need: Need, found: Handler) -> Handler:
+        work = found.stream_stream if _is_ours(found) else partial(_work, found)
+
         async def stream(requests: AsyncIterator[bytes], context: Context) -> None:
-            await self._guard.serve(context, method, need, lambda: _work(found, requests, context))
+            await self._guard.serve(context, method, need, partial(work, requests, context))
 
         return grpc.stream_stream_rpc_method_handler(
             stream, response_serializer=found.response_serializer
@@ -73,6 +85,11 @@ class Door(grpc.aio.ServerInterceptor):
     async def _nowhere(self, _: AsyncIterator[bytes], context: Context) -> None:
         text = "there is no such method here"
         await self._guard.turn_away(context, Refused(grpc.StatusCode.UNIMPLEMENTED, text))
+
+
+def _is_ours(found: Handler) -> bool:
+    """Whether the handler reads and writes by itself: nothing stands between it and its stream."""
+    return not found.request_deserializer and iscoroutinefunction(found.stream_stream)
 
 
 async def _work(found: Handler, requests: AsyncIterator[bytes], context: Context) -> None:

@@ -76,14 +76,20 @@ class Line:
             Exception: what `take` raised, or the line when something was to be said.
         """
         self._take = take
+        if self._error is not None:
+            raise self._error
+        self._waiting = self._loop.create_future()
         self._read()
-        return await self._waited()
+        return await self._waiting
 
     async def say_all(self, is_all_said: Callable[[], bool]) -> None:
         """Waits until all is said; whatever is said to come must end in `speak`."""
         self.speak()
         while self._unsaid or self._writing is not None or self._is_due or not is_all_said():
-            await self._waited()
+            if self._error is not None:
+                raise self._error
+            self._waiting = self._loop.create_future()
+            await self._waiting
 
     def speak(self) -> None:
         """There is something to say, or all is said; once for all that comes until its turn."""
@@ -96,7 +102,10 @@ class Line:
         """Says all that is to be said now."""
         self._is_due = False
         if self._writing is None:
-            self._write()
+            try:
+                self._write()
+            except Exception as error:  # one stream's: the turns of all others go on
+                self._fail(error)
 
     def close(self) -> None:
         """Nothing is read or written any more."""
@@ -106,15 +115,6 @@ class Line:
         for step in (reading, writing):
             if step is not None:
                 step.close()
-
-    async def _waited(self) -> bytes | None:
-        if self._error is not None:
-            raise self._error
-        self._waiting = self._loop.create_future()
-        try:
-            return await self._waiting
-        finally:
-            self._waiting = None
 
     def _read(self) -> None:
         self._reading = self._context.read()
@@ -177,9 +177,9 @@ class Line:
             self._waiting.set_result(data)
 
     def _fail(self, error: Exception) -> None:
-        if self._waiting is None:
+        if self._waiting is None or self._waiting.done():
             self._error = error
-        elif not self._waiting.done():
+        else:
             self._waiting.set_exception(error)
 
 

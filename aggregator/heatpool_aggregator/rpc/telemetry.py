@@ -83,12 +83,12 @@ class TelemetryService:
             Refused: it said what it may not.
             WireError: it said what nobody understands.
         """
-        first = await first_of(context)
+        first = [await first_of(context)]
         session = self._open_session()
         line = Line(context, session.messages, self._turns)
         session.on_news = line.speak
         try:
-            refused = await self._read(session, first, line, context)
+            refused = await self._read(session, first.pop(), line, context)
             session.finish()
             await line.say_all(session.is_all_said)
         finally:
@@ -98,13 +98,14 @@ class TelemetryService:
             raise refused
 
     async def _read(
-        self, session: Session, first: bytes, line: Line, context: Context
+        self, session: Session, data: bytes | None, line: Line, context: Context
     ) -> Refused | WireError | None:
         """Takes message after message; what ended the stream, None if the agent did."""
-        data: bytes | None = first
         try:
             while data is not None:
                 await self._take(session, data, context)
+                # A stream rests for days: what it said last is not to be kept for as long.
+                del data
                 data = await line.read_on(session.take)
         except (Refused, WireError) as refused:
             return refused
