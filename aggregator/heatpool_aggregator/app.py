@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,14 +25,17 @@ from heatpool_aggregator.identity import authority
 from heatpool_aggregator.identity.joining import Joining
 from heatpool_aggregator.identity.places import places
 from heatpool_aggregator.logs import open_log
-from heatpool_aggregator.loops.control import Control, Standing
+from heatpool_aggregator.loops.control import Control, Record, Standing
+from heatpool_aggregator.loops.cut_off import CutOff
 from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.loops.order_book import OrderBook
+from heatpool_aggregator.loops.order_trail import OrderTrail
 from heatpool_aggregator.loops.planner import Planner
 from heatpool_aggregator.loops.renewal import Renewal
 from heatpool_aggregator.loops.shard import Shard
 from heatpool_aggregator.ports import Audit, Clock, Frame, Identities, Partition, Store
 from heatpool_aggregator.rpc import command, query, registry
+from heatpool_aggregator.rpc.certificate import Context
 from heatpool_aggregator.rpc.control import ControlService
 from heatpool_aggregator.rpc.guard import Guard
 from heatpool_aggregator.rpc.server import check_listen, check_loopback, listening, make_server
@@ -94,6 +97,8 @@ class Parts:
     shard: Shard
     control: Control
     book: OrderBook
+    trail: OrderTrail
+    cut_off: CutOff
     planner: Planner
     access: Access
 
@@ -163,14 +168,12 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         fingerprints=gateway.fingerprints,
     )
 
-    async def record(frame: Frame) -> bool:
-        return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
-
-    book = OrderBook(store)
+    trail = await _trail(access.audit, clock, board)
+    book = OrderBook(store, trail)
     control = Control(
         standing=_standing(config),
         clock=clock,
-        record=record,
+        record=_recorder(gateway),
         book=book,
         last_seq=lambda site_id: _last_seq(shard, site_id),
     )
@@ -184,9 +187,28 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         shard=shard,
         control=control,
         book=book,
+        trail=trail,
+        cut_off=_cut_off(access, control, clock),
         planner=Planner(config, store, board, clock),
         access=access,
     )
+
+
+def _recorder(gateway: Gateway) -> Record:
+    async def record(frame: Frame) -> bool:
+        return await gateway.put(Peek(kind=MessageKind.HELLO), frame, None)
+
+    return record
+
+
+async def _trail(audit: Audit, clock: Clock, board: Board) -> OrderTrail:
+    trail = OrderTrail(audit=audit, clock=clock, note=lambda error: board.note_disk("audit", error))
+    await trail.restore()
+    return trail
+
+
+def _cut_off(access: Access, control: Control, clock: Clock) -> CutOff:
+    return CutOff(identities=access.identities, control=control, audit=access.audit, clock=clock)
 
 
 async def _begin_anew(partition: Partition, store: Store) -> None:
@@ -278,6 +300,8 @@ def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
         "control": parts.control.run(),
         "planner": parts.planner.run(),
         "guard": parts.access.guard.run(),
+        "order_trail": parts.trail.run(),
+        "cut_off": parts.cut_off.run(),
     }
     if parts.access.renewal is not None:
         works["renewal"] = parts.access.renewal.run()
@@ -288,9 +312,15 @@ def _works(parts: Parts) -> dict[str, Coroutine[None, None, None]]:
 async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
     config, board, store = parts.config, parts.board, parts.store
     guard = parts.access.guard
+
+    async def admit_to_orders(context: Context, site_ids: Sequence[SiteId]) -> None:
+        await guard.admit(context, site_ids)
+        # A site that was revoked and joined anew a moment ago must not hear its old order.
+        await parts.cut_off.step()
+
     server = make_server(
         TelemetryService(parts.gateway.open, guard.admit),
-        ControlService(parts.control, guard.admit),
+        ControlService(parts.control, admit_to_orders),
         guard,
     )
     tenants = Tenants(guard, parts.access.identities)
@@ -318,7 +348,10 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
             secured=_secured(parts, grpc_address),
         ) as http,
     ):
-        logger.info("aggregator.ready", extra=facts(grpc=grpc_address, http=http))
+        logger.info(
+            "aggregator.ready",
+            extra=facts(grpc=grpc_address, http=http, tls="on" if parts.access.files else "off"),
+        )
         yield {"grpc": grpc_address, "http": http}
 
 
@@ -347,6 +380,7 @@ async def _finish(parts: Parts) -> None:
         async with asyncio.timeout(FINISH_S):
             await parts.gateway.step()
             await parts.shard.finish()
+            await parts.trail.flush()
     except (TimeoutError, HeatpoolError) as error:
         reason = str(error) or f"not finished within {FINISH_S:g} s"
         logger.error("aggregator.unfinished", extra=facts(reason=reason))

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import NamedTuple, NewType, Protocol
 
 from heatpool.sample import BootId, MeteringPointId, RegisterRow, SiteId
-from heatpool_aggregator.core.audit import AuditEntry
+from heatpool_aggregator.core.audit import AuditEntry, Deed
 from heatpool_aggregator.core.enrolment import (
     ApiToken,
     Issued,
@@ -365,6 +365,14 @@ class Audit(Protocol):
 
         Raises:
             StoreError: it is not in the log, so the deed must not be done or told.
+        """
+        ...
+
+    async def append_all(self, deeds: Sequence[Deed]) -> None:
+        """Many deeds, oldest first: all are in the log and durable on return, or none is.
+
+        Raises:
+            StoreError: none is in the log.
         """
         ...
 

@@ -11,7 +11,6 @@ from heatpool_aggregator.core.orders import Ask, Commanded, Step
 from heatpool_aggregator.wire import command as wire
 
 PAGE = wire.LIMIT_MOST
-_HASH_SIGNS = 16
 _NS = 10**9
 
 
@@ -116,8 +115,8 @@ def orders_table(rows: Sequence[Commanded]) -> str:
 
 
 def audit_table(entries: Sequence[AuditEntry]) -> str:
-    """A line per entry."""
-    header = ("number", "when", "who", "what", "to", "why", "detail", "hash")
+    """A line per entry; the JSON of its detail and its hash are in `audit_json`."""
+    header = ("number", "when", "who", "what", "to", "why")
     cells = [
         (
             str(entry.number),
@@ -126,8 +125,6 @@ def audit_table(entries: Sequence[AuditEntry]) -> str:
             entry.action,
             entry.subject,
             entry.reason or ABSENT,
-            entry.detail,
-            entry.chain_sha256.hex()[:_HASH_SIGNS],
         )
         for entry in entries
     ]

@@ -12,6 +12,8 @@ from heatpool_aggregator.core.audit import AuditEntry, first_break
 from heatpool_aggregator.ports import Audit
 
 _PAGE_COUNT = 1000
+# Too wide for people; --json has them.
+_IN_JSON = ("detail", "chain_sha256")
 
 
 @click.command("audit")
@@ -30,9 +32,7 @@ def command(
 
     async def show(desk: Office) -> None:
         rows = [_row(entry) for entry in await desk.audit.read(limit)]
-        brief = [
-            {key: value for key, value in row.items() if key != "chain_sha256"} for row in rows
-        ]
+        brief = [{key: value for key, value in row.items() if key not in _IN_JSON} for row in rows]
         setting.say(rows, lambda: office.table(brief, empty="the audit log is empty"))
 
     async def check(desk: Office) -> None:

@@ -19,6 +19,7 @@ from heatpool_aggregator.core.arbitration import Rank, Wish, decides, upper_w
 from heatpool_aggregator.core.orders import Order
 from heatpool_aggregator.loops.control_session import ControlSession
 from heatpool_aggregator.loops.order_book import OrderBook, planned
+from heatpool_aggregator.loops.order_trail import US
 from heatpool_aggregator.ports import Clock, Frame, FrameKind
 from heatpool_aggregator.wire.control import report_to_bytes
 
@@ -171,6 +172,10 @@ class Control:
         held = self._orders.get(site_id)
         return held[0] if held and held[1].is_live(self._clock.boot_ns()) else None
 
+    def orders(self) -> list[Order]:
+        """Those that hold, at most one of each site."""
+        return [order for order, _ in self._orders.values()]
+
     async def end(self, site_id: SiteId, *, why: str) -> Order | None:
         """Takes the order back; what it was, None: there was none.
 
@@ -213,8 +218,8 @@ class Control:
                 line.is_lapsed = True
                 self._stale.add(site_id)
                 self._warm_up(site_id)
-        if order is not None:
-            await self._step(report, order.ask.heat_rate_w)
+        now_ns = self._clock.now_ns()
+        await self._book.step(report, who=f"site/{site_id}", received_ns=now_ns)
         # What is renewed is applied as before, and what was tried did not happen.
         if report.state is SetpointState.RENEWED or (order is not None and order.ask.dry_run):
             return True
@@ -344,14 +349,9 @@ class Control:
         report = planned(setpoint, state=state, at_ns=self._clock.now_ns(), detail=detail)
         if state not in _OURS:
             report = replace(report, applied_heat_rate_w=None)
-        if self._book.order_of(setpoint.site_id, setpoint.setpoint_seq) is not None:
-            await self._step(report, setpoint.heat_rate_w)
+        await self._book.step(report, who=US, received_ns=self._clock.now_ns())
         if not setpoint.dry_run:
             await self._record(self._frame(setpoint.site_id, report_to_bytes(report)))
-
-    async def _step(self, report: SetpointReport, heat_rate_w: float) -> None:
-        now_ns = self._clock.now_ns()
-        await self._book.step(report, heat_rate_w=heat_rate_w, received_ns=now_ns)
 
     def _setpoint(self, wish: Wish, seq: int, lease_s: float) -> Setpoint:
         standing = self._standing.get(wish.site_id)

@@ -6,7 +6,7 @@ An order is found again after a restart; it is given again only where its own en
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
@@ -28,11 +28,19 @@ STEPS_COUNT = 12
 STEPS_LIMIT = 20_000
 
 
+class Trail(Protocol):
+    """Who else hears of the steps of orders."""
+
+    def told(self, order: Order, report: SetpointReport, *, who: str) -> None:
+        """A step of an order; `who` says so."""
+        ...
+
+
 class OrderBook:
     """Writes orders and steps, and reads them back."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, trail: Trail | None = None) -> None:
+        self._store, self._trail = store, trail
         self._orders: dict[tuple[SiteId, int], Order] = {}
 
     def order_of(self, site_id: SiteId, setpoint_seq: int) -> Order | None:
@@ -99,8 +107,16 @@ class OrderBook:
         """Returns when all that was written would survive a power cut."""
         await self._store.flush()
 
-    async def step(self, report: SetpointReport, *, heat_rate_w: float, received_ns: int) -> None:
-        """Writes a step with its two times; a store that fails loses it, and it is told."""
+    async def step(self, report: SetpointReport, *, who: str, received_ns: int) -> None:
+        """Writes a step of an order with its two times, as `who` tells it; of all else nothing.
+
+        A store that fails loses it, and it is told.
+        """
+        order = self.order_of(report.site_id, report.setpoint_seq)
+        if order is None:
+            return
+        if self._trail is not None:
+            self._trail.told(order, report, who=who)
         event = Event(
             site_id=report.site_id,
             name=STEP,
@@ -108,7 +124,7 @@ class OrderBook:
             detail=_json(
                 setpoint_seq=report.setpoint_seq,
                 state=report.state.name.lower(),
-                heat_rate_w=heat_rate_w,
+                heat_rate_w=order.ask.heat_rate_w,
                 applied_heat_rate_w=report.applied_heat_rate_w,
                 detail=report.detail,
                 received_ns=received_ns,

@@ -38,6 +38,15 @@ class SqliteAudit:
         )
         return await self.file.transact(lambda connection: _append(connection, deed))
 
+    async def append_all(self, deeds: Sequence[Deed]) -> None:
+        """Many deeds in one transaction, oldest first."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for deed in deeds:
+                _append(connection, deed)
+
+        await self.file.transact(work)
+
     async def read(self, limit: int, before_number: int = 0) -> Sequence[AuditEntry]:
         """Newest first, only those with a lower number than `before_number`; 0: from the newest."""
         sql = f"SELECT {_COLUMNS} FROM entries WHERE number < ? ORDER BY number DESC LIMIT ?"
