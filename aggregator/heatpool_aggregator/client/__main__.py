@@ -11,11 +11,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from heatpool.errors import HeatpoolError, UplinkError
 from heatpool_aggregator.client import calls, commands_orders, tables
@@ -67,32 +68,46 @@ def _options(command: C) -> C:
     """What every question may say; address and identity reach it as one `place`."""
 
     @wraps(command)
-    def placed(address: str, identity: Path | None, **rest: Any) -> Any:
-        return command(_place(address, identity), **rest)
+    def placed(**rest: Any) -> Any:
+        place = _place(_said("address", rest), _said("identity", rest))
+        return command(place, **rest)
 
     found: Any = placed
     for option in (
         click.option("--debug", is_flag=True, help="Show where an error came from."),
         click.option("--json", "as_json", is_flag=True, help="One JSON document."),
-        click.option(
-            "--identity",
-            type=click.Path(path_type=Path),
-            envvar="HEATPOOL_IDENTITY",
-            show_envvar=True,
-            help="Key, certificate and CA in one file; without it only this machine is asked.",
-        ),
-        click.option(
-            "--address",
-            type=Address(),
-            envvar="HEATPOOL_ADDRESS",
-            default=DEFAULT_ADDRESS,
-            show_default=True,
-            show_envvar=True,
-            help="Where the aggregator listens for gRPC.",
-        ),
     ):
         found = option(found)
-    return cast("C", found)
+    return cast("C", _where(found, default=DEFAULT_ADDRESS, is_env_read=True))
+
+
+def _where(command: C, *, default: str | None, is_env_read: bool) -> C:
+    """Options for whom to ask, and as whom."""
+    identity = click.option(
+        "--identity",
+        type=click.Path(path_type=Path),
+        envvar="HEATPOOL_IDENTITY" if is_env_read else None,
+        show_envvar=True,
+        help="Key, certificate and CA in one file; without it only this machine is asked.",
+    )
+    address = click.option(
+        "--address",
+        type=Address(),
+        envvar="HEATPOOL_ADDRESS" if is_env_read else None,
+        default=default,
+        show_default=True,
+        show_envvar=True,
+        help="Where the aggregator listens for gRPC.",
+    )
+    return address(identity(command))
+
+
+def _said(name: str, rest: dict[str, Any]) -> Any:
+    """What was said behind the command, else before it, else in the environment."""
+    after, context = rest.pop(name), click.get_current_context()
+    before = (context.obj or {}).get(name)
+    is_said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    return after if is_said or before is None else before
 
 
 def _place(address: str, identity: Path | None) -> Place:
@@ -116,8 +131,11 @@ def _place(address: str, identity: Path | None) -> Place:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="heatpool", prog_name="heatpool")
-def main() -> None:
+@partial(_where, default=None, is_env_read=False)
+@click.pass_context
+def main(context: click.Context, /, **said: Any) -> None:
     """Asks an aggregator what its sites and virtual sources do and earn."""
+    context.obj = said
 
 
 @main.command()

@@ -24,9 +24,20 @@ def command() -> None:
     "--site-id", callback=office.name, required=True, help="The site that may join by it."
 )
 @click.option("--owner", callback=office.name, default=None, help="Tenant that owns the site.")
-@click.option("--uses", type=click.IntRange(1, _USES_MAX), default=1, help="How often it serves.")
 @click.option(
-    "--expires", "life_s", callback=office.span_s, default="24h", help="Life: 90m, 24h, 7d."
+    "--uses",
+    type=click.IntRange(1, _USES_MAX),
+    default=1,
+    show_default=True,
+    help="How often it serves.",
+)
+@click.option(
+    "--expires",
+    "life_s",
+    callback=office.span_s,
+    default="24h",
+    show_default=True,
+    help="Life: 90m, 24h, 7d.",
 )
 @click.option("--approve", is_flag=True, help="Who joins waits until `site approve` lets it in.")
 @office.at_desk

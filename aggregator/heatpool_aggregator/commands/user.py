@@ -40,7 +40,12 @@ def command() -> None:
 @click.option("--cert", type=click.Path(path_type=Path), help="Write key and certificate there.")
 @click.option("--api-token", is_flag=True, help="Print a token for REST and the page, once.")
 @click.option(
-    "--expires", "life_s", callback=office.span_s, default="90d", help="Life of the token."
+    "--expires",
+    "life_s",
+    callback=office.span_s,
+    default="90d",
+    show_default=True,
+    help="Life of the token.",
 )
 @office.at_desk
 def add(

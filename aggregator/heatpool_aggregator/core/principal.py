@@ -69,6 +69,11 @@ def may(principal: Principal, action: Action) -> bool:
     return principal == LOCAL or action in _MAY[principal.role]
 
 
+def roles_that_may(action: Action) -> tuple[Role, ...]:
+    """Roles that allow the action, the mightiest first."""
+    return tuple(role for role in Role if action in _MAY[role])
+
+
 def covers(role: Role, wanted: Role) -> bool:
     """Whether somebody of this role may hold a token of the wanted one: it may no more."""
     return _MAY[wanted] <= _MAY[role]

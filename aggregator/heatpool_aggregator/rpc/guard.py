@@ -22,6 +22,7 @@ from heatpool_aggregator.core.principal import (
     Role,
     may,
     name_of,
+    roles_that_may,
     speaks_for,
 )
 from heatpool_aggregator.core.turned_away import Reason, TurnedAway
@@ -184,7 +185,11 @@ class Guard:
         )
         CALL.set(call)
         if isinstance(need, Action) and not may(principal, need):
-            text = f"{principal.name} is {principal.role}, which may not {need} ({method})"
+            roles = ", ".join(roles_that_may(need))
+            text = (
+                f"{principal.name} is {principal.role}, which may not {need} ({method}): "
+                f"that takes the role {roles}"
+            )
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text, reason=Reason.ROLE)
         self._calls.enter(call)
         try:

@@ -15,7 +15,7 @@ from aiohttp import web
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_aggregator.core.principal import Action, Principal, Role, may, sees
+from heatpool_aggregator.core.principal import Action, Principal, Role, may, roles_that_may, sees
 from heatpool_aggregator.core.turned_away import Reason, TurnedAway
 from heatpool_aggregator.identity.tokens import is_api_token
 from heatpool_aggregator.ports import Audit, Clock, Identities
@@ -171,7 +171,11 @@ class Access:
     async def _check_need(self, request: web.Request, principal: Principal, path: str) -> None:
         need = _NEEDS.get(path, Action.READ)
         if not may(principal, need):
-            text = f"{principal.name} is {principal.role}, which may not {need}"
+            roles = ", ".join(roles_that_may(need))
+            text = (
+                f"{principal.name} is {principal.role}, which may not {need}: "
+                f"that takes the role {roles}"
+            )
             await self.tell(request, Reason.ROLE, text, who=principal.name)
             raise Refused(HTTPStatus.FORBIDDEN, text)
         if path in _FOR_ALL and not sees(principal, ""):

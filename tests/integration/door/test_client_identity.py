@@ -41,8 +41,19 @@ async def test_an_identity_opens_the_door(rig: Any, scheme: str) -> None:
     address = f"{scheme}{rig.address}"
     rc, out, err = await heatpool("sources", "--address", address, "--identity", identity)
     assert (rc, "both" in out, err) == (0, True, "")
+    rc, out, err = await heatpool("--identity", identity, "--address", address, "sources")
+    assert (rc, "both" in out, err) == (0, True, "")
     rc, out, _ = await heatpool("sources", HEATPOOL_ADDRESS=address, HEATPOOL_IDENTITY=identity)
     assert (rc, "both" in out) == (0, True)
+
+
+async def test_what_is_said_behind_the_command_counts_more(rig: Any) -> None:
+    identity = file_of(rig, rig.caller("person/ada"))
+    before = ("--address", "127.0.0.1:1", "--identity", identity)
+    rc, out, err = await heatpool(*before, "sources", "--address", rig.address)
+    assert (rc, "both" in out, err) == (0, True, "")
+    rc, out, err = await heatpool(*before, "sources", HEATPOOL_ADDRESS=rig.address)
+    assert (rc, "127.0.0.1:1" in err) == (69, True)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +63,7 @@ async def test_an_identity_opens_the_door(rig: Any, scheme: str) -> None:
         (lambda rig: pki.Ca().caller("spiffe://heatpool/person/ada"), None, "of another CA"),
         (lambda rig: rig.caller("person/ada"), pki.Ca("x"), "is not of the CA in"),
         (lambda rig: rig.caller("person/nobody"), None, "revoked: person/nobody"),
-        (lambda rig: rig.caller("site/e1"), None, "which may not read"),
+        (lambda rig: rig.caller("site/e1"), None, "that takes the role admin, operator, "),
     ],
     ids=["expired", "foreign", "foreign server", "unknown", "role"],
 )
