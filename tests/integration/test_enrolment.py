@@ -18,6 +18,7 @@ from heatpool_agent.board import Board
 from heatpool_agent.core.identity_view import IdentityState
 from heatpool_agent.enrol import files
 from heatpool_agent.enrol.files import Enrolled, Papers, Place
+from heatpool_agent.enrol.mark import SITE
 from heatpool_agent.loops.enrolment import Enrolment, Settings
 
 NS = 10**9
@@ -192,7 +193,7 @@ async def test_who_joins_while_a_renewal_is_under_way_is_not_overwritten(site: S
 
 async def test_an_identity_that_cannot_be_read_is_told_and_ends_nothing(site: Site) -> None:
     files.keep(site.state, papers())
-    path = files.folder_of(site.state) / files.SITE
+    path = files.folder_of(site.state) / SITE
     path.write_text("spoilt")
     async with running(site.enrolment()), asyncio.timeout(30):
         await until(lambda: site.board.identity.state is IdentityState.UNUSABLE)

@@ -14,6 +14,7 @@ from heatpool_agent.doctor.place import Place, user_name
 from heatpool_agent.doctor.verdict import Verdict, fail, ok, skip, warn
 from heatpool_agent.enrol import files
 from heatpool_agent.enrol.files import Enrolled
+from heatpool_agent.enrol.mark import SITE
 from heatpool_agent.ports import Identity
 
 _FOR_OTHERS = 0o077
@@ -52,7 +53,7 @@ def look(place: Place) -> IdentitySeen:
     except StoreError as error:
         enrolled, refusal = None, str(error)
     except (OSError, ValueError) as error:  # of one who trusts no bytes: the TLS library
-        refusal = f"{folder / files.SITE}: key and certificate do not belong together ({error})"
+        refusal = f"{folder / SITE}: key and certificate do not belong together ({error})"
     there = (folder, *folder.glob("*")) if folder.is_dir() else ()
     return IdentitySeen(
         folder=str(folder),

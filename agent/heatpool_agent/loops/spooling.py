@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
@@ -20,7 +20,6 @@ from heatpool_agent.core.ledger import Ledger, Page, merged
 from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.provisional import ProvisionalLedger
 from heatpool_agent.ports import Acked, Seq, Spool, SpoolMark
-from heatpool_agent.spool.late import LateSpool
 from heatpool_agent.spool_files import is_damage
 
 logger = logging.getLogger(__name__)
@@ -35,6 +34,28 @@ REGISTERS_KEPT = 360
 GAPS_KEPT = 1_000
 # How often a disk that refused at the start is asked again, s.
 LATE_LEAST_S, LATE_MOST_S = 10.0, 60.0
+
+
+@runtime_checkable
+class LateSpool(Protocol):
+    """A spool whose disk refused at the start, and which may be opened later."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it still waits for its disk."""
+        ...
+
+    def attempt(self) -> Page:
+        """Opens it aside; the ledger as its disk has it.
+
+        Raises:
+            StoreError: the disk still refuses.
+        """
+        ...
+
+    def use(self) -> None:
+        """From here on it is the opened one."""
+        ...
 
 
 class Spooling:
