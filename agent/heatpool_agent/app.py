@@ -230,6 +230,7 @@ async def _pushed(parts: Parts, url: str, *, first_wait_s: float) -> None:
         parts.board,
         speaker=lambda: _speaker(parts),
         open_uplink=lambda who: grpc.open(url, who, parts.clock, who.identity),
+        clock=parts.clock,
         first_wait_s=first_wait_s,
         message_period_s=parts.config.sampling.message_period_s,
         report_period_s=parts.config.sampling.report_period_s,

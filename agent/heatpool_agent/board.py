@@ -105,11 +105,15 @@ class BacklogView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkView:
-    """State of the line; `fix` is what a person must do where it was refused."""
+    """State of the line; `fix` is what a person must do where it was refused.
+
+    `detail` says why it is down; the next try comes at `next_try_boot_ns`, None: it is no wait.
+    """
 
     state: str = "none"  # none | waiting | refused | connected
     detail: str = ""
     fix: str = ""
+    next_try_boot_ns: int | None = None
     batches_sent: int = 0
     batches_acked: int = 0
     backlog: BacklogView | None = None

@@ -172,6 +172,7 @@ async def test_the_status_has_the_agreed_names(site: Site) -> None:
         "state": "connected",
         "detail": "",
         "fix": "",
+        **dict.fromkeys(("next_try_s", "next_try_ns")),
         "batches_sent": 512,
         "batches_acked": 504,
         "backlog": {

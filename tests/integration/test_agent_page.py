@@ -13,6 +13,7 @@ from heatpool_agent.core.reading import Node
 from heatpool_agent.core.tree import HostPower, LoopPower
 from heatpool_agent.http.page import page
 from heatpool_agent.http.seen import look
+from heatpool_agent.http.status import status
 
 
 @pytest.fixture
@@ -152,6 +153,24 @@ def test_a_backlog_has_a_bar_and_what_is_left(clock: StoppedClock) -> None:
     assert '<progress max="1" value="0.7500">' in text
     assert "300 of 1,200 older batches to send" in text
     assert "12.5 batches a second" in text
+
+
+@pytest.mark.parametrize(("left_s", "told"), [(42.0, "in 42 s, "), (-1.0, "now")])
+def test_a_line_that_is_down_says_why_and_when_it_is_tried_again(
+    clock: StoppedClock, left_s: float, told: str
+) -> None:
+    board = filled(clock)
+    assert "Next try" not in shown(board, clock)
+    next_ns = clock.boot_ns() + round(left_s * NS)
+    board.uplink = replace(
+        board.uplink, state="waiting", detail="nobody answers", next_try_boot_ns=next_ns
+    )
+    text = shown(board, clock)
+    assert f"<dt>Next try</dt><dd>{told}" in text
+    assert "nobody answers" in text
+    line = status(look(board, clock, period_s=1.0), version="x").uplink
+    assert line.next_try_s == max(0.0, left_s)
+    assert line.next_try_ns == clock.event_ns() + max(0, round(left_s * NS))
 
 
 def test_no_bar_stands_where_nothing_waits(clock: StoppedClock) -> None:

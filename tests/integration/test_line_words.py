@@ -92,6 +92,17 @@ async def test_nothing_is_sent_while_the_aggregator_wants_nothing(tmp_path: Path
             assert asyncio.get_running_loop().time() - start_s > 0.3
 
 
+async def test_what_is_asked_for_is_logged_in_plain_figures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    often = slow(message_period_s=5.0, backlog_bytes_s=100.0)
+    async with listening(Server(after_hello=[often])) as server, site(tmp_path) as own:
+        async with pushing(own, server):
+            await becomes(lambda: own.board.asked.message_period_s == 5.0)
+    (said,) = [one for one in caplog.records if one.getMessage() == "uplink.slow"]
+    assert vars(said)["heatpool_facts"] == {"message_period_s": 5.0, "backlog_bytes_s": 100.0}
+
+
 async def test_frames_close_sooner_where_that_is_asked_for(tmp_path: Path) -> None:
     often = slow(message_period_s=1.0)
     own_site = site(tmp_path, rows_per_frame=1_000)

@@ -104,6 +104,24 @@ def test_a_backlog_without_a_rate_is_told_without_one(
     assert "batches/s" not in text
 
 
+@pytest.mark.parametrize(
+    ("next_try", "told"),
+    [
+        ({"next_try_s": 42.4, "next_try_ns": 86_399 * 10**9}, "next try   in 42 s, 23:59:59 UTC"),
+        ({"next_try_s": 0.0, "next_try_ns": 10**9}, "next try   now"),
+        ({}, "line       waiting: nobody answers"),
+    ],
+)
+def test_a_line_that_is_down_says_why_and_when_it_is_tried_again(
+    tmp_path: Path, next_try: dict[str, float], told: str
+) -> None:
+    page = {"uplink": {"state": "waiting", "detail": "nobody answers", **next_try}}
+    with spool_in(tmp_path), status_page(json.dumps(page).encode()) as at:
+        text = "\n".join(lines(document(config(tmp_path, at), tmp_path, now_ns=NOW_NS)))
+    assert told in text
+    assert ("next try" in text) == bool(next_try)
+
+
 @pytest.mark.parametrize("told", [b"", b"[]", b"{", b'{"uplink": 3}', b"\xff" * 100])
 def test_an_agent_that_answers_nonsense_is_told_from_its_files(tmp_path: Path, told: bytes) -> None:
     with spool_in(tmp_path), status_page(told) as at:

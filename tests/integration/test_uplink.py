@@ -166,5 +166,7 @@ async def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
     async with site(tmp_path) as own, pushing(own, server):
         await own.rows(2)
         await becomes(lambda: own.board.uplink.state == "waiting")
+        assert own.board.uplink.next_try_boot_ns is not None
         async with listening(server):
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 2)
+            assert own.board.uplink.next_try_boot_ns is None

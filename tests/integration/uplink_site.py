@@ -288,6 +288,7 @@ async def pushing(
         site.board,
         speaker=site.speaker,
         open_uplink=lambda who: uplink.open(url, who, Clock(), identity),
+        clock=Clock(),
         first_wait_s=first_wait_s,
         message_period_s=message_period_s,
         report_period_s=report_period_s,

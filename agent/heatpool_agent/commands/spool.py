@@ -105,5 +105,5 @@ def _line(config: Config) -> Mapping[str, Any] | None:
 
 
 def _known(line: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in ("state", "detail", "backlog"):
+    for name in ("state", "detail", "next_try_s", "next_try_ns", "backlog"):
         yield name, line.get(name)

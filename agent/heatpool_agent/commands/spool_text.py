@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from heatpool_agent.http.figures import stamp
+from heatpool_agent.http.figures import due, stamp
 
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 _REASONS = {
@@ -64,6 +64,9 @@ def _line(line: Mapping[str, Any] | None) -> Iterator[str]:
         return
     detail = f": {line['detail']}" if line["detail"] else ""
     yield f"line       {line['state']}{detail}"
+    # An agent of an older release says nothing of it.
+    if line.get("next_try_s") is not None and line.get("next_try_ns") is not None:
+        yield f"next try   {due(line['next_try_s'], line['next_try_ns'])}"
     backlog = line["backlog"]
     if not backlog or not backlog["start_frames_count"]:
         return

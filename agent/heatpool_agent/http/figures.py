@@ -70,6 +70,14 @@ def stamp(event_ns: int) -> str:
     return datetime.fromtimestamp(event_ns // NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def due(left_s: float, event_ns: int) -> str:
+    """How long until an instant, and its time of day, UTC."""
+    if left_s <= 0:
+        return "now"
+    at = datetime.fromtimestamp(event_ns // NS_PER_S, UTC).strftime("%H:%M:%S")
+    return f"in {left_s:.0f} s, {at} UTC"
+
+
 def _metric(value: float, unit: str, digits: int) -> str:
     if not isfinite(value):
         return ABSENT

@@ -2,10 +2,10 @@
 
 from heatpool_agent.board import BacklogView, UplinkView
 from heatpool_agent.core.identity_view import IdentityState, IdentityView
-from heatpool_agent.http.figures import size, span, stamp
+from heatpool_agent.http.figures import due, size, span, stamp
 from heatpool_agent.http.markup import Markup, clipped, joined, tag
 from heatpool_agent.http.parts import facts, note
-from heatpool_agent.http.seen import Seen
+from heatpool_agent.http.seen import Seen, next_try_ns, next_try_s
 
 
 def line_section(seen: Seen) -> Markup:
@@ -16,6 +16,7 @@ def line_section(seen: Seen) -> Markup:
         tag("h2", "Line to the aggregator"),
         facts(
             ("State", tag("span", uplink.state, css="bad" if uplink.state == "refused" else "")),
+            *_next_try(seen),
             ("Batches sent", f"{uplink.batches_sent:,}"),
             ("Durable there", f"{uplink.batches_acked:,}"),
             *_identity(seen.board.identity),
@@ -24,6 +25,11 @@ def line_section(seen: Seen) -> Markup:
         note(uplink.detail),
         tag("p", tag("code", clipped(uplink.fix))) if uplink.fix else Markup(),
     )
+
+
+def _next_try(seen: Seen) -> list[tuple[str, str]]:
+    left_s, at_ns = next_try_s(seen), next_try_ns(seen)
+    return [] if left_s is None or at_ns is None else [("Next try", due(left_s, at_ns))]
 
 
 def _identity(identity: IdentityView) -> list[tuple[str, str]]:

@@ -54,6 +54,18 @@ def override_left_s(seen: Seen) -> float | None:
     return (override.ends_boot_ns - seen.boot_ns) / NS_PER_S
 
 
+def next_try_s(seen: Seen) -> float | None:
+    """Time to the next try at a line that is down, s; 0: it is being tried, None: it is up."""
+    next_ns = seen.board.uplink.next_try_boot_ns
+    return None if next_ns is None else max(0.0, (next_ns - seen.boot_ns) / NS_PER_S)
+
+
+def next_try_ns(seen: Seen) -> int | None:
+    """The same as an instant of the wall clock, ns."""
+    left_s = next_try_s(seen)
+    return None if left_s is None else seen.event_ns + round(left_s * NS_PER_S)
+
+
 def unhealthy(seen: Seen) -> Iterator[str]:
     """Why the sampling loop is not alive; nothing if it is."""
     if seen.tick_age_s is None:

@@ -11,7 +11,13 @@ from heatpool_agent.core.ledger import Hidden
 from heatpool_agent.core.plausible import FLAGS, REJECTING, is_admitted
 from heatpool_agent.core.reading import Reading
 from heatpool_agent.http.loop_status import Figure, LoopHeat, figure, loop_heat
-from heatpool_agent.http.seen import Seen, override_left_s, unacked_count
+from heatpool_agent.http.seen import (
+    Seen,
+    next_try_ns,
+    next_try_s,
+    override_left_s,
+    unacked_count,
+)
 from heatpool_agent.ports import SpoolMark
 
 JUDGEMENTS = REJECTING | FLAGS.keys()
@@ -30,11 +36,16 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Uplink(msgspec.Struct, frozen=True, kw_only=True):
-    """State of the line to the aggregator; `fix` is what a person must do where it refuses."""
+    """State of the line to the aggregator; `fix` is what a person must do where it refuses.
+
+    `detail` says why it is down, `next_try_s` when it is tried again; 0: now.
+    """
 
     state: str
     detail: str
     fix: str
+    next_try_s: float | None
+    next_try_ns: int | None
     batches_sent: int
     batches_acked: int
     backlog: Backlog | None
@@ -201,7 +212,7 @@ def status(seen: Seen, *, version: str) -> Status:
         is_stale=seen.is_stale,
         tick_age_s=seen.tick_age_s,
         missed_ticks=board.missed_ticks,
-        uplink=msgspec.convert(board.uplink, Uplink, from_attributes=True),
+        uplink=_uplink(seen),
         identity=msgspec.convert(board.identity, Identity, from_attributes=True),
         spool={kind.name.lower(): _queue(mark) for kind, mark in board.marks.items()},
         spool_bytes=board.spool_bytes if board.marks else None,
@@ -218,6 +229,21 @@ def status(seen: Seen, *, version: str) -> Status:
         ),
         setpoint=_wish(board.setpoint),
         override=_override(seen),
+    )
+
+
+def _uplink(seen: Seen) -> Uplink:
+    uplink = seen.board.uplink
+    return Uplink(
+        state=uplink.state,
+        detail=uplink.detail,
+        fix=uplink.fix,
+        next_try_s=next_try_s(seen),
+        next_try_ns=next_try_ns(seen),
+        batches_sent=uplink.batches_sent,
+        batches_acked=uplink.batches_acked,
+        backlog=msgspec.convert(uplink.backlog, Backlog | None, from_attributes=True),
+        link_bytes_s=uplink.link_bytes_s,
     )
 
 

@@ -11,6 +11,7 @@ from heatpool.codec import ROWS_LIMIT
 from heatpool.errors import ConfigError, HeatpoolError, StoreError, UplinkError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, SpoolKind
+from heatpool.units import NS_PER_S
 from heatpool_agent.board import BacklogView, Board
 from heatpool_agent.core.drain import Drain
 from heatpool_agent.core.frame_size import rows_per_frame
@@ -20,6 +21,7 @@ from heatpool_agent.core.seq_ranges import SeqRanges
 from heatpool_agent.loops.lanes import Lanes, Line
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (
+    Clock,
     Durable,
     Lane,
     LineBusy,
@@ -51,6 +53,7 @@ class Push:
         *,
         speaker: Callable[[], Speaker],
         open_uplink: OpenUplink,
+        clock: Clock,
         first_wait_s: float = 0.0,
         message_period_s: float = float("inf"),
         report_period_s: float | None = None,
@@ -60,6 +63,7 @@ class Push:
         self._board = board
         self._speaker = speaker
         self._open_uplink = open_uplink
+        self._clock = clock
         self._first_wait_s = first_wait_s
         self._message_period_s = message_period_s
         self._report_period_s = report_period_s
@@ -86,7 +90,8 @@ class Push:
     async def _first_wait(self) -> None:
         if self._first_wait_s:
             told = f"first connect in {self._first_wait_s:.0f} s: sites come one by one"
-            self._post(state="waiting", detail=told, fix="")
+            next_ns = self._next_try_ns(self._first_wait_s)
+            self._post(state="waiting", detail=told, fix="", next_try_boot_ns=next_ns)
             await asyncio.sleep(self._first_wait_s)
 
     async def _connected(self) -> None:
@@ -105,7 +110,7 @@ class Push:
         lanes = Lanes(line, self._spool, self._spooling, pace=self._pace, sent=self._sent)
         self._pace.begin()
         self._drain = Drain(lanes.left_count(), _now_s())
-        self._post(state="connected", detail="", fix="")
+        self._post(state="connected", detail="", fix="", next_try_boot_ns=None)
         self._post_drain()
         logger.info("uplink.connected", extra=facts(backlog_frames=self._drain.start_count))
         for mark in speaker.marks:
@@ -162,8 +167,16 @@ class Push:
             # With no wait it was our own wish, and nothing that a person must look at.
             level = logging.WARNING if wait_s else logging.INFO
             logger.log(level, "uplink.lost", extra=facts(reason=str(error), state=state))
-        self._post(state=state, detail=str(error), fix=getattr(error, "fix", ""))
+        self._post(
+            state=state,
+            detail=str(error),
+            fix=getattr(error, "fix", ""),
+            next_try_boot_ns=self._next_try_ns(wait_s),
+        )
         return wait_s
+
+    def _next_try_ns(self, wait_s: float) -> int:
+        return self._clock.boot_ns() + round(wait_s * NS_PER_S)
 
     async def _news(self, lanes: Lanes) -> None:
         """Tells the lanes of new frames, and the other end of new losses."""

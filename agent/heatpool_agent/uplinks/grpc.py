@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import TypeVar
 
 import grpc
@@ -174,7 +175,7 @@ class GrpcUplink:
                 await self._window.missed()
                 yield answer
             elif isinstance(answer, LineLimits):
-                logger.warning("uplink.slow", extra=facts(limits=answer))
+                logger.warning("uplink.slow", extra=facts(**_figures(answer)))
                 self._keep(answer)
                 yield answer
             elif isinstance(answer, wire.AckAnswer):
@@ -290,3 +291,8 @@ async def open(
         finally:
             telemetry.cancel()
             control.cancel()
+
+
+def _figures(limits: LineLimits) -> dict[str, object]:
+    """What is asked for, each with its name."""
+    return {name: value for name, value in asdict(limits).items() if value is not None}
