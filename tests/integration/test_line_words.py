@@ -126,11 +126,14 @@ async def test_frames_are_as_long_as_is_asked_from_the_next_one_on(
     """A site of 10-s rows and a message every 20 s."""
     own_site = site(tmp_path, rows_per_frame=2)
     async with listening(Server(after_hello=[slow(**asked)])) as server, own_site as own:
+        # New channels would have Hello said again, and its answer asks for nothing at first.
+        await own.rows(2)
         async with pushing(own, server, message_period_s=20.0, report_period_s=10.0):
             await becomes(lambda: own.spool.rows_per_frame == rows_count)
-            await own.rows(5)
-            await becomes(lambda: len(server.frames) >= 5 // rows_count)
-    assert {frame.n_rows for frame in server.messages} == {rows_count}
+            await own.rows(5, first=10)
+            await becomes(lambda: len(server.frames) >= 1 + 5 // rows_count)
+    assert [frame.n_rows for frame in server.messages if frame.seq == 1] == [2]
+    assert {frame.n_rows for frame in server.messages if frame.seq > 1} == {rows_count}
 
 
 async def test_frames_get_shorter_where_messages_would_be_too_large(tmp_path: Path) -> None:
