@@ -94,7 +94,17 @@ async def test_an_order_is_followed_until_the_meter_shows_it_and_ends_with_its_l
         await until_told(running, "applied", "applied")
         code, told, failed = await asked(running, "audit", "--json")
         assert code == 0, failed
-        (entry,) = [e for e in json.loads(told)["entries"] if e["action"] == "setpoint.set"]
+        entries = json.loads(told)["entries"]
+        (entry,) = [e for e in entries if e["action"] == "setpoint.set"]
+        audited = [(e["who"], e["action"]) for e in reversed(entries) if e["who"] != "local"]
+        assert audited == [
+            ("aggregator", "setpoint.sent"),
+            ("site/e1", "setpoint.received"),
+            ("site/e1", "setpoint.applied"),
+            ("site/e1", "setpoint.effect_seen"),
+            ("site/e1", "setpoint.overridden"),
+            ("site/e1", "setpoint.applied"),
+        ]
         # From here on nobody renews: the site is on its own when the lease has run out.
         await running.aggregator.kill()
         async with asyncio.timeout(PATIENCE_S):
