@@ -70,6 +70,16 @@ async def agent_setpoint(running: Rig) -> dict[str, Any]:
     return held
 
 
+AUDITED = [
+    ("aggregator", "setpoint.sent"),
+    ("site/e1", "setpoint.received"),
+    ("site/e1", "setpoint.applied"),
+    ("site/e1", "setpoint.effect_seen"),
+    ("site/e1", "setpoint.overridden"),
+    ("site/e1", "setpoint.applied"),
+]
+
+
 async def test_an_order_is_followed_until_the_meter_shows_it_and_ends_with_its_lease(
     tmp_path: Path,
 ) -> None:
@@ -97,14 +107,7 @@ async def test_an_order_is_followed_until_the_meter_shows_it_and_ends_with_its_l
         entries = json.loads(told)["entries"]
         (entry,) = [e for e in entries if e["action"] == "setpoint.set"]
         audited = [(e["who"], e["action"]) for e in reversed(entries) if e["who"] != "local"]
-        assert audited == [
-            ("aggregator", "setpoint.sent"),
-            ("site/e1", "setpoint.received"),
-            ("site/e1", "setpoint.applied"),
-            ("site/e1", "setpoint.effect_seen"),
-            ("site/e1", "setpoint.overridden"),
-            ("site/e1", "setpoint.applied"),
-        ]
+        assert audited == AUDITED
         # From here on nobody renews: the site is on its own when the lease has run out.
         await running.aggregator.kill()
         async with asyncio.timeout(PATIENCE_S):
