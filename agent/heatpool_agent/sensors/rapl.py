@@ -28,6 +28,11 @@ _MICRO = -6
 # A counter of 32 bits must be seen often enough that no wrap can hide.
 _LONGEST_S = 30.0
 _LOOKS_PER_WRAP = 4
+# Whatever a rating says: reading is no work of its own.
+_SHORTEST_S = 1.0
+# A range that a package could run through within four seconds is no range: real ones last minutes.
+# Taken at its word, it would have the counter read without a pause.
+_LEAST_RANGE_UJ = 2_000_000_000
 # No package is rated above this today: agent.md 5.1 counts with it.
 _MOST_W = 500.0
 _MUTE_FIX = "read an energy_uj by hand as root; a virtual machine may show zones that never count"
@@ -108,7 +113,7 @@ class Rapl:
         """How far apart two reads may lie before a wrap could be missed, s; known once probed."""
         found = self._counters or ()
         wrap_s = min((counter.wrap_s() for counter in found), default=float("inf"))
-        return min(wrap_s / _LOOKS_PER_WRAP, _LONGEST_S)
+        return max(min(wrap_s / _LOOKS_PER_WRAP, _LONGEST_S), _SHORTEST_S)
 
     async def probe(self) -> Sequence[str]:
         """One channel per counter; none on a machine without these counters.
@@ -286,12 +291,17 @@ def _zone_counter(tree: KernelTree, folder: Path, zone: powercap.Zone, generatio
         label=zone.label,
         node=zone.node,
         flags=zone.flags,
-        modulus=tree.number(folder / "max_energy_range_uj") or None,
+        modulus=_range_uj(tree.number(folder / "max_energy_range_uj")),
         # Not `constraint_0_power_limit_uw`: 4,090 W has been seen there on a part of 95 W.
         rated_w=max_power_uw / 10**6 if max_power_uw else None,
         generation=generation,
         energy=_energy(tree, folder),
     )
+
+
+def _range_uj(told: int | None) -> int | None:
+    """Where the count begins anew, uJ; None where the kernel tells none that can be."""
+    return told if told is not None and told >= _LEAST_RANGE_UJ else None
 
 
 def _with_ratings(

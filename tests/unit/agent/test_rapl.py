@@ -90,7 +90,7 @@ async def test_a_zone_that_is_not_enabled_for_capping_still_counts(machine: Any)
     assert reading.raw == 77
 
 
-@pytest.mark.parametrize("told", [0, ""])
+@pytest.mark.parametrize("told", [0, "", 9, 1_000_000])
 async def test_no_range_means_no_wrap_arithmetic(machine: Any, told: object) -> None:
     machine.zone("intel-rapl:0", "package-0", 77, max_energy_range_uj=told)
     [reading] = await machine.sense(rapl, "rapl")
@@ -182,6 +182,9 @@ async def test_zones_that_all_fall_silent_are_gone_until_they_count_again(machin
         # No rating: as if it were the largest package of today.
         (10_000_000_000, 0, 5.0),
         (0, 0, 30.0),
+        # Files that cannot be true do not have it read without a pause.
+        (9, 0, 30.0),
+        (65_500_000_000, 4_000_000, 1.0),
     ],
 )
 async def test_the_sensor_says_how_often_it_must_be_read(
