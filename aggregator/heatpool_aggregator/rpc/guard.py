@@ -130,7 +130,7 @@ class Guard:
         self._turned_away.meet(context.peer())
         if refused.reason is not None:
             await self._tell(context, refused.reason, refused)
-        await context.abort(refused.code, refused.detail)
+        await context.abort(refused.code, refused.detail, refused.trailing)
 
     async def run(self) -> None:
         """Looks at open calls until cancelled."""

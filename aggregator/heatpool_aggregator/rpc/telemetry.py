@@ -129,6 +129,7 @@ class TelemetryService:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"no room: come back in {session.retry_after_s:.0f} s, nothing that was acked is "
                 "lost",
+                retry_after_s=session.retry_after_s,
             )
 
 
