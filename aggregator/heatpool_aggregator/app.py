@@ -320,7 +320,7 @@ async def _doors(parts: Parts) -> AsyncIterator[Mapping[str, str]]:
 
     server = make_server(
         TelemetryService(parts.gateway.open, guard.admit),
-        ControlService(parts.control, admit_to_orders),
+        ControlService(parts.control, admit_to_orders, boot_ns=parts.clock.boot_ns),
         guard,
     )
     tenants = Tenants(guard, parts.access.identities)

@@ -1,7 +1,7 @@
 """The door of the control stream: setpoints down, their states up."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
 import grpc
@@ -9,10 +9,15 @@ import grpc
 from heatpool.errors import WireError
 from heatpool.sample import SiteId
 from heatpool.setpoint import SetpointReport
+from heatpool_aggregator.core.quotas import Bucket
 from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.rpc.refused import Refused
 from heatpool_aggregator.rpc.telemetry import Admit, Context, first_of
 from heatpool_aggregator.wire.control import ControlHello, request_from_bytes
+
+# A report is an event for good: a site has one setpoint, and says little about it. The burst is
+# what an agent keeps while its line is down.
+REPORTS_S, REPORTS_BURST = 20.0, 500.0
 
 
 class Session(Protocol):
@@ -45,8 +50,10 @@ class FanOut(Protocol[SessionT]):
 class ControlService:
     """One bidirectional stream per agent."""
 
-    def __init__(self, fan_out: FanOut[SessionT], admit: Admit) -> None:
-        self._fan_out, self._admit = fan_out, admit
+    def __init__(
+        self, fan_out: FanOut[SessionT], admit: Admit, *, boot_ns: Callable[[], int]
+    ) -> None:
+        self._fan_out, self._admit, self._boot_ns = fan_out, admit, boot_ns
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Serves one agent until it goes.
@@ -81,12 +88,23 @@ class ControlService:
     async def _read(
         self, hello: ControlHello, requests: AsyncIterator[bytes]
     ) -> Refused | WireError | None:
+        bucket = Bucket(REPORTS_S, REPORTS_BURST)
         try:
             async for data in requests:
+                self._draw(bucket)
                 await self._take(hello, data)
         except (Refused, WireError) as refused:
             return refused
         return None
+
+    def _draw(self, bucket: Bucket) -> None:
+        bucket.take(1)
+        if bucket.debt_s(self._boot_ns()):
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"more than {REPORTS_S:g} reports a second after the first {REPORTS_BURST:g}: "
+                "a site says once what became of a setpoint; look at what it repeats",
+            )
 
     async def _take(self, hello: ControlHello, data: bytes) -> None:
         report = request_from_bytes(data)

@@ -12,11 +12,21 @@ import grpc.aio
 import pytest
 from integration import site_client as site
 from integration.door import calls
-from integration.door.calls import QUERY, REGISTRY, ask, hello_of, refused, say, status, stream
+from integration.door.calls import (
+    QUERY,
+    REGISTRY,
+    ask,
+    hello_of,
+    refused,
+    report_of,
+    say,
+    status,
+    stream,
+)
 
 from heatpool_aggregator.core.turned_away import PEERS_LIMIT, Reason, TurnedAway
 from heatpool_aggregator.rpc import calls as rpc_calls
-from heatpool_aggregator.rpc import door, guard, server, telemetry
+from heatpool_aggregator.rpc import control, door, guard, server, telemetry
 
 SOON_S = 0.3
 
@@ -248,3 +258,31 @@ async def test_who_pings_without_end_is_hung_up_on(rig: Any) -> None:
             code, detail = await status(line.next())
             assert code == "UNAVAILABLE" and "pings" in detail.lower()
     await still_serves(rig)
+
+
+async def test_a_site_that_floods_reports_is_cut_off_and_told_when_to_come_back(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REPORTS_S", 0.001)
+    monkeypatch.setattr(control, "REPORTS_BURST", 5.0)
+    async with rig.as_("site/e1") as channel, stream(channel, "Control") as line:
+        await say(line, hello_of("e1"), *[report_of("e1")] * 6)
+        code, detail = await status(line.next())
+        assert (code, "0.001 reports a second after the first 5:" in detail) == (
+            "RESOURCE_EXHAUSTED",
+            True,
+        )
+        assert ("retry-after-s", "10") in tuple(await line.call.trailing_metadata())
+    assert (await refused(rig))["overload"] == 1
+    await still_serves(rig)
+
+
+async def test_reports_within_the_burst_are_taken(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REPORTS_S", 0.001)
+    monkeypatch.setattr(control, "REPORTS_BURST", 5.0)
+    async with rig.as_("site/e1") as channel, stream(channel, "Control") as line:
+        await line.send(hello_of("e1"), *[report_of("e1")] * 5)
+        await line.call.done_writing()
+        assert (await status(line.next()))[0] == "OK"
