@@ -107,7 +107,8 @@ class BacklogView:
 class UplinkView:
     """State of the line; `fix` is what a person must do where it was refused.
 
-    `detail` says why it is down; the next try comes at `next_try_boot_ns`, None: it is no wait.
+    `detail` says why it is down, or what of it is refused; the next try comes at
+    `next_try_boot_ns`, None: it is no wait.
     """
 
     state: str = "none"  # none | waiting | refused | connected

@@ -273,8 +273,7 @@ class Spool(Protocol):
     def losses(self) -> Sequence[SpoolLoss]:
         """What of both queues will never be sent and is not known at the other end.
 
-        They come again until `told`, since what a line took may be lost with it: tell each once a
-        connection.
+        They come again until `told`, as a line may lose what it took: tell each once a connection.
         """
         ...
 
@@ -310,11 +309,12 @@ class Spool(Protocol):
 class Uplink(Protocol):
     """The line to one aggregator; opened with Hello already answered.
 
-    `durable` is all that Hello's answer says: another disk at the other end knows less than this
-    site was told before.
+    `durable` is all that Hello's answer says: another disk there may know less than was told
+    before. What is packed by one of `refused_schemas` is kept aside there, unread.
     """
 
     durable: Sequence[Durable]
+    refused_schemas: Sequence[str]
 
     @property
     def limits(self) -> LineLimits:

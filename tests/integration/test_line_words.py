@@ -1,6 +1,7 @@
 """What the other end may say on a line, and an older one that says less."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from integration.uplink_site import Down, Server, becomes, listening, pushing, s
 
 from heatpool.sample import SpoolKind
 from heatpool.v1 import telemetry_pb2 as pb
+from heatpool_agent.doctor.network import Answered, aggregator
+from heatpool_agent.doctor.verdict import Status
 from heatpool_aggregator.wire.telemetry import batch_from_bytes
 
 UP = pb.TelemetryServiceStreamRequest
@@ -216,3 +219,25 @@ async def test_a_resend_of_what_is_nowhere_ends_nothing(
             await own.rows(1, first=9)
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 5)
     assert len(server.hellos) == 2
+
+
+async def test_a_refused_schema_stops_no_row_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = [pb.RefusedSchema(schema_id=7, reason="has 0 channels")]
+    caplog.set_level(logging.ERROR)
+    async with listening(Server(refused_schemas=refused)) as server, site(tmp_path) as own:
+        await own.rows(3)
+        # The line is cut once and opened again: that says nothing new.
+        server.hang_up_after = 2
+        async with pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 3)
+            await becomes(lambda: own.board.uplink.state == "connected")
+            detail = own.board.uplink.detail
+    assert len(server.hellos) == 2
+    assert "unread: schema 7: has 0 channels" in detail
+    assert [one.message for one in caplog.records] == ["uplink.schema_refused"]
+    verdict = aggregator(
+        Answered(address="a:1", speaks_http2=True), {"state": "connected", "detail": detail}
+    )
+    assert (verdict.status, detail in verdict.found) == (Status.WARN, True)

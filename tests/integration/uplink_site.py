@@ -66,6 +66,7 @@ class Server:
     has_lanes: bool = True
     codecs: list[telemetry_pb2.PayloadCodec.ValueType] = field(default_factory=list)
     after_hello: list[Down] = field(default_factory=list)
+    refused_schemas: list[telemetry_pb2.RefusedSchema] = field(default_factory=list)
     refuse_with: grpc.StatusCode | None = None
     trailing: tuple[tuple[str, str], ...] = ()
     credentials: grpc.ServerCredentials | None = None
@@ -128,7 +129,9 @@ class Server:
 
     def reply(self, hello: telemetry_pb2.Hello) -> Down:
         reply = telemetry_pb2.HelloReply(
-            codecs=self.codecs, limits=telemetry_pb2.Limits(unacked_batches_count=self.window)
+            codecs=self.codecs,
+            limits=telemetry_pb2.Limits(unacked_batches_count=self.window),
+            refused_schemas=self.refused_schemas,
         )
         for known, last_seq in self.durable.items():
             reply.durable.add(boot_id=known, first_seq=1, last_seq=last_seq)

@@ -90,6 +90,13 @@ def aggregator(seen: Answered | None, line: Mapping[str, Any] | None = None) -> 
             why="nothing is taken from the agent that runs here; rows wait on this disk",
             fix=line.get("fix") or "ask whoever runs the aggregator",
         )
+    if line is not None and line.get("state") == "connected" and line.get("detail"):
+        return warn(
+            "aggregator",
+            f"{seen.address} takes what this site sends, but {line['detail']}",
+            why="these rows are in no estimate or statement until somebody mends it",
+            fix="run the same version of heatpool on both ends; heatpool-aggregator keeps them",
+        )
     how = "knows this site's CA, and answers" if seen.is_secure else "answers"
     return ok("aggregator", f"{seen.address} {how} in {1000 * seen.took_s:.0f} ms")
 

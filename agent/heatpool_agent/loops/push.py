@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 # The shortest message period that is followed.
 PERIOD_LEAST_S = 1.0
+SCHEMAS_SHOWN = 3
 
 OpenUplink = Callable[[Speaker], AbstractAsyncContextManager[Uplink]]
 
@@ -73,6 +74,7 @@ class Push:
         self._durable: dict[BootId, SeqRanges] = {}
         self._drain = Drain(0, 0.0)
         self._is_asked = asyncio.Event()
+        self._told_schemas: set[str] = set()
 
     async def run(self) -> None:
         """Connects and serves until cancelled."""
@@ -110,7 +112,7 @@ class Push:
         lanes = Lanes(line, self._spool, self._spooling, pace=self._pace, sent=self._sent)
         self._pace.begin()
         self._drain = Drain(lanes.left_count(), _now_s())
-        self._post(state="connected", detail="", fix="", next_try_boot_ns=None)
+        self._post(state="connected", detail=self._complaint(uplink), fix="", next_try_boot_ns=None)
         self._post_drain()
         logger.info("uplink.connected", extra=facts(backlog_frames=self._drain.start_count))
         for mark in speaker.marks:
@@ -130,6 +132,18 @@ class Push:
                 ("age", _until_aged(uplink)),
             ):
                 tasks.create_task(work, name=f"push.{name}")
+
+    def _complaint(self, uplink: Uplink) -> str:
+        """What the other end will not read, empty for nothing; one bad schema stops no other."""
+        refused = uplink.refused_schemas
+        for schema in refused:
+            if schema not in self._told_schemas:
+                logger.error("uplink.schema_refused", extra=facts(schema=schema))
+        self._told_schemas = {*refused}
+        if not refused:
+            return ""
+        shown = "; ".join(refused[:SCHEMAS_SHOWN])
+        return f"{len(refused)} refused, whose rows are kept aside there, unread: {shown}"
 
     async def _check_age(self, uplink: Uplink, speaker: Speaker) -> None:
         """A file that lost its newest would give numbers again that others hold for good."""

@@ -76,6 +76,7 @@ class GrpcUplink:
         self._control = control
         self._clock = clock
         self.durable: Sequence[Durable] = ()
+        self.refused_schemas: Sequence[str] = ()
         self._renew_ns = renew_ns
         self._limits = LineLimits()
         self._reads_zlib = False
@@ -107,8 +108,6 @@ class GrpcUplink:
             raise UplinkError("the aggregator did not answer Hello with a HelloReply")
         if answer.wait_s is not None:
             raise UplinkError("the aggregator asks to come back later", wait_s=answer.wait_s)
-        if answer.refused_schemas:
-            raise UplinkError("; ".join(answer.refused_schemas))
         self._starts = {
             mark.boot_id: (
                 mark.first_seq,
@@ -116,7 +115,7 @@ class GrpcUplink:
             )
             for mark in speaker.marks
         }
-        self.durable = answer.durable
+        self.durable, self.refused_schemas = answer.durable, answer.refused_schemas
         self._reads_zlib = answer.reads_zlib
         self._keep(answer.limits)
 
