@@ -11,15 +11,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from integration.aggregator_door import TOKEN, Answer, Door, door, enrolled, told
+from integration.uplink_site import HEAT, Clock
 from unit.agent.certificates import Ca
 
 from heatpool.errors import ConfigError, HeatpoolError
+from heatpool.sample import Row, SpoolKind
 from heatpool_agent.__main__ import EXIT_RUN, EXIT_USAGE
 from heatpool_agent.commands.join import command
 from heatpool_agent.enrol import files
 from heatpool_agent.enrol.https import Unreachable
 from heatpool_agent.enrol.joining import Ask, waited
 from heatpool_agent.enrol.keys import Request
+from heatpool_agent.ports import Seq
+from heatpool_agent.spool import SqliteSpool as Spool
+from heatpool_agent.spool_schema import migrate
 
 OURS, THEIRS = Ca("ours"), Ca("theirs")
 
@@ -38,6 +43,7 @@ class Site:
     """One site that wants to join."""
 
     folder: Path
+    id: str = "e1"
 
     @property
     def state(self) -> Path:
@@ -45,7 +51,7 @@ class Site:
 
     def run(self, *words: str, stdin: str = "") -> Done:
         config = self.folder / "agent.toml"
-        config.write_text(f'[site]\nid = "e1"\nstate_dir = "{self.state}"\n')
+        config.write_text(f'[site]\nid = "{self.id}"\nstate_dir = "{self.state}"\n')
         # A proxy of the environment is asked for nothing.
         environ = {"https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1"}
         told = CliRunner().invoke(
@@ -63,6 +69,16 @@ class Site:
     @property
     def has_joined(self) -> bool:
         return files.load(self.state) is not None
+
+
+def written(folder: Path, *, is_sent: bool) -> Spool:
+    """An agent's spool after one row and one reading of a meter; closed."""
+    migrate(folder)
+    spool = Spool(folder, clock=Clock(), rows_per_frame=1, max_bytes=10**9, keep_s=86_400)
+    spool.append(Row(event_ns=1, cells={HEAT: 1.0}))
+    if is_sent:
+        spool.forget(SpoolKind.TELEMETRY, Seq(1))
+    return spool
 
 
 @pytest.fixture
@@ -264,3 +280,71 @@ def test_a_plain_port_is_told_as_one(site: Site) -> None:
         thread.join()
     assert done.returncode == 1
     assert "heatpool-aggregator init" in done.stderr
+
+
+# Another name for the same folder
+
+
+def test_rows_that_wait_are_never_sent_under_another_name(site: Site, ours: Door) -> None:
+    assert site.join(ours.url).returncode == 0
+    written(site.state, is_sent=False).close()
+    site.id = "e2"
+    ours.asked.clear()
+    done = site.join(ours.url, "--force")
+    assert (done.returncode, ours.asked) == (2, [])
+    assert "1 telemetry rows of site e1 wait there, and would be sent as e2" in done.stderr
+    assert (site.state / "telemetry.db").exists()
+    site.id = "e1"
+    assert site.join(ours.url, "--force").returncode == 0, "the same name again"
+
+
+def test_a_name_that_was_forgotten_still_owns_the_rows_that_wait(site: Site, ours: Door) -> None:
+    assert site.join(ours.url).returncode == 0
+    written(site.state, is_sent=False).close()
+    assert site.run("--forget").returncode == 0
+    site.id = "e2"
+    done = site.join(ours.url)
+    assert (done.returncode, "of site e1 wait there" in done.stderr) == (2, True)
+    site.id = "e1"
+    assert site.join(ours.url).returncode == 0
+    assert not (site.state / "spooled_as").exists()
+
+
+def test_two_names_share_no_boot_id_and_what_was_sent_stays_aside(site: Site, ours: Door) -> None:
+    assert site.join(ours.url).returncode == 0
+    spool = written(site.state, is_sent=True)
+    before = {spool.mark(kind).boot_id for kind in SpoolKind}
+    spool.close()
+    site.id = "e2"
+    assert site.join(ours.url, "--force").returncode == 0
+    found = files.load(site.state)
+    assert found is not None and found.site_id == "e2"
+    names = {path.name.split(".of-e1-")[0] for path in site.state.glob("*.of-e1-*")}
+    assert {"telemetry.db", "billing.db"} <= names
+    anew = written(site.state, is_sent=False)
+    assert not before & {anew.mark(kind).boot_id for kind in SpoolKind}
+    assert anew.mark(SpoolKind.TELEMETRY).next_seq == 2
+    anew.close()
+
+
+def test_a_name_is_not_changed_under_a_running_agent(site: Site, ours: Door) -> None:
+    assert site.join(ours.url).returncode == 0
+    running = written(site.state, is_sent=True)
+    site.id = "e2"
+    ours.asked.clear()
+    done = site.join(ours.url, "--force")
+    running.close()
+    assert (done.returncode, ours.asked) == (1, [])
+    assert "in use by another agent; stop it" in done.stderr
+
+
+def test_a_site_without_a_name_in_its_settings_keeps_the_one_it_joined_with(
+    site: Site, ours: Door
+) -> None:
+    site.id = "auto"
+    assert site.join(ours.url, "--site-id", "e7").returncode == 0
+    assert site.join(ours.url, "--force").returncode == 0
+    assert site.run("--forget").returncode == 0
+    assert site.join(ours.url).returncode == 0
+    found = files.load(site.state)
+    assert found is not None and found.site_id == "e7"

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from heatpool_agent.enrol import files, joining, keys
 from heatpool_agent.enrol.files import Enrolled, Papers
 from heatpool_agent.enrol.https import Unreachable, door
 from heatpool_agent.enrol.joining import HASH_PATTERN, TOKEN_PATTERN, Ask
+from heatpool_agent.spool import aside
 
 SCHEMA = "heatpool.join/1"
 EXIT_NOT_JOINED, EXIT_UNREACHABLE = 3, 69
@@ -30,13 +32,14 @@ _SHOWN_DIGITS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the command line asks for."""
+    """What the command line asks for; `other_id` is the name that the spool is of, if another."""
 
     url: str
     token: str
     ca_hash: str
     folder: Path
     site_id: str
+    other_id: str = ""
 
 
 @click.command("join")
@@ -78,14 +81,17 @@ def command(
     if forget:
         _forget(folder, as_json=as_json)
         return
+    before = _replaced(folder, force=force)
+    spooled_as = str(before.site_id) if before is not None else aside.owner(folder)
+    own_id = _site_id(config, folder, told_id or (spooled_as if config.site.id == "auto" else ""))
     wish = Wish(
         url=url,
         token=told,
         ca_hash=_checked_hash(ca_hash),
         folder=folder,
-        site_id=_site_id(config, folder, told_id),
+        site_id=own_id,
+        other_id=spooled_as if spooled_as != own_id else "",
     )
-    _check_free(folder, force=force)
     try:
         found = _joined(wish, is_waiting=not no_wait)
     except Unreachable as error:
@@ -97,6 +103,35 @@ def command(
 
 
 def _joined(wish: Wish, *, is_waiting: bool) -> Enrolled | None:
+    with ExitStack() as stack:
+        if wish.other_id:
+            stack.enter_context(aside.held(wish.folder))
+            _check_sent(wish)
+        papers = _papers(wish, is_waiting=is_waiting)
+        if papers is None:
+            return None
+        if wish.other_id:
+            # Before the new name is there: a kill in between sends nothing under it.
+            for path in aside.move(wish.folder, wish.other_id, at_ns=time.time_ns()):
+                click.echo(f"what was written as {wish.other_id} is now {path}", err=True)
+        files.keep(wish.folder, papers)
+    aside.note_owner(wish.folder, "")
+    return files.load(wish.folder)
+
+
+def _check_sent(wish: Wish) -> None:
+    """Rows bear no name of a site: what waits would be sent under the new one."""
+    if found := aside.waiting(wish.folder):
+        raise ConfigError(
+            [
+                f"{wish.folder}: {', '.join(found)} of site {wish.other_id} wait there, and would "
+                f"be sent as {wish.site_id}; let the agent send them first (heatpool-agent spool "
+                "stat), or give this site a state folder of its own (site.state_dir)"
+            ]
+        )
+
+
+def _papers(wish: Wish, *, is_waiting: bool) -> Papers | None:
     at = door(wish.url)
     context = joining.trusted(at, wish.ca_hash)
     ask = Ask(
@@ -107,16 +142,13 @@ def _joined(wish: Wish, *, is_waiting: bool) -> Enrolled | None:
         request=_request(wish.folder),
     )
     if is_waiting:
-        papers = joining.waited(ask, context, told=_progress(ask), sleep=time.sleep)
-    else:
-        found = joining.join(ask, context)
-        if not isinstance(found, Papers):
-            _progress(ask)(found.told)
-            click.echo("run the same command again to go on", err=True)
-            return None
-        papers = found
-    files.keep(wish.folder, papers)
-    return files.load(wish.folder)
+        return joining.waited(ask, context, told=_progress(ask), sleep=time.sleep)
+    found = joining.join(ask, context)
+    if isinstance(found, Papers):
+        return found
+    _progress(ask)(found.told)
+    click.echo("run the same command again to go on", err=True)
+    return None
 
 
 def _request(folder: Path) -> keys.Request:
@@ -181,12 +213,13 @@ def _site_id(config: Config, folder: Path, told_id: str) -> str:
     return told_id or site_id(config, folder)
 
 
-def _check_free(folder: Path, *, force: bool) -> None:
+def _replaced(folder: Path, *, force: bool) -> Enrolled | None:
+    """The identity that this site has and that is to be replaced; None: there is none."""
     try:
         found = files.load(folder)
     except StoreError as error:
         if force:
-            return
+            return None
         raise ConfigError([str(error)]) from error
     if found is not None and not force:
         raise ConfigError(
@@ -195,9 +228,13 @@ def _check_free(folder: Path, *, force: bool) -> None:
                 f"{found.place.grpc}, until {_day(found)}; --force replaces that"
             ]
         )
+    return found
 
 
 def _forget(folder: Path, *, as_json: bool) -> None:
+    with suppress(StoreError):  # what cannot be read names nobody, and has to go all the same
+        if (found := files.load(folder)) is not None:
+            aside.note_owner(folder, found.site_id)
     was_there = files.forget(folder)
     if as_json:
         _print({"schema": SCHEMA, "is_joined": False, "was_joined": was_there})
