@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,11 @@ from heatpool_aggregator.core.admission import BOOTS_LIMIT, RANGES_LIMIT
 from heatpool_aggregator.core.quotas import Quota
 from heatpool_aggregator.logs.memory import MemoryLog
 from heatpool_aggregator.loops import admitting as admitting_room
+from heatpool_aggregator.loops import gateway as gateway_room
 from heatpool_aggregator.loops.admitting import UNACKED_HOLD_COUNT
 from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.loops.sessions import Session
+from heatpool_aggregator.ports import START, Frame, Position
 from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
 
@@ -42,9 +45,24 @@ async def owner_of(site_id: SiteId) -> str:
     return TENANTS.get(site_id, "")
 
 
-def made(quota: Quota | None = None, clock: HandClock | None = None) -> Gateway:
+class SlowLog(MemoryLog):
+    """A log that others have their turn beside; how many frames each commit had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits: list[int] = []
+
+    async def append(self, frames: Sequence[Frame]) -> Position:
+        self.commits.append(len(frames))
+        await asyncio.sleep(0)
+        return await super().append(frames)
+
+
+def made(
+    quota: Quota | None = None, clock: HandClock | None = None, log: MemoryLog | None = None
+) -> Gateway:
     return Gateway(
-        log=MemoryLog(),
+        log=log or MemoryLog(),
         clock=clock or HandClock(),
         board=Board(),
         refusals=deque(),
@@ -102,6 +120,51 @@ async def test_a_backlog_ends_at_the_boundary() -> None:
     (response,) = await heard(session)
     marks = {spool.lane: spool.durable_seq for spool in response.ack.spools}
     assert marks == {site.pb.LANE_BACKLOG: 2, site.pb.LANE_LIVE: 4}
+
+
+async def test_a_live_frame_is_in_the_next_commit_however_much_history_is_staged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_room, "BEHIND_BYTES", 1)
+    log = SlowLog()
+    gateway = made(log=log)
+    session = await greeted(gateway, boundary_seq=50)
+    await gateway.step()
+    for seq in (*range(1, 11), 50, 51):
+        assert await send(session, seq)
+    running = asyncio.create_task(gateway.run(), name="gateway")
+    marks: list[dict[int, int]] = []
+    while session.pending_count:
+        (response,) = await heard(session)
+        marks.append({spool.lane: spool.durable_seq for spool in response.ack.spools})
+    running.cancel()
+    await asyncio.wait([running])
+    assert log.commits == [1, 3] + [1] * 9
+    assert marks[0] == {site.pb.LANE_BACKLOG: 1, site.pb.LANE_LIVE: 51}
+    assert marks[-1] == {site.pb.LANE_BACKLOG: 10, site.pb.LANE_LIVE: 51}
+    assert gateway.admitting.staged_bytes == 0
+
+
+async def test_a_gap_does_not_overtake_the_history_that_it_was_sent_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_room, "BEHIND_BYTES", 1)
+    log = SlowLog()
+    gateway = made(log=log)
+    session = await greeted(gateway, boundary_seq=50)
+    assert await send(session, 1)
+    message = site.pb.TelemetryServiceStreamRequest()
+    message.gap.boot_id, message.gap.reason = "site-a-t", site.pb.GAP_REASON_DROPPED
+    message.gap.first_seq, message.gap.last_seq = 2, 9
+    data = message.SerializeToString()
+    assert await session.put(peek(data), data)
+    assert await send(session, 50)
+    await gateway.step()
+    kinds = []
+    async with log.partition(0) as partition:
+        for _, frame in await partition.read(START, 100):
+            kinds.append((frame.kind.name, frame.seq))
+    assert kinds[1:] == [("TELEMETRY", 50), ("TELEMETRY", 1), ("GAP", 0)]
 
 
 async def test_hello_hears_all_ranges_where_lanes_are_known() -> None:

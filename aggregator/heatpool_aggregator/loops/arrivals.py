@@ -76,6 +76,10 @@ class Watch:
         """Whether live and backlog run apart."""
         return len(self.lanes) > 1
 
+    def is_backlog(self, seq: int) -> bool:
+        """Whether this number is of the history, and not live."""
+        return self.has_lanes and seq < self.spool.boundary_seq
+
     def marks(self) -> list[AckedSpool]:
         """Watermark of each lane; none where not even the lane's start is durable.
 

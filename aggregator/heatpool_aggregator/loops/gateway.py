@@ -1,7 +1,9 @@
 """When frames become durable and are acknowledged: one commit, then one Ack per stream.
 
-Frames of 50 ms go to the log together. Nothing is acknowledged before the log has it; nothing that
-was not acknowledged is lost, because it is still at its site.
+Frames of 50 ms go to the log together, live ones first: a week of history that many sites send at
+once goes in by and by, a part with each commit, and no live frame waits for more of it. Nothing is
+acknowledged before the log has it; nothing that was not acknowledged is lost, because it is still
+at its site.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.05  # twice an HDD's sync; acks at p99 stay near 0.1 s
 FLUSH_BYTES = 4 << 20
+BEHIND_BYTES = 256 << 10  # of history in one commit: what a live frame waits for at the most
 RETRY_S = 1.0
 POST_S = 1.0
 TAIL_FRAMES = 5_000
@@ -61,7 +64,8 @@ class Gateway:
         self.server_time = server_time(clock.now_ns())
         self._arrivals: dict[Key, Arrivals] = {}
         self._sessions: dict[SiteId, set[Session]] = {}
-        self._staged: list[Staged] = []
+        self._live: list[Staged] = []
+        self._behind: deque[Staged] = deque()
         self._flush_bytes = 0
         self._touched: list[Arrivals] = []
         self._work, self._full = asyncio.Event(), asyncio.Event()
@@ -132,7 +136,7 @@ class Gateway:
 
     def stage(self, frame: Frame, session: Session | None) -> None:
         """Takes a hello, a gap or a record, for which there is room."""
-        self._stage(frame, None, session)
+        self._stage((frame, None, session), self._live)
 
     def take_gap(self, gap: Gap, frame: Frame, session: Session) -> None:
         """Takes a gap, for which there is room; not one that would tear a spool further apart."""
@@ -143,7 +147,8 @@ class Gateway:
                     watch.scatter()
                 self._touch(arrivals)
             return
-        self._stage(frame, None, session)
+        # Not before a frame of the same number that is still on its way.
+        self._stage((frame, None, session), self._behind)
 
     def take(self, watch: Watch, seq: int, data: bytes, session: Session) -> None:
         """Takes a batch or registers, for which there is room."""
@@ -157,13 +162,14 @@ class Gateway:
         frame = Frame(watch.site_id, watch.boot_id, watch.kind, seq, self._clock.now_ns(), data)
         if not is_repeat:
             arrivals.staged[seq] = data
-            self._stage(frame, arrivals, session)
+            queue = self._behind if watch.is_backlog(seq) else self._live
+            self._stage((frame, arrivals, session), queue)
             return
         self._duplicates += 1
         self._touch(arrivals)
         if self._may_differ(arrivals, seq, data):
-            # Into the log with it: the shard keeps it aside, and says so.
-            self._stage(frame, None, session)
+            # Into the log with it, behind the first: the shard keeps it aside, and says so.
+            self._stage((frame, None, session), self._behind)
 
     def _may_differ(self, arrivals: Arrivals, seq: int, data: bytes) -> bool:
         """Whether a repeat is not known to be one in all that it holds."""
@@ -180,11 +186,12 @@ class Gateway:
             self._touched.append(arrivals)
             self._work.set()
 
-    def _stage(self, frame: Frame, arrivals: Arrivals | None, session: Session | None) -> None:
+    def _stage(self, one: Staged, queue: list[Staged] | deque[Staged]) -> None:
+        frame, _, session = one
         n_bytes = len(frame.payload)
         if session is not None:
             session.pending_count += 1
-        self._staged.append((frame, arrivals, session))
+        queue.append(one)
         self.admitting.staged_bytes += n_bytes
         self._flush_bytes += n_bytes
         self._work.set()
@@ -201,17 +208,21 @@ class Gateway:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(FLUSH_S):
                         await self._full.wait()
-            await self.step()
+            await self._turn()
 
     async def step(self) -> None:
-        """One commit of what is staged, and what follows from it."""
+        """Commits all that is staged, and what follows from it."""
+        await self._turn()
+        while self._behind:
+            await self._turn()
+
+    async def _turn(self) -> None:
+        """One commit of all that is live and of some history, and what follows from it."""
         self._work.clear()
         self._full.clear()
-        staged, n_bytes = self._staged, self._flush_bytes
-        self._staged, self._flush_bytes = [], 0
-        if staged:
+        if staged := self._taken():
             await self._commit(staged)
-            self.admitting.free(n_bytes)
+            self.admitting.free(sum(len(frame.payload) for frame, _, _ in staged))
         self._route_refusals()
         self.server_time = server_time(self._clock.now_ns())
         touched, self._touched = self._touched, []
@@ -222,6 +233,19 @@ class Gateway:
         if self._clock.now_ns() - self._posted_at_ns >= POST_S * 1e9:
             self.admitting.relax()
             self._post()
+
+    def _taken(self) -> list[Staged]:
+        """What goes into the next commit; the rest of the history asks for one at once."""
+        staged, self._live, self._flush_bytes = self._live, [], 0
+        n_bytes = 0
+        while self._behind and n_bytes < BEHIND_BYTES:
+            one = self._behind.popleft()
+            n_bytes += len(one[0].payload)
+            staged.append(one)
+        if self._behind:
+            self._work.set()
+            self._full.set()
+        return staged
 
     async def _commit(self, staged: list[Staged]) -> None:
         self._position = await self._append([frame for frame, _, _ in staged])

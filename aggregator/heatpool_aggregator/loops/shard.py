@@ -45,10 +45,11 @@ POST_FRAC = 0.01  # of a core, for views of the whole fleet
 SAVE_S = 10.0
 RETRY_S = 1.0
 ALWAYS_NS = 2**62
-APPLY_S = 0.02
+APPLY_S = 0.005
 HISTORY_COUNT = 20_000  # some megabytes; or as old as the last snapshot
 HISTORY_PART_COUNT = 1_000
 APPLY_FRAMES = 500  # decoded at once: some ms, and all that bulk can gain
+APPLY_BYTES = 128 << 10  # of history, whose frames hold more rows
 
 T = TypeVar("T")
 
@@ -122,9 +123,11 @@ class Shard:
 
     def _apply_some(self) -> None:
         frames: list[Frame] = []
-        while self._unapplied and len(frames) < APPLY_FRAMES:
+        n_bytes = 0
+        while self._unapplied and len(frames) < APPLY_FRAMES and n_bytes < APPLY_BYTES:
             self._position, frame = self._unapplied.popleft()
             frames.append(frame)
+            n_bytes += len(frame.payload)
         self._applying.apply_all(frames, self._pending)
 
     async def _read(self) -> Sequence[tuple[Position, Frame]]:
