@@ -263,12 +263,12 @@ async def test_who_guesses_at_the_login_page_is_slowed_down(bench: Bench) -> Non
     assert all("Set-Cookie" not in answer.headers for answer in answers)
 
 
-async def seen_serial(bench: Bench) -> str:
+async def seen_serial(bench: Bench, *, named: str = "localhost") -> str:
     """Serial of the certificate that a new connection is served with."""
     host, _, port = bench.address.rpartition(":")
-    _, writer = await asyncio.open_connection(
-        host, int(port), ssl=bench.context, server_hostname="localhost"
-    )
+    context = bench.context
+    context.check_hostname = named == "localhost"
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname=named)
     try:
         return str(writer.get_extra_info("ssl_object").getpeercert()["serialNumber"])
     finally:
@@ -292,6 +292,8 @@ async def test_a_renewed_certificate_is_served_without_a_restart(
         async with asyncio.timeout(20):
             while int(await seen_serial(bench), 16) != int(issued.serial, 16):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+        # Who comes by address names no server.
+        assert int(await seen_serial(bench, named="127.0.0.1"), 16) == int(issued.serial, 16)
 
 
 async def test_our_own_certificate_is_renewed_at_two_thirds_of_its_life(bench: Bench) -> None:

@@ -66,24 +66,13 @@ def context(cert: Path, key: Path) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
-    load(made, cert, key)
-    return made
-
-
-def load(into: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Gives new connections this certificate.
-
-    Raises:
-        HeatpoolError: the files cannot be used together; `into` is as it was.
-    """
     try:
-        # A pair that does not fit would leave half of itself behind: tried elsewhere first.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
-        into.load_cert_chain(cert, key)
+        made.load_cert_chain(cert, key)
     except (OSError, ValueError) as error:
         raise HeatpoolError(
             f"{cert}, {key}: cannot be used together ({error}): they must be PEM and of one pair"
         ) from error
+    return made
 
 
 def mark(*paths: Path) -> Mark:

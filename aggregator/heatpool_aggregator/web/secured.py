@@ -29,7 +29,18 @@ class Secured:
 
 
 async def keep_fresh(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Gives new connections the certificate that is in the files now, until cancelled."""
+    """Gives new connections the certificate that is in the files now, until cancelled.
+
+    Each pair is loaded into a context of its own, which whoever comes is handed whole: a pair that
+    is exchanged within one context cuts off those who shake hands meanwhile.
+    """
+    newest = context
+
+    def hand_over(call: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        # Asked at each handshake, also where the caller names no server.
+        call.context = newest
+
+    context.sni_callback = hand_over
     seen = await asyncio.to_thread(server.mark, files.cert, files.key)
     while True:
         await asyncio.sleep(LOOK_S)
@@ -38,7 +49,7 @@ async def keep_fresh(context: ssl.SSLContext, files: TlsFiles) -> None:
             continue
         seen = found
         try:
-            await asyncio.to_thread(server.load, context, files.cert, files.key)
+            newest = await asyncio.to_thread(server.context, files.cert, files.key)
         except HeatpoolError as error:
             # Half of a new pair, or a mistake: those who come are served with the old one.
             logger.warning("tls.not_reloaded", extra=facts(port="http", reason=str(error)))
