@@ -1,91 +1,23 @@
 """The spool: numbers for good, nothing lost by a kill, nothing doubled."""
 
-import os
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from ports.spool_rig import SECOND_NS, StillClock, register, row, spool_in
 
 from heatpool.codec import columns_from_bytes, event_times_ns, registers_from_bytes, unpack
 from heatpool.errors import StoreError
-from heatpool.sample import (
-    Channel,
-    MeterId,
-    MeteringPointId,
-    RegisterReason,
-    RegisterRow,
-    Row,
-    SpoolKind,
-)
+from heatpool.sample import Channel, Row, SpoolKind
 from heatpool_agent.ports import Seq
-from heatpool_agent.spool import SqliteSpool, heal_folder
+from heatpool_agent.spool import heal_folder
 from heatpool_agent.spool_files import FILES, schema_version
 from heatpool_agent.spool_schema import migrate
-
-HEAT = Channel("rack", "heat_rate_w", -1)
-HOT = Channel("rack", "hot_c", -3)
-SECOND_NS = 1_000_000_000
-DAY_NS = 86_400 * SECOND_NS
-
-
-class StillClock:
-    def __init__(self, now_ns: int = 1_800_000_000 * SECOND_NS) -> None:
-        self.now_ns = now_ns
-
-    def event_ns(self) -> int:
-        return self.now_ns
-
-    def boot_ns(self) -> int:
-        return self.now_ns
-
-
-@contextmanager
-def spool_in(
-    folder: Path,
-    *,
-    rows_per_frame: int = 1,
-    max_bytes: int = 10**9,
-    clock: StillClock | None = None,
-) -> Iterator[SqliteSpool]:
-    if schema_version(folder / FILES[SpoolKind.TELEMETRY]) == 0:
-        migrate(folder)
-    spool = SqliteSpool(
-        folder,
-        clock=clock or StillClock(),
-        rows_per_frame=rows_per_frame,
-        max_bytes=max_bytes,
-        keep_s=86_400,
-    )
-    try:
-        yield spool
-    finally:
-        spool.close()
-
-
-def row(second: int, **cells: float) -> Row:
-    named = {"heat": HEAT, "hot": HOT}
-    values = {named[name]: value for name, value in cells.items()}
-    return Row(event_ns=second * SECOND_NS, cells=values)
-
-
-def register(second: int, raw: int) -> RegisterRow:
-    return RegisterRow(
-        metering_point_id=MeteringPointId("meter"),
-        meter_id=MeterId("ABC.1.2.4"),
-        event_ns=second * SECOND_NS,
-        raw=raw,
-        exponent=3,
-        modulus=10**8,
-        reason=RegisterReason.PERIODIC,
-    )
 
 
 def test_a_frame_closes_when_it_is_full(tmp_path: Path) -> None:
@@ -227,8 +159,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_spool_usable(tmp_path: Path) -> 
 WRITER = """
 import sys
 from pathlib import Path
-from tests_spool import spool_in, row, register
-with spool_in(Path(sys.argv[1]), rows_per_frame=2) as spool:
+sys.path.insert(0, sys.argv[1])
+from ports.spool_rig import register, row, spool_in
+with spool_in(Path(sys.argv[2]), rows_per_frame=2) as spool:
     second = spool.mark(2).next_seq
     while True:
         spool.append(row(second, heat=float(second)))
@@ -241,13 +174,10 @@ with spool_in(Path(sys.argv[1]), rows_per_frame=2) as spool:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_kill_loses_no_row_that_append_returned_for(tmp_path: Path, seed: int) -> None:
     folder = tmp_path / "spool"
-    (tmp_path / "tests_spool.py").write_text(Path(__file__).read_text())
-    (tmp_path / "writer.py").write_text(textwrap.dedent(WRITER))
     child = subprocess.Popen(
-        [sys.executable, str(tmp_path / "writer.py"), str(folder)],
+        [sys.executable, "-c", WRITER, str(Path(__file__).parents[1]), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert child.stdout is not None
     told = [int(child.stdout.readline()) for _ in range(random.Random(seed).randint(1, 120))][-1]
