@@ -18,7 +18,6 @@ from heatpool.sample import (
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
 from heatpool_agent.core.calibrate import Calibration
 from heatpool_agent.core.ledger import Page
-from heatpool_agent.core.line import Acked as Acked
 from heatpool_agent.core.line import Durable as Durable
 from heatpool_agent.core.line import Identity as Identity
 from heatpool_agent.core.line import Lane as Lane

@@ -26,7 +26,7 @@ from heatpool_agent.loops import spooling as loop
 from heatpool_agent.loops.sense import Sense
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.loops.supervise import Driven
-from heatpool_agent.ports import Acked, Seq
+from heatpool_agent.ports import Seq
 from heatpool_agent.spool import SqliteSpool
 from heatpool_agent.spool_schema import migrate
 
@@ -160,7 +160,7 @@ async def test_an_ack_does_not_hide_that_rows_wait_for_the_disk(tmp_path: Path) 
         await refuse(spooling, spool)
         await spooling.append(row(2))
         boot_id = spool.mark(SpoolKind.TELEMETRY).boot_id
-        await spooling.acked(Acked(boot_id=boot_id, durable_seq=Seq(1)))
+        await spooling.durable(boot_id, Seq(1), Seq(1))
         assert spool.mark(SpoolKind.TELEMETRY).durable_seq == 1
         assert "no such table" in board.spool_error
         await accept(spooling, spool)

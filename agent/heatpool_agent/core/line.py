@@ -26,14 +26,6 @@ class LineLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acked:
-    """Everything of this queue from its oldest number to `durable_seq` is safe elsewhere."""
-
-    boot_id: BootId
-    durable_seq: Seq
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Durable:
     """These numbers of a queue, both ends included, are safe elsewhere."""
 

@@ -19,7 +19,7 @@ from heatpool_agent.core import ranges
 from heatpool_agent.core.ledger import Ledger, Page, merged
 from heatpool_agent.core.loop_record import SavedEstimator
 from heatpool_agent.core.provisional import ProvisionalLedger
-from heatpool_agent.ports import Acked, Seq, Spool, SpoolMark
+from heatpool_agent.ports import Seq, Spool, SpoolMark
 from heatpool_agent.spool_files import is_damage
 
 logger = logging.getLogger(__name__)
@@ -273,13 +273,6 @@ class Spooling:
             waiting = [row for rows in self._registers for row in rows]
         own = [row for row in waiting if row.metering_point_id == point_id]
         return own[-1] if own else await self.call(self._spool.last_register, point_id)
-
-    async def acked(self, acked: Acked) -> None:
-        """Lets go what is durable at the other end; a refusing disk only sends it once more."""
-        for kind in SpoolKind:
-            if self._spool.mark(kind).boot_id == acked.boot_id:
-                await self._attempt(partial(self._spool.forget, kind, acked.durable_seq))
-        await self._post()
 
     async def durable(self, boot_id: BootId, first_seq: Seq, last_seq: Seq) -> None:
         """Lets go these numbers, both ends included, and the losses that are known there now.
