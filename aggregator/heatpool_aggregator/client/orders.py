@@ -5,7 +5,7 @@ from typing import Any
 
 from heatpool_aggregator.client.calls import ask
 from heatpool_aggregator.client.line import Place
-from heatpool_aggregator.client.tables import ABSENT, _kilo, _table, _utc, plain
+from heatpool_aggregator.client.tables import ABSENT, kilo, plain, table, utc
 from heatpool_aggregator.core.audit import AuditEntry, first_break
 from heatpool_aggregator.core.orders import Ask, Commanded, Step
 from heatpool_aggregator.wire import command as wire
@@ -81,7 +81,7 @@ def verdict_text(found: dict[str, Any]) -> str:
 
 def order_text(row: Commanded) -> str:
     """One order with each step on a line of its own."""
-    head = f"{plain(row.site_id)}: {_kilo(row.heat_rate_w, digits=3)} kW, seq {row.setpoint_seq}"
+    head = f"{plain(row.site_id)}: {kilo(row.heat_rate_w, digits=3)} kW, seq {row.setpoint_seq}"
     parts = [head + (" (dry run)" if row.dry_run else "")]
     return "\n".join([*parts, *(f"  {step_text(step)}" for step in row.steps)])
 
@@ -91,7 +91,7 @@ def step_text(step: Step) -> str:
     late_s = (step.received_ns - step.event_ns) / _NS
     heard = f" (heard {late_s:+.1f} s)" if abs(late_s) >= 1 else ""
     state = step.state.name.lower().replace("_", " ")
-    return f"{_utc(step.event_ns)}  {state:<11}  {plain(step.detail)}{heard}".rstrip()
+    return f"{utc(step.event_ns)}  {state:<11}  {plain(step.detail)}{heard}".rstrip()
 
 
 def orders_table(rows: Sequence[Commanded]) -> str:
@@ -101,17 +101,17 @@ def orders_table(rows: Sequence[Commanded]) -> str:
         (
             row.site_id,
             row.loop_id or ABSENT,
-            _kilo(row.heat_rate_w, digits=3),
-            _kilo(row.applied_heat_rate_w, digits=3),
+            kilo(row.heat_rate_w, digits=3),
+            kilo(row.applied_heat_rate_w, digits=3),
             f"{row.lease_s:.0f}" if row.lease_s else ABSENT,
             _state(row),
-            _utc(row.newest.event_ns if row.newest else None),
+            utc(row.newest.event_ns if row.newest else None),
             row.asked_by,
             row.reason or ABSENT,
         )
         for row in rows
     ]
-    return _table(header, cells, empty="nothing was ordered yet")
+    return table(header, cells, empty="nothing was ordered yet")
 
 
 def audit_table(entries: Sequence[AuditEntry]) -> str:
@@ -120,7 +120,7 @@ def audit_table(entries: Sequence[AuditEntry]) -> str:
     cells = [
         (
             str(entry.number),
-            _utc(entry.at_ns),
+            utc(entry.at_ns),
             entry.who,
             entry.action,
             entry.subject,
@@ -128,7 +128,7 @@ def audit_table(entries: Sequence[AuditEntry]) -> str:
         )
         for entry in entries
     ]
-    return _table(header, cells, empty="nothing was done yet")
+    return table(header, cells, empty="nothing was done yet")
 
 
 def order_json(row: Commanded | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _NS = 10**9
 def sites_table(views: Sequence[SiteView]) -> str:
     """A line per site."""
     header = ("site", "virtual source", *_HEAT_HEADER, "energy kWh", "asked kW", "state")
-    return _table(header, [_site_cells(view) for view in views], empty="no site was seen yet")
+    return table(header, [_site_cells(view) for view in views], empty="no site was seen yet")
 
 
 def sources_table(views: Sequence[SourceView]) -> str:
@@ -30,13 +30,13 @@ def sources_table(views: Sequence[SourceView]) -> str:
             view.virtual_source_id,
             view.kind,
             *_heat_cells(view.heat),
-            _kilo(view.energy_wh, digits=3),
+            kilo(view.energy_wh, digits=3),
             f"{view.fresh_count}/{view.members_count}",
             f"{view.coverage_frac * 100:.0f}",
         )
         for view in views
     ]
-    return _table(header, rows, empty="no virtual source is set up")
+    return table(header, rows, empty="no virtual source is set up")
 
 
 def statement_table(closed: Statement | None) -> str:
@@ -62,8 +62,8 @@ def statement_table(closed: Statement | None) -> str:
     ]
     state = "complete" if closed.is_complete else "incomplete"
     parts = [
-        f"period {_utc(closed.start_ns)} to {_utc(closed.end_ns)}, {state}",
-        _table(
+        f"period {utc(closed.start_ns)} to {utc(closed.end_ns)}, {state}",
+        table(
             (*header, "EUR/MWh", "EUR", "agreement", "flags"), rows, empty="no energy was metered"
         ),
         *_sums(closed),
@@ -81,13 +81,13 @@ def gaps_table(views: Sequence[GapView]) -> str:
             view.boot_id or ABSENT,
             str(view.first_seq),
             str(view.last_seq),
-            _utc(view.start_ns),
-            _utc(view.end_ns),
+            utc(view.start_ns),
+            utc(view.end_ns),
             view.reason,
         )
         for view in views
     ]
-    return _table(header, rows, empty="no gap is known")
+    return table(header, rows, empty="no gap is known")
 
 
 def sites_json(views: Iterable[SiteView]) -> dict[str, Any]:
@@ -120,8 +120,8 @@ _HEAT_HEADER = ("heat kW", "±2u kW", "class", "hot °C", "cold °C")
 def _heat_cells(heat: HeatView) -> tuple[str, ...]:
     doubt_w = None if heat.heat_rate_w_u is None else 2 * heat.heat_rate_w_u
     return (
-        _kilo(heat.heat_rate_w, digits=3),
-        _kilo(doubt_w, digits=3),
+        kilo(heat.heat_rate_w, digits=3),
+        kilo(doubt_w, digits=3),
         ABSENT if heat.quality is None else heat.quality.name,
         _number(heat.hot_c, digits=1),
         _number(heat.cold_c, digits=1),
@@ -134,8 +134,8 @@ def _site_cells(view: SiteView) -> tuple[str, ...]:
         view.site_id,
         view.virtual_source_id or ABSENT,
         *_heat_cells(view.heat),
-        _kilo(view.energy_wh, digits=3),
-        ABSENT if asked is None else _kilo(asked.heat_rate_w, digits=3),
+        kilo(view.energy_wh, digits=3),
+        ABSENT if asked is None else kilo(asked.heat_rate_w, digits=3),
         ", ".join(_state(view.setpoint, is_stale=view.is_stale)),
     )
 
@@ -149,13 +149,13 @@ def _sums(closed: Statement) -> list[str]:
     sums = []
     for source in dict.fromkeys(line.virtual_source_id for line in closed.lines):
         lines = [line for line in closed.lines if line.virtual_source_id == source]
-        energy = _kilo(sum(line.energy_wh for line in lines), digits=3)
+        energy = kilo(sum(line.energy_wh for line in lines), digits=3)
         amount_eur = sum((Decimal(line.amount_eur) for line in lines), Decimal(0))
         sums.append(f"sum of {plain(source)}: {energy} kWh, {amount_eur:f} EUR")
     return sums
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> str:
     """Columns as wide as their widest cell; numbers to the right."""
     if not rows:
         return empty
@@ -182,7 +182,8 @@ def _is_number(cell: str) -> bool:
     return cell == ABSENT or cell.lstrip("-").replace(".", "", 1).isdigit()
 
 
-def _kilo(value: float | None, *, digits: int) -> str:
+def kilo(value: float | None, *, digits: int) -> str:
+    """A value in thousands, as kW of W; absent is a dash."""
     return _number(None if value is None else value / 1000, digits=digits)
 
 
@@ -190,7 +191,8 @@ def _number(value: float | None, *, digits: int) -> str:
     return ABSENT if value is None else f"{value:.{digits}f}"
 
 
-def _utc(at_ns: int | None) -> str:
+def utc(at_ns: int | None) -> str:
+    """An instant as people read it, UTC to the second; absent is a dash."""
     if at_ns is None:
         return ABSENT
     return datetime.fromtimestamp(at_ns // _NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -231,8 +233,8 @@ def _statement_json(closed: Statement) -> dict[str, Any]:
     return {
         "start_ns": closed.start_ns,
         "end_ns": closed.end_ns,
-        "period_start": _utc(closed.start_ns),
-        "period_end": _utc(closed.end_ns),
+        "period_start": utc(closed.start_ns),
+        "period_end": utc(closed.end_ns),
         "is_complete": closed.is_complete,
         "lines": [_fields(line) for line in closed.lines],
         "missing": [{"site_id": who, "reason": why} for who, why in closed.missing],
