@@ -120,7 +120,7 @@ def admit(
         received_boot_ns=boot_ns,
         starts_boot_ns=boot_ns + wait_ns,
         lease_ends_boot_ns=boot_ns + _lease_ns(setpoint),
-        before=_now_followed(held, boot_ns),
+        before=followed(held, boot_ns),
     )
     return admitted, SetpointState.RECEIVED, f"starts in {wait_ns / 1e9:.0f} s" if wait_ns else ""
 
@@ -157,12 +157,12 @@ def decide(
         return Command.release(trip)
     if override is not None and boot_ns < override.ends_boot_ns:
         return _overridden(override, limits)
-    followed = _now_followed(held, boot_ns)
-    if followed is None:
+    now = followed(held, boot_ns)
+    if now is None:
         return Command.release("no lease")
     if waits:
         return Command.release(waits)
-    wish = followed.setpoint
+    wish = now.setpoint
     return Command(
         heat_rate_w=clamp_w(_within_bounds_w(wish), limits),
         reason=wish.reason,
@@ -228,7 +228,7 @@ def _overridden(override: Override, limits: Limits) -> Command:
     return Command.deliver(clamp_w(override.heat_rate_w, limits), reason=override.reason)
 
 
-def _now_followed(held: Held | None, boot_ns: int) -> Held | None:
+def followed(held: Held | None, boot_ns: int) -> Held | None:
     """The setpoint whose time it is, without history; None if its lease ran out."""
     if held is not None and boot_ns < held.starts_boot_ns:
         held = held.before

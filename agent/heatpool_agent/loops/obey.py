@@ -15,7 +15,7 @@ from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.board import Board, LoopView, SetpointView, put_newest
 from heatpool_agent.core.effect import EFFECT_DEFAULT_S, Applied, is_awaited, is_past, is_seen
 from heatpool_agent.core.obedience import HOLD_DEFAULT_S, Obedience, beat, settled, take
-from heatpool_agent.core.safety import Command, Held, Limits, LoopState, decide
+from heatpool_agent.core.safety import Command, Held, Limits, LoopState, decide, followed
 from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.ports import Actuator, Clock
 
@@ -222,12 +222,20 @@ class Obey:
     def _key(self, command: Command) -> tuple[float | None, str, int]:
         """What makes a command another one. A newer setpoint that wishes the same is still to be
         confirmed under its own number; a reason that only counts seconds is the same reason."""
-        seq = self._held.setpoint.setpoint_seq if self._held else 0
+        seq = self._seq_now()
         override = self._board.override
         if override is not None and command.reason == override.reason:
             return command.heat_rate_w, command.reason, seq
         kind = "".join(sign for sign in command.reason if not (sign.isdigit() or sign == "."))
         return command.heat_rate_w, kind, seq
+
+    def _seq_now(self) -> int:
+        """Number of the order that is followed now, else of the one that is held; 0: of none.
+
+        One that was received and has not begun yet says nothing of what the device does.
+        """
+        now = followed(self._held, self._clock.boot_ns()) or self._held
+        return now.setpoint.setpoint_seq if now is not None else 0
 
     async def _write(self, command: Command) -> None:
         if command.heat_rate_w is None:
@@ -251,7 +259,7 @@ class Obey:
             self._see_effect()
             return
         state = self._became(command)
-        seq = self._held.setpoint.setpoint_seq if self._held else self._obedience.seen_seq
+        seq = self._seq_now() or self._obedience.seen_seq
         if state is None or not seq:
             return
         self._state = state
@@ -303,7 +311,7 @@ class Obey:
         self._again_boot_ns = self._clock.boot_ns() + REFUSED_WAIT_S * _NS
         self._state = SetpointState.REFUSED
         if self._held is not None:
-            self._report(self._held.setpoint.setpoint_seq, SetpointState.REFUSED, reason)
+            self._report(self._seq_now(), SetpointState.REFUSED, reason)
         await self._try_release()
 
     def _tell_outcome(self, reason: str) -> None:
@@ -335,19 +343,21 @@ class Obey:
         if is_seen(applied, delivered_w, boot_ns=boot_ns, within_s=within_s):
             self._state = SetpointState.EFFECT_SEEN
             before, now = f"{applied.before_w:.0f} W", f"{delivered_w:.0f} W"
-            self._report(held.setpoint.setpoint_seq, self._state, f"meter went {before} to {now}")
+            self._report(self._seq_now(), self._state, f"meter went {before} to {now}")
         elif is_awaited(applied) and is_past(applied, boot_ns, within_s) and not self._is_lost:
             self._is_lost = True
             detail = f"the meter does not show it within {within_s:.0f} s"
-            self._report(held.setpoint.setpoint_seq, self._state, detail)
+            self._report(self._seq_now(), self._state, detail)
 
     def _report(self, seq: int, state: SetpointState, detail: str) -> None:
+        # What the device does when an order arrives is the doing of the one before.
+        is_its_doing = state is not SetpointState.RECEIVED
         report = SetpointReport(
             site_id=self._board.site_id,
             setpoint_seq=seq,
             state=state,
             event_ns=self._clock.event_ns(),
-            applied_heat_rate_w=self._applied_w,
+            applied_heat_rate_w=self._applied_w if is_its_doing else None,
             detail=detail,
         )
         put_newest(self._board.reports, report)
