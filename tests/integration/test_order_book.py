@@ -8,11 +8,11 @@ import pytest
 
 from heatpool.sample import SiteId
 from heatpool_aggregator.core.orders import Ask, Order
-from heatpool_aggregator.loops.order_book import ORDERS_LIMIT, OrderBook
+from heatpool_aggregator.loops.order_book import OrderBook
 from heatpool_aggregator.stores.sqlite import SqliteStore, open_store
 
 NOW_NS = 1_750_000_000 * 10**9
-MANY = ORDERS_LIMIT + 100
+MANY = 1_100  # more than anybody lists at once
 
 
 @pytest.fixture

@@ -387,4 +387,4 @@ class Applying:
             asked.setpoint_seq,
             asked.state,
         ):
-            effects.events.append(setpoint_event(report, asked))
+            effects.events.append(setpoint_event(report, wish_w=asked.heat_rate_w))

@@ -69,8 +69,8 @@ def event(frame: Frame, name: str, **values: object) -> Event:
     )
 
 
-def setpoint_event(report: SetpointReport, asked: Asked) -> Event:
-    """A step in the life of a setpoint."""
+def setpoint_event(report: SetpointReport, *, wish_w: float, **more: object) -> Event:
+    """A step in the life of a setpoint; one that is told twice is there once."""
     return Event(
         site_id=report.site_id,
         name="setpoint",
@@ -78,9 +78,10 @@ def setpoint_event(report: SetpointReport, asked: Asked) -> Event:
         detail=_json(
             setpoint_seq=report.setpoint_seq,
             state=report.state.name.lower(),
-            heat_rate_w=asked.heat_rate_w,
+            heat_rate_w=wish_w,
             applied_heat_rate_w=report.applied_heat_rate_w,
             detail=report.detail,
+            **more,
         ),
         key=f"setpoint/{report.site_id}/{report.setpoint_seq}/{report.state.name.lower()}"
         f"/{report.event_ns}",

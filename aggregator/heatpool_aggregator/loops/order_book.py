@@ -13,13 +13,12 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool.setpoint import Setpoint, SetpointReport, SetpointState
 from heatpool_aggregator.core.orders import Ask, Commanded, Order, Step, in_order
+from heatpool_aggregator.loops.effects import setpoint_event
 from heatpool_aggregator.ports import Event, Store
 
 logger = logging.getLogger(__name__)
 
 ORDER, ENDED, STEP = "order", "order_end", "setpoint"
-# Of one site or of all; a person asks for a hundred.
-ORDERS_LIMIT = 1_000
 # Each site may have one that holds: all of them are taken up at a start, endings too.
 RESTORED_LIMIT = 100_000
 KEPT_LIMIT = 20_000
@@ -117,22 +116,8 @@ class OrderBook:
             return
         if self._trail is not None:
             self._trail.told(order, report, who=who)
-        event = Event(
-            site_id=report.site_id,
-            name=STEP,
-            event_ns=report.event_ns,
-            detail=_json(
-                setpoint_seq=report.setpoint_seq,
-                state=report.state.name.lower(),
-                heat_rate_w=order.ask.heat_rate_w,
-                applied_heat_rate_w=report.applied_heat_rate_w,
-                detail=report.detail,
-                received_ns=received_ns,
-            ),
-            # As the shard names it, so that the same step is there once.
-            key=f"{STEP}/{report.site_id}/{report.setpoint_seq}/{report.state.name.lower()}"
-            f"/{report.event_ns}",
-        )
+        wish_w = order.ask.heat_rate_w
+        event = setpoint_event(report, wish_w=wish_w, received_ns=received_ns)
         try:
             await self._store.events.put([event])
         except StoreError as error:
