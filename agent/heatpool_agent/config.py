@@ -255,6 +255,8 @@ def is_secure(url: str) -> bool:
 
 def is_loopback(address: str) -> bool:
     """Whether `host:port` or a url names this machine alone."""
+    if "@" in address and "//" not in address:  # no host bears a user's name, a url may
+        return False
     try:
         host = urlsplit(address if "//" in address else f"//{address}").hostname or ""
     except ValueError:  # half an IPv6 address

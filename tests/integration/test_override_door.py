@@ -80,6 +80,15 @@ async def test_what_is_no_override_of_this_machine_changes_nothing(
     assert file.read() is None
 
 
+async def test_refusals_are_told_once_for_each_caller_and_reason(
+    site: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        await post(site, headers={"Origin": "null"})
+        await post(site, json=None, data="{}")
+    assert [one.message for one in caplog.records] == ["override.refused"] * 2
+
+
 async def test_reading_the_override_s_address_says_what_it_takes(
     site: aiohttp.ClientSession,
 ) -> None:

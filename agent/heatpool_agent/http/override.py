@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 BODY_BYTES = 4_096
 WAIT_S = 5.0
+TOLD_LIMIT = 100  # callers and reasons that the journal hears of, once each
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,10 +39,14 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def taking(file: OverrideFile, clock: Clock) -> Handler:
     """Answers POST /v1/override."""
+    told: set[tuple[str | None, str]] = set()
 
     async def take(request: web.Request) -> web.StreamResponse:
         if refusal := _stranger(request):
-            logger.warning("override.refused", extra=facts(reason=refusal, peer=request.remote))
+            who = (request.remote, refusal)
+            if who not in told and len(told) < TOLD_LIMIT:
+                told.add(who)
+                logger.warning("override.refused", extra=facts(reason=refusal, peer=request.remote))
             return answer(request, HTTPStatus.FORBIDDEN, refusal)
         try:
             async with asyncio.timeout(WAIT_S):

@@ -139,8 +139,8 @@ def test_a_variable_inside_of_another_is_told() -> None:
         agent_config.load(None, {"HEATPOOL__SITE": "1", "HEATPOOL__SITE__ID": "a"})
 
 
-@pytest.mark.parametrize("listen", ["[", "[8:1", "http://["])
-def test_half_an_address_is_not_loopback(listen: str) -> None:
+@pytest.mark.parametrize("listen", ["[", "[8:1", "http://[", "evil@127.0.0.1:1"])
+def test_what_is_no_address_is_not_loopback(listen: str) -> None:
     assert not agent_config.is_loopback(listen)
     config = agent_config.Config(http=agent_config.Http(listen=listen))
     assert "http.listen" in "\n".join(agent_config.mistakes(config))
