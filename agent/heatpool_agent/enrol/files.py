@@ -30,6 +30,7 @@ _LOCK = "lock"
 SCHEMA = "heatpool.place/1"
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _TRIES = 5
+_AS_OWNER = "run this as the user who runs the agent, or as root"
 _BEGIN_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
@@ -240,7 +241,7 @@ def _enrolled(folder: Path, texts: Mapping[str, str]) -> Enrolled:
 def _unusable(path: Path, error: Exception) -> StoreError:
     why = error.strerror if isinstance(error, OSError) else error
     if isinstance(error, PermissionError):
-        return StoreError(f"{path}: {why}; run this as the user who runs the agent, or as root")
+        return StoreError(f"{path}: {why}; {_AS_OWNER}")
     return StoreError(f"{path}: {why}; {JOIN_AGAIN}")
 
 
@@ -249,10 +250,7 @@ def _refusals(folder: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        where = error.filename or folder
-        raise StoreError(
-            f"{where}: {error.strerror}; run this as the user who runs the agent, or as root"
-        ) from error
+        raise StoreError(f"{error.filename or folder}: {error.strerror}; {_AS_OWNER}") from error
     except OSError as error:
         where = error.filename or folder
         raise StoreError(f"{where}: {error.strerror}; look at the disk and the owner") from error

@@ -6,8 +6,10 @@ Begin with `sqlite`, the whole as others see it. What lies around it:
   `tables`: what the files are made of; `twin`: what each notes of the other;
 - `telemetry`: rows that become frames; `billing`: registers and their chain; `ledger`: energies;
 - `room`: what goes when there is no room; `reserve`: room kept for billing;
-- `heal`: a damaged file made anew, with what `salvage` can read of it, put in place by `swap`;
-  `sound` says whether it is damaged;
+- `heal`: a damaged file made anew by `healing`, with what `salvage` can read of it, put in place by
+  `swap`; `sound` says whether it is damaged;
+- `beyond`: what goes on under other numbers after a file that was cut short;
+- `aside`: what is put away when its site takes another name;
 - `late`: what stands for all this while the disk refuses at the start;
 - `state`: the files looked at beside a running agent.
 """
