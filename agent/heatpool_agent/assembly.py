@@ -22,7 +22,7 @@ from heatpool.errors import ConfigError, StoreError
 from heatpool.process import settings
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
-from heatpool_agent import calibrations, sensors, spool, spool_files
+from heatpool_agent import calibrations, sensors, spool, spool_files, whole_file
 from heatpool_agent.board import Board
 from heatpool_agent.config import Config, Loop, loop_model, loop_priors, mistakes
 from heatpool_agent.config import state_dir as state_dir
@@ -97,11 +97,8 @@ def site_id(
     path = folder / "site_id"
     try:
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            # Written aside and renamed: a kill in between leaves no nameless site.
-            aside = path.with_suffix(".part")
-            aside.write_text(f"{fresh()}\n", encoding="utf-8")
-            os.replace(aside, path)
+            # Whole or not at all: a power cut leaves no nameless site.
+            whole_file.put(path, f"{fresh()}\n".encode())
         return SiteId(path.read_text(encoding="utf-8").strip())
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}; set site.id or site.state_dir") from error

@@ -14,6 +14,7 @@ import msgspec
 
 from heatpool.errors import ConfigError, StoreError
 from heatpool.process.journal import facts
+from heatpool_agent import whole_file
 from heatpool_agent.core.calibrate import Calibration, Learner
 from heatpool_agent.core.coefficients import INPUTS, MOST, NAMES, Coefficients, mistakes
 from heatpool_agent.core.least_squares import Prior, Sums
@@ -209,26 +210,10 @@ def write(path: Path, content: Calibration, *, saved_ns: int) -> None:
         coefficients=content.coefficients,
         learners=content.learners,
     )
-    aside = path.with_suffix(".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.unlink(missing_ok=True)
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            _hand_over(fd, path.parent)
-            file.write(msgspec.json.encode(document))
-            file.flush()
-            os.fsync(fd)
-        os.replace(aside, path)
+        whole_file.put(path, msgspec.json.encode(document))
     except OSError as error:
         raise _refused(path, error) from error
-
-
-def _hand_over(fd: int, folder: Path) -> None:
-    """What root has learnt is of no use where the agent, whose folder it is, may not read it."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(fd, owner.st_uid, owner.st_gid)
 
 
 def _refused(path: object, error: OSError) -> StoreError:

@@ -4,14 +4,13 @@ The highest number that each loop has seen, so that nothing recorded can be play
 local operator's override, which a command, the page or a person may write.
 """
 
-import contextlib
-import os
 import threading
 from pathlib import Path
 
 import msgspec
 
 from heatpool.errors import StoreError
+from heatpool_agent import whole_file
 from heatpool_agent.core.override import OverrideAsk
 
 OVERRIDE_NAME = "override.json"
@@ -47,7 +46,7 @@ class SeenOrders:
             return msgspec.json.decode(_content(self._path), type=_Seen).setpoint_seq
         except FileNotFoundError:
             return 0
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise _unusable(self._path, error) from error
 
     def keep(self, setpoint_seq: int) -> None:
@@ -79,7 +78,7 @@ class OverrideFile:
             found = msgspec.json.decode(_content(self.path), type=_Override)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise _unusable(self.path, error) from error
         if not 0 <= found.asked_ns <= found.until_ns < _NS_LIMIT:
             raise _unusable(self.path, ValueError("its times are no times, or out of order"))
@@ -117,37 +116,10 @@ def _content(path: Path) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Aside and renamed, and with the folder on disk: what is told is kept."""
-    aside = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            _hand_over(fd, path.parent)
-            file.write(content)
-            file.flush()
-            os.fsync(fd)
-        os.replace(aside, path)
-        _sync_folder(path.parent)
+        whole_file.put(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise _unusable(path, error) from error
-
-
-def _hand_over(fd: int, folder: Path) -> None:
-    """What root asks for is of no use where the agent, whose folder it is, may not read it."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(fd, owner.st_uid, owner.st_gid)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unusable(path: Path, error: Exception) -> StoreError:
