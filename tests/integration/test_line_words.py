@@ -83,6 +83,17 @@ async def test_a_rate_for_the_backlog_is_kept_and_may_change(tmp_path: Path) -> 
             await becomes(lambda: 201 in server.numbers("telemetry"))
 
 
+async def test_an_aggregator_that_is_busy_may_ask_for_less_before_it_answers(
+    tmp_path: Path,
+) -> None:
+    crawl = slow(backlog_bytes_s=1.0)
+    async with listening(Server(before_hello=[crawl])) as server, site(tmp_path) as own:
+        await own.rows(1)
+        async with pushing(own, server):
+            await becomes(lambda: own.board.uplink.batches_acked == 1)
+            assert len(server.hellos) == 1
+
+
 async def test_nothing_is_sent_while_the_aggregator_wants_nothing(tmp_path: Path) -> None:
     hold = Down(ack=pb.Ack(retry_after_s=0.7))
     async with listening(Server(after_hello=[hold])) as server, site(tmp_path) as own:

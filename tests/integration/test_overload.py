@@ -268,6 +268,22 @@ async def test_a_noisy_tenant_is_slowed_then_held_then_told_when_to_come_back(
     assert noisy.retry_after_s == 4.0
 
 
+async def test_nothing_is_asked_of_a_stream_before_the_answer_to_its_hello(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hasty(_: float) -> None:
+        pass
+
+    monkeypatch.setattr(admitting_room, "sleep", hasty)
+    gateway = made(Quota(batches_s=1.0))
+    noisy = await greeted(gateway)
+    assert all([await send(noisy, seq) for seq in range(1, 12)])
+    again = await hello(gateway, "site-c")
+    assert again is not None
+    (answer,) = await heard(again)
+    assert answer.hello_reply.limits.HasField("backlog_bytes_s")
+
+
 async def test_a_slowed_stream_is_let_go_on_once_it_has_been_calm() -> None:
     clock = HandClock()
     gateway = made(Quota(batches_s=1.0), clock)

@@ -65,6 +65,7 @@ class Server:
     port: int = 0
     has_lanes: bool = True
     codecs: list[telemetry_pb2.PayloadCodec.ValueType] = field(default_factory=list)
+    before_hello: list[Down] = field(default_factory=list)
     after_hello: list[Down] = field(default_factory=list)
     refused_schemas: list[telemetry_pb2.RefusedSchema] = field(default_factory=list)
     refuse_with: grpc.StatusCode | None = None
@@ -83,8 +84,7 @@ class Server:
                 if self.refuse_with is not None:
                     context.set_trailing_metadata(self.trailing)
                     await context.abort(self.refuse_with, "so it is")
-                yield self.reply(up.hello).SerializeToString()
-                for down in self.after_hello:
+                for down in [*self.before_hello, self.reply(up.hello), *self.after_hello]:
                     yield down.SerializeToString()
                 if self.rubbish_on == "telemetry":
                     yield b"\xff\xff"

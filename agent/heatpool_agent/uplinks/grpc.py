@@ -102,6 +102,9 @@ class GrpcUplink:
         async with within(HELLO_TIMEOUT_S, "Hello"):
             await self._line(self._telemetry, self._telemetry.write(hello))
             answer = await self._answer()
+            # One that is busy may ask for less before it answers: its answer has the limits, too.
+            while isinstance(answer, LineLimits):
+                answer = await self._answer()
             ask = wire.control_hello([speaker.site_id], sent_ns=sent_ns)
             await self._line(self._control, self._control.write(ask))
         if not isinstance(answer, wire.HelloAnswer):

@@ -95,6 +95,7 @@ class Session:
         "_dirty",
         "_inbox",
         "_is_finished",
+        "_is_greeted",
         "_limits",
         "_refused",
         "_replies",
@@ -117,7 +118,7 @@ class Session:
         self._dirty: list[Watch] = []
         self._refused: list[tuple[int, Refusal]] = []
         self._limits = STEADY
-        self._is_finished = False
+        self._is_finished = self._is_greeted = False
         self.on_news: Callable[[], None] = _nobody
 
     @property
@@ -148,6 +149,7 @@ class Session:
                 return False
             self._inbox.stage(frame, self)
         self._say(self._hello_reply(hello))
+        self._is_greeted = True
         return True
 
     async def _is_admitted(self, hello: Hello) -> bool:
@@ -259,7 +261,9 @@ class Session:
         """These limits are worth saying, if they are others than before."""
         if limits != self._limits:
             self._limits = limits
-            self._say(slow_to_bytes(limits))
+            # Agents take what comes before the answer to their hello for no answer; it says these.
+            if self._is_greeted:
+                self._say(slow_to_bytes(limits))
 
     def refuse(self, refusal: Refusal) -> None:
         """The next Ack names this frame."""
