@@ -52,6 +52,18 @@ async def test_before_its_time_an_order_says_nothing_of_what_the_device_does(
         assert found == [(SetpointState.RECEIVED, None), (SetpointState.APPLIED, 4_000.0)]
 
 
+async def test_before_its_time_an_order_is_received_where_no_other_is_followed(
+    tmp_path: Path,
+) -> None:
+    async with line(tmp_path) as running:
+        await running.order(lease_s=30.0)
+        await running.pass_s(40)
+        assert running.site.now_w is None
+        wish = newer(running, valid_from_ns=running.clock.now_ns() + 4 * NS)
+        found = await reports_on(running, wish, 7)
+        assert found == [(SetpointState.RECEIVED, None), (SetpointState.APPLIED, 4_000.0)]
+
+
 async def test_a_dry_run_is_not_told_to_have_applied_what_another_did(tmp_path: Path) -> None:
     async with line(tmp_path) as running:
         await running.order()

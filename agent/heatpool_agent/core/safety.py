@@ -16,6 +16,7 @@ from heatpool.units import NS_PER_S
 HOT_LIMIT_C = 75.0
 # Two missed readings happen on any bus; three in a row are a sensor that is gone.
 STALE_PERIODS = 3
+NO_LEASE = "no lease"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,7 @@ def decide(
         return _overridden(override, limits)
     now = followed(held, boot_ns)
     if now is None:
-        return Command.release("no lease")
+        return Command.release(NO_LEASE)
     if waits:
         return Command.release(waits)
     wish = now.setpoint

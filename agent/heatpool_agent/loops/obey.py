@@ -15,7 +15,15 @@ from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent.board import Board, LoopView, SetpointView, put_newest
 from heatpool_agent.core.effect import EFFECT_DEFAULT_S, Applied, is_awaited, is_past, is_seen
 from heatpool_agent.core.obedience import HOLD_DEFAULT_S, Obedience, beat, settled, take
-from heatpool_agent.core.safety import Command, Held, Limits, LoopState, decide, followed
+from heatpool_agent.core.safety import (
+    NO_LEASE,
+    Command,
+    Held,
+    Limits,
+    LoopState,
+    decide,
+    followed,
+)
 from heatpool_agent.loops.grid import until_next_tick
 from heatpool_agent.ports import Actuator, Clock
 
@@ -283,8 +291,9 @@ class Obey:
             return SetpointState.EXPIRED if was_overridden else None
         if boot_ns >= held.lease_ends_boot_ns:
             return SetpointState.EXPIRED
-        # While it waits it is received, and was told so.
-        return None if command.reason == self._waits else SetpointState.OVERRIDDEN
+        # While it waits, for its time too, it is received, and was told so.
+        is_waiting = command.reason in (self._waits, NO_LEASE)
+        return None if is_waiting else SetpointState.OVERRIDDEN
 
     def _applied_detail(self) -> str:
         parts = [f"applied {self._applied_w:.0f} W"]
