@@ -351,6 +351,9 @@ def identity_files(data: bytes) -> None:
             (folder / file).write_bytes(content)
         with suppress(StoreError):
             files.load(Path(name))
+        (folder / mark.WHOLE).write_bytes(data)
+        with suppress(StoreError):
+            files.load(Path(name))
 
 
 def renewed_certificate(data: bytes) -> None:
@@ -385,5 +388,7 @@ DECODERS: dict[str, Decoder] = {
         laws_wire.zlib_payload,
         laws_wire.order_requests,
         laws_wire.spooled_frames,
+        laws_wire.aggregator_words,
+        laws_wire.kept_orders,
     )
 }

@@ -3,10 +3,19 @@
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from heatpool import codec
-from heatpool.errors import WireError
+from heatpool.errors import StoreError, WireError
+from heatpool.setpoint import Heartbeat, SetpointState
+from heatpool.units import NS_PER_S
 from heatpool.v1 import telemetry_pb2
+from heatpool_agent import wire as agent_wire
+from heatpool_agent.core.obedience import Obedience, beat, take
+from heatpool_agent.core.override import MOST_S, begun
+from heatpool_agent.core.safety import Held, Limits, LoopState, SafetyReading, decide
+from heatpool_agent.kept_orders import OverrideFile, SeenOrders
 from heatpool_aggregator.core import orders
 from heatpool_aggregator.wire import command, control, peek, query, registry, telemetry
 from heatpool_aggregator.wire.bulk import bulk_from_bytes
@@ -83,3 +92,49 @@ def spooled_frames(data: bytes) -> None:
         codec.check(columns, 1)
     with suppress(WireError):
         codec.registers_from_bytes(data)
+
+
+def aggregator_words(data: bytes) -> None:
+    """What an aggregator says on either stream: acted on as a site does, or refused."""
+    with suppress(WireError):
+        told = agent_wire.answer(data)
+        waits = [told.wait_s] if isinstance(told, agent_wire.HelloAnswer) else []
+        assert all(wait is None or 0 <= wait <= agent_wire.SPAN_MOST_S for wait in waits)
+    with suppress(WireError):
+        wish = agent_wire.wish(data)
+        obedience = Obedience(hold_ns=0, quiet_boot_ns=0)
+        if isinstance(wish, Heartbeat):
+            obedience = beat(obedience, wish, boot_ns=NOW_NS)
+        elif wish is not None:
+            obedience, state, detail = take(obedience, wish, boot_ns=NOW_NS, event_ns=NOW_NS)
+            assert state is SetpointState.RECEIVED or detail
+        if (held := obedience.held) is not None:
+            _decided_soundly(held)
+
+
+def _decided_soundly(held: Held) -> None:
+    """No order, whatever is in it, asks a device for what is no power, beyond its loop's, or for
+    longer than its lease."""
+    limits = Limits(max_heat_rate_w=60_000.0)
+    for boot_ns in (NOW_NS, NOW_NS + NS_PER_S, NOW_NS + 10**18):
+        hot, dry, runs = (SafetyReading(value=one, boot_ns=boot_ns) for one in (45.0, 0.0, 1.0))
+        seen = LoopState(hot_c=hot, leak=dry, pump_runs=runs)
+        watts = decide(held, seen, limits, override=None, boot_ns=boot_ns).heat_rate_w
+        if watts is not None:
+            assert 0 <= watts <= 60_000.0
+            assert held.starts_boot_ns <= boot_ns < held.lease_ends_boot_ns
+
+
+def kept_orders(data: bytes) -> None:
+    """The two files of orders, however they were spoilt: read soundly, or refused."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        file, seen = OverrideFile(folder), SeenOrders(folder, "rack")
+        for path in (file.path, folder / "last_order.rack.json"):
+            path.write_bytes(data)
+        with suppress(StoreError):
+            assert seen.read() >= 0
+        with suppress(StoreError):
+            ask = file.read()
+            now = None if ask is None else begun(ask, boot_ns=NS_PER_S, event_ns=NOW_NS)
+            assert now is None or 0 < now.ends_boot_ns - NS_PER_S <= MOST_S * NS_PER_S

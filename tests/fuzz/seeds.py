@@ -274,6 +274,32 @@ _COLUMNS = codec.columns_to_bytes(
 )
 
 
+_HELLO_REPLY = telemetry_pb2.TelemetryServiceStreamResponse(
+    hello_reply=telemetry_pb2.HelloReply(
+        durable=[telemetry_pb2.DurableRange(boot_id="b", first_seq=1, last_seq=9)],
+        limits=telemetry_pb2.Limits(batch_rows_count=60, backlog_bytes_s=1e4),
+        retry_after_s=3.0,
+    )
+)
+_ACK = telemetry_pb2.TelemetryServiceStreamResponse(
+    ack=telemetry_pb2.Ack(
+        spools=[telemetry_pb2.AckedSpool(boot_id="b", received_seq=3, durable_seq=2)],
+        refused=[telemetry_pb2.RefusedFrame(boot_id="b", seq=4, detail="x")],
+    )
+)
+_WISHES = (
+    control_pb2.ControlServiceStreamResponse(
+        setpoint=control_pb2.Setpoint(
+            setpoint_id="s", setpoint_seq=7, plan_id="p", site_id="e1", loop_id="rack",
+            heat_rate_w=30_000.0, heat_rate_upper_w=50_000.0, hot_c=60.0, lease_s=60.0,
+            valid_from_ns=1_750_000_000_000_000_000, ramp_w_s=100.0, reason="r",
+        )
+    ),
+    control_pb2.ControlServiceStreamResponse(
+        heartbeat=control_pb2.Heartbeat(plan_id="p", server_ns=1_750_000_000_000_000_000)
+    ),
+)  # fmt: skip
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "mbus_telegram": _FRAMES,
     "mbus_body": (_BODY, _FIXED),
@@ -291,11 +317,23 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "signing_request": (_CSR,),
     "join_body": (_JOIN,),
     "site_certificate": (_CERTIFICATE, ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode()),
-    "identity_files": (CUT.join((ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode(), b"x", _PLACE)),),
+    "identity_files": (
+        CUT.join((ssl.DER_cert_to_PEM_cert(_CERTIFICATE).encode(), b"x", _PLACE)),
+        b'{"site.pem":"k","ca.pem":"c","place.json":"{}"}',
+    ),
     "renewed_certificate": (b"\x0a\x01c\x12\x01a\x18\x01",),
     "stream_message": _UPWARDS,
     "bulk_batches": (_TELEMETRY, CUT.join(_UPWARDS)),
     "zlib_payload": (bytes(60), bytes(range(180))),
     "order_requests": (_ORDER.SerializeToString(), _REPORT.SerializeToString()),
     "spooled_frames": (_COLUMNS, b"[]"),
+    "aggregator_words": (
+        _HELLO_REPLY.SerializeToString(),
+        _ACK.SerializeToString(),
+        *(one.SerializeToString() for one in _WISHES),
+    ),
+    "kept_orders": (
+        b'{"asked_ns":1750000000000000000,"until_ns":1750000060000000000,"reason":"x"}',
+        b'{"setpoint_seq":7}',
+    ),
 }

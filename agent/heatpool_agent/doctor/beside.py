@@ -18,7 +18,7 @@ def uplink(listen: str) -> Mapping[str, Any] | None:
     try:
         asked.request("GET", "/v1/status")
         told = json.loads(asked.getresponse().read(_STATUS_MOST_BYTES))
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     finally:
         asked.close()

@@ -214,7 +214,7 @@ async def _document(tree: BmcTree, path: str) -> dict[str, Any]:
     answer = await tree.get(path)
     found: Any = None
     if answer.status == 200:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found = json.loads(answer.body)
     return found if isinstance(found, dict) else {}
 

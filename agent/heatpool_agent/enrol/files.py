@@ -198,7 +198,7 @@ def _promised(folder: Path) -> Mapping[str, str] | None:
         return {name: found[name] for name in NAMES}
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, KeyError) as error:
+    except (OSError, ValueError, msgspec.DecodeError, KeyError) as error:
         raise _unusable(folder / WHOLE, error) from error
 
 

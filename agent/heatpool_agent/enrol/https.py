@@ -49,7 +49,7 @@ class Answer:
         """The body as a JSON object; empty: it is none."""
         try:
             found = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -72,7 +72,7 @@ async def _service_root(host: str, port: int, *, is_tls: bool) -> tuple[object, 
                 await writer.wait_closed()
     fingerprint = hashlib.sha256(certificate).hexdigest() if certificate else ""
     _, _, content = body.partition(b"\r\n\r\n")
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         return json.loads(content), fingerprint
     return None, fingerprint
 

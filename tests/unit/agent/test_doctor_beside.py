@@ -64,6 +64,7 @@ def page(body: bytes) -> Iterator[str]:
         (b'{"uplink": null}', None),
         (b"[]", None),
         (b"<html>", None),
+        (b"[" * 9_999, None),
     ],
 )
 def test_the_line_is_what_the_page_says_of_it(body: bytes, told: dict[str, str] | None) -> None:

@@ -99,12 +99,20 @@ def test_what_is_asked_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", '{"until_ns": 1}', '{"asked_ns": 5, "until_ns": 4, "reason": ""}', "[]", "\x00" * 9],
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"until_ns": 1}',
+        b'{"asked_ns": 5, "until_ns": 4, "reason": ""}',
+        b'{"asked_ns": 4, "until_ns": 5, "reason": "K\xfchlung"}',
+        b"[]",
+        b"\x00" * 9,
+    ],
 )
-def test_an_override_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+def test_an_override_that_cannot_be_read_is_told(tmp_path: Path, content: bytes) -> None:
     file = OverrideFile(tmp_path)
-    file.path.write_text(text)
+    file.path.write_bytes(content)
     with pytest.raises(StoreError, match=r"override\.json"):
         file.read()
 
