@@ -5,7 +5,7 @@ from typing import Any
 
 from heatpool_aggregator.client.calls import ask
 from heatpool_aggregator.client.line import Place
-from heatpool_aggregator.client.tables import ABSENT, kilo, plain, table, utc
+from heatpool_aggregator.client.tables import ABSENT, kilo, plain, table, when
 from heatpool_aggregator.core.audit import AuditEntry, first_break
 from heatpool_aggregator.core.orders import Ask, Commanded, Step
 from heatpool_aggregator.wire import command as wire
@@ -91,7 +91,7 @@ def step_text(step: Step) -> str:
     late_s = (step.received_ns - step.event_ns) / _NS
     heard = f" (heard {late_s:+.1f} s)" if abs(late_s) >= 1 else ""
     state = step.state.name.lower().replace("_", " ")
-    return f"{utc(step.event_ns)}  {state:<11}  {plain(step.detail)}{heard}".rstrip()
+    return f"{when(step.event_ns)}  {state:<11}  {plain(step.detail)}{heard}".rstrip()
 
 
 def orders_table(rows: Sequence[Commanded]) -> str:
@@ -105,7 +105,7 @@ def orders_table(rows: Sequence[Commanded]) -> str:
             kilo(row.applied_heat_rate_w, digits=3),
             f"{row.lease_s:.0f}" if row.lease_s else ABSENT,
             _state(row),
-            utc(row.newest.event_ns if row.newest else None),
+            when(row.newest.event_ns if row.newest else None),
             row.asked_by,
             row.reason or ABSENT,
         )
@@ -120,7 +120,7 @@ def audit_table(entries: Sequence[AuditEntry]) -> str:
     cells = [
         (
             str(entry.number),
-            utc(entry.at_ns),
+            when(entry.at_ns),
             entry.who,
             entry.action,
             entry.subject,

@@ -4,16 +4,15 @@ JSON keeps the names and units of the wire; kilo appears in tables alone.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from heatpool_aggregator.board import HeatView, SetpointView, SiteView, SourceView
+from heatpool_aggregator.core.instant import utc
 from heatpool_aggregator.core.settlement import Statement
 from heatpool_aggregator.wire.query import GapView
 
 ABSENT = "-"
-_NS = 10**9
 
 
 def sites_table(views: Sequence[SiteView]) -> str:
@@ -81,8 +80,8 @@ def gaps_table(views: Sequence[GapView]) -> str:
             view.boot_id or ABSENT,
             str(view.first_seq),
             str(view.last_seq),
-            utc(view.start_ns),
-            utc(view.end_ns),
+            when(view.start_ns),
+            when(view.end_ns),
             view.reason,
         )
         for view in views
@@ -191,11 +190,9 @@ def _number(value: float | None, *, digits: int) -> str:
     return ABSENT if value is None else f"{value:.{digits}f}"
 
 
-def utc(at_ns: int | None) -> str:
-    """An instant as people read it, UTC to the second; absent is a dash."""
-    if at_ns is None:
-        return ABSENT
-    return datetime.fromtimestamp(at_ns // _NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def when(at_ns: int | None) -> str:
+    """An instant as people read it; absent is a dash."""
+    return ABSENT if at_ns is None else utc(at_ns)
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -10,14 +10,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from heatpool.errors import HeatpoolError
+from heatpool.units import NS_PER_S as NS_PER_S
 from heatpool_aggregator.config import Config, load, state_dir
+from heatpool_aggregator.core.instant import utc
 from heatpool_aggregator.core.principal import is_name
 from heatpool_aggregator.identity import authority
 from heatpool_aggregator.identity.authority import Authority
@@ -28,7 +29,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 Row = Mapping[str, object]
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([0-9]{1,5})([mhd])")
-NS_PER_S = 1_000_000_000
 
 
 class _Clock:
@@ -180,9 +180,7 @@ def table(rows: Sequence[Row], *, empty: str) -> str:
 
 def iso(at_ns: int | None) -> str | None:
     """A time as people and programs read it."""
-    if at_ns is None:
-        return None
-    return datetime.fromtimestamp(at_ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at_ns is None else utc(at_ns)
 
 
 def _cell(value: object) -> str:

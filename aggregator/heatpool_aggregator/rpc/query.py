@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board, SiteView, SourceView
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.agreement import memberships
+from heatpool_aggregator.core.instant import utc
 from heatpool_aggregator.core.settlement import PointSeries, Statement, settle_all, statement
 from heatpool_aggregator.ports import Event, Store
 from heatpool_aggregator.rpc.tenants import Tenants, unknown_site
@@ -75,11 +75,11 @@ class Query:
                 await _not_found(context, "no settlement period was closed yet")
             return wire.statement_to_bytes(last and await self._seen_part(context, last))
         if at_ns >= last.end_ns:
-            detail = f"the period around {_utc(at_ns)} is not closed; the last one ends at"
-            await _not_found(context, f"{detail} {_utc(last.end_ns)}")
+            detail = f"the period around {utc(at_ns)} is not closed; the last one ends at"
+            await _not_found(context, f"{detail} {utc(last.end_ns)}")
         found = await self._statement_at(at_ns)
         if not (found.lines or found.missing):
-            detail = f"the period around {_utc(at_ns)} has no metered member; nothing was settled"
+            detail = f"the period around {utc(at_ns)} has no metered member; nothing was settled"
             await _not_found(context, detail)
         return wire.statement_to_bytes(await self._seen_part(context, found))
 
@@ -210,10 +210,6 @@ def _answering(
         raise AssertionError("query: abort always raises")
 
     return guarded
-
-
-def _utc(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _not_found(context: Context, detail: str) -> None:

@@ -1,7 +1,6 @@
 """Board and ledger -> REST models: names and order of the wire, nothing computed but sums."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 
@@ -10,6 +9,7 @@ import msgspec
 from heatpool.sample import Provenance, QualityClass
 from heatpool_aggregator.board import Board, SetpointView, SiteView, SourceView
 from heatpool_aggregator.core import settlement
+from heatpool_aggregator.core.instant import utc
 from heatpool_aggregator.core.settlement import LedgerEntry
 from heatpool_aggregator.web import models
 from heatpool_aggregator.web.desk import Desk
@@ -151,8 +151,8 @@ def _statement(
     return models.Statement(
         start_ns=span[0],
         end_ns=span[1],
-        period_start=_iso(span[0]),
-        period_end=_iso(span[1]),
+        period_start=utc(span[0]),
+        period_end=utc(span[1]),
         is_complete=is_complete,
         missing=missing,
         lines=tuple(
@@ -188,11 +188,6 @@ def _standing(entries: Iterable[LedgerEntry]) -> list[settlement.StatementLine]:
 
 def _span(entry: LedgerEntry) -> tuple[int, int]:
     return entry.start_ns, entry.end_ns
-
-
-def _iso(at_ns: int) -> str:
-    at = datetime.fromtimestamp(at_ns // 1_000_000_000, UTC)
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _quality(quality: QualityClass | None) -> str | None:
