@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from heatpool_aggregator.app import SystemClock
 from heatpool_aggregator.core.audit import AuditEntry, first_break
 from heatpool_aggregator.ports import Audit
 from heatpool_aggregator.stores.audit import open_audit
+from heatpool_aggregator.stores.identities import open_identities
 
 
 @pytest.fixture
@@ -78,3 +80,12 @@ async def test_who_takes_the_triggers_away_is_seen_by_the_chain(
 
     await asyncio.to_thread(tamper)
     assert first_break(list(await audit.read(9))[::-1]) == 2
+
+
+async def test_who_may_and_what_was_done_wait_for_the_disk(tmp_path: Path) -> None:
+    async with (
+        open_audit(tmp_path) as audit,
+        open_identities(tmp_path, trust_domain="heatpool", clock=SystemClock()) as identities,
+    ):
+        assert await audit.file.rows("PRAGMA synchronous") == [(2,)]
+        assert await identities.file.rows("PRAGMA synchronous") == [(2,)]

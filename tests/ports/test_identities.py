@@ -377,3 +377,24 @@ async def test_many_that_open_a_new_file_at_once_all_can(tmp_path: Path) -> None
     assert set(await asyncio.gather(*(once() for _ in range(8)))) == {0}
     with closing(sqlite3.connect(tmp_path / "identity.db")) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_serial_counts_for_its_own_site_alone(bench: Bench) -> None:
+    await bench.door.add_join_token(TOKEN, digest(SECRET))
+    await bench.door.enrol(ask(), issued())
+    await bench.door.revoke_site(E1, "stolen")
+    await bench.door.add_site(E2, "")
+    await bench.door.renewed(issued("other", "b2", "site/e2"))
+    with closing(sqlite3.connect(bench.folder / "identity.db")) as db, db:
+        db.execute("UPDATE sites SET revoked_ns = NULL")  # it joined anew
+    assert await bench.door.principal_of_cert(URI, "b2") is None
+
+
+@pytest.mark.parametrize("by_site", [True, False], ids=["its site", "its token"])
+async def test_who_is_revoked_waits_for_nobody(bench: Bench, *, by_site: bool) -> None:
+    await bench.door.add_site(E1, "north")
+    await bench.door.add_join_token(replace(TOKEN, is_approval_needed=True), digest(SECRET))
+    await (door := bench.door).admit(ask())
+    await (door.revoke_site(E1, "stolen") if by_site else door.revoke_join_token(TOKEN.token_id))
+    with closing(sqlite3.connect(bench.folder / "identity.db")) as db:
+        assert not db.execute("SELECT * FROM requests").fetchall()

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -301,3 +302,41 @@ def test_rubbish_is_no_head() -> None:
     )
     with pytest.raises(WireError):
         batch_from_bytes(b"\x12\xff\xff\xff\xff\x0f")
+
+
+def alone_of(batch: bytes) -> bool:
+    """Whether such a message is left to the decoder of one."""
+    outer = b"\x12" + varint(len(batch)) + batch
+    return bulk_from_bytes([outer]).heads == [None]
+
+
+def plain(**change: Any) -> pb.TelemetryBatch:
+    said: dict[str, Any] = {
+        "seq": 1,
+        "schema_id": 1,
+        "start_ns": NOW_NS,
+        "n_rows": 2,
+        "cells": [1, 2],
+        "dt_ns": [STEP_NS],
+        "sent_ns": NOW_NS,
+        "codec": pb.PAYLOAD_CODEC_NONE,
+    }
+    return pb.TelemetryBatch(**{**said, **change})
+
+
+def test_a_batch_that_says_something_twice_is_read_alone() -> None:
+    data = plain().SerializeToString()
+    assert not alone_of(data)
+    assert alone_of(data + b"\x18" + varint(2)), "another schema, of which the last counts"
+
+
+def test_steps_whose_sum_might_not_fit_are_read_alone() -> None:
+    assert not alone_of(plain(dt_ns=[2**52 - 1]).SerializeToString())
+    assert alone_of(plain(dt_ns=[2**52]).SerializeToString())
+
+
+def test_what_lies_behind_packed_cells_is_read_alone() -> None:
+    packed = zlib.compress(varint(2) + varint(4))
+    change: dict[str, Any] = {"cells": [], "codec": pb.PAYLOAD_CODEC_ZLIB}
+    assert not alone_of(plain(**change, payload=packed).SerializeToString())
+    assert alone_of(plain(**change, payload=packed + b"x").SerializeToString())

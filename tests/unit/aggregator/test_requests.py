@@ -4,7 +4,8 @@ from contextlib import suppress
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from https_bench import csr
 from hypothesis import given
@@ -72,3 +73,17 @@ def test_a_host_stands_in_a_certificate(host: str) -> None:
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(HeatpoolError, match="no host name"):
         general_name(host)
+
+
+def test_a_request_over_a_weak_hash_is_refused() -> None:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    made = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA224())
+    with pytest.raises(JoinRefused, match="weak hash"):
+        requests.read_der(made.public_bytes(Encoding.DER), uri=URI)
+
+
+def test_a_key_that_is_too_long_to_check_is_refused() -> None:
+    # Never made: only its length is looked at, before anything is computed with it.
+    key = rsa.RSAPublicNumbers(65_537, 2 ** (requests.RSA_BITS_MAX + 7) + 1).public_key()
+    with pytest.raises(JoinRefused, match="4104 bits"):
+        requests._check_rsa(key)
