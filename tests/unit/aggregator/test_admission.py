@@ -19,6 +19,7 @@ from heatpool.sample import (
 )
 from heatpool.units import NS_PER_S
 from heatpool_aggregator.core.admission import (
+    BOOTS_LIMIT,
     FINGERPRINTS_COUNT,
     RANGES_LIMIT,
     SCHEMAS_LIMIT,
@@ -101,6 +102,16 @@ def test_more_than_64_ranges_are_not_taken() -> None:
         durable.add(KEY, seq, seq)
     assert durable.verdict(KEY, 10_000) is Verdict.SCATTERED
     assert durable.verdict(KEY, 1) is Verdict.NEW
+
+
+def test_of_too_many_boot_ids_the_one_goes_that_was_named_least_lately() -> None:
+    durable, site_id = DurableRanges(), SiteId("a")
+    for number in range(BOOTS_LIMIT):
+        durable.add((site_id, BootId(str(number))), 1, 1)
+    durable.named((site_id, BootId("0")))
+    durable.add((site_id, BootId("new")), 1, 1)
+    left = [number for number in range(3) if durable.of((site_id, BootId(str(number)))).pairs()]
+    assert (left, durable.forgotten_count) == ([0, 2], 1)
 
 
 def test_ranges_come_back_out_of_a_snapshot() -> None:

@@ -44,6 +44,14 @@ def test_a_debt_is_paid_by_waiting_as_long_as_it_says() -> None:
     assert bucket.debt_s(2 * NS) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_what_nobody_took_is_saved_up_to_the_burst_alone() -> None:
+    bucket = Bucket(10.0, burst=5.0)
+    bucket.debt_s(0)
+    assert bucket.debt_s(3_600 * NS) == 0.0
+    bucket.take(25)
+    assert bucket.debt_s(3_600 * NS) == 2.0
+
+
 def test_no_quota_is_no_limit() -> None:
     account = Account(NO_QUOTA)
     for _ in range(1_000):
