@@ -1,0 +1,77 @@
+"""Numbers that cannot be, repeats at the worst moment, holes: what the gateway lets in."""
+
+from integration import site_client as site
+from integration.test_overload import NOW_NS, SlowLog, greeted, heard, made, send
+
+from heatpool.sample import BootId, SiteId
+from heatpool_aggregator.core.admission import SEQ_LIMIT, Fingerprints
+from heatpool_aggregator.loops.gateway import Gateway
+from heatpool_aggregator.loops.sessions import Session
+from heatpool_aggregator.wire.peek import peek
+
+KEY = (SiteId("site-a"), BootId("site-a-t"))
+
+
+async def tell_gap(session: Session, first: int, last: int) -> None:
+    gap = site.pb.Gap(
+        boot_id=KEY[1], first_seq=first, last_seq=last, reason=site.pb.GAP_REASON_DROPPED
+    )
+    data = site.pb.TelemetryServiceStreamRequest(gap=gap).SerializeToString()
+    assert await session.put(peek(data), data)
+
+
+async def committed(gateway: Gateway, log: SlowLog) -> int:
+    """Frames that the next commits have."""
+    before = len(log.commits)
+    await gateway.step()
+    return sum(log.commits[before:])
+
+
+async def test_a_number_beyond_all_spools_is_not_taken() -> None:
+    log = SlowLog()
+    gateway = made(log=log)
+    session = await greeted(gateway, boundary_seq=1)
+    await gateway.step()
+    await send(session, SEQ_LIMIT)
+    await tell_gap(session, 1, SEQ_LIMIT)
+    assert await committed(gateway, log) == 0
+    assert not gateway.durable.of(KEY).pairs()
+    await send(session, SEQ_LIMIT - 1)
+    assert await committed(gateway, log) == 1
+
+
+async def test_what_is_on_its_way_when_its_stream_goes_is_no_news_on_the_next() -> None:
+    log = SlowLog()
+    gateway = made(log=log)
+    first = await greeted(gateway)
+    await gateway.step()
+    await send(first, 1)
+    first.close()
+    second = await greeted(gateway)
+    await send(second, 1)
+    assert await committed(gateway, log) == 2, "the second hello, and one batch"
+
+
+async def test_another_content_is_in_the_log_though_the_shard_is_behind() -> None:
+    log = SlowLog()
+    gateway = made(log=log)
+    session = await greeted(gateway)
+    for seq in (1, 2):
+        await send(session, seq)
+    await gateway.step()
+    known = gateway.fingerprints[KEY] = Fingerprints()
+    known.remember(1, 1)
+    other = site.batch(2, NOW_NS + 2, 5_000.0).SerializeToString()
+    assert await session.put(peek(other), other)
+    assert await committed(gateway, log) == 1
+
+
+async def test_a_hole_is_asked_for_once() -> None:
+    gateway = made()
+    session = await greeted(gateway, boundary_seq=1)
+    found = []
+    for seq in (1, 3, 4, 5):
+        await send(session, seq)
+        await gateway.step()
+        found += [one.resend for one in await heard(session) if one.HasField("resend")]
+    assert [(one.first_seq, one.last_seq) for one in found] == [(2, 2)]
