@@ -25,7 +25,9 @@ from typing import Any
 
 import grpc.aio
 import psutil
-from ingest_load import CHANNELS, site_of
+from ingest_load import site_of
+
+from heatpool_sim.load.figures import CHANNELS
 
 COMMIT_MS = 50.0
 HERE = Path(__file__).parent

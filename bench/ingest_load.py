@@ -1,8 +1,8 @@
 """Light senders of the telemetry wire for bench/ingest.py: one process, a connection a stream.
 
 Talks to the parent by lines: `ready` when every stream has said hello, then waits for `go`; `start`
-and `stop` around the measured seconds; a JSON object at the end. Messages are put together by hand,
-so that making them costs the machine little beside carrying them.
+and `stop` around the measured seconds; a JSON object at the end. Channels and messages are those
+of `heatpool-sim load`, put together by hand: making them costs little beside carrying them.
 """
 
 import argparse
@@ -13,35 +13,18 @@ import random
 import sys
 import time
 import uuid
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import grpc.aio
 
 from heatpool.codec import pack
-from heatpool.sample import Channel, Row
+from heatpool.sample import Row, SpoolKind
 from heatpool.v1 import telemetry_pb2 as pb
+from heatpool_sim.load.figures import CHANNELS
+from heatpool_sim.wire import up
 
-METHOD = "/heatpool.v1.TelemetryService/Stream"
 ECHO_METHOD = "/bench.Echo/Stream"
-CHANNELS = tuple(
-    Channel(loop_id, quantity, exponent)
-    for loop_id, quantity, exponent in (
-        ("", "electric_w", -1),
-        ("", "electric_w_u", -1),
-        ("rack", "electric_heat_w", -1),
-        ("rack", "computed_heat_w", -1),
-        ("rack", "computed_heat_w_u", -1),
-        ("rack", "heat_rate_w", -1),
-        ("rack", "heat_rate_w_u", -1),
-        ("rack", "hot_c", -2),
-        ("rack", "cold_c", -2),
-        ("rack", "volume_flow_m3_h", -3),
-        ("rack", "quality", 0),
-        ("rack", "provenance", 0),
-    )
-)
 SPREADS = (4.0, 0.5, 4.0, 5.0, 0.5, 4.0, 0.5, 0.04, 0.03, 0.003, 0.0, 0.0)
 STARTS = (5_000.0, 50.0, 4_800.0, 4_700.0, 90.0, 4_750.0, 80.0, 55.0, 45.0, 0.4, 2.0, 4.0)
 STEP_NS = 10**10
@@ -57,16 +40,6 @@ def site_of(number: int) -> str:
     return f"site-{number:05d}"
 
 
-def varint(value: int) -> bytes:
-    """A number as protobuf writes it."""
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
 def rows_of(random_: random.Random, n_rows: int) -> list[Row]:
     """Rows of a site that works steadily: each value walks a little."""
     rows, values = [], list(STARTS)
@@ -80,47 +53,18 @@ def rows_of(random_: random.Random, n_rows: int) -> list[Row]:
 
 def bodies(n_rows: int, *, is_packed: bool) -> list[bytes]:
     """Everything of a batch but its numbers and times, in some variants."""
-    random_, found = random.Random(7), []
-    for _ in range(VARIANTS_COUNT):
-        columns = pack(rows_of(random_, n_rows), CHANNELS, schema_id=1)
-        batch = pb.TelemetryBatch(
-            step_ns=columns.step_ns or STEP_NS,
-            n_rows=n_rows,
-            cells=columns.cells,
-            codec=pb.PAYLOAD_CODEC_NONE,
-        )
-        if is_packed:
-            varints = pb.TelemetryBatch(cells=columns.cells).SerializeToString()
-            head = 1 + len(varint(len(varints) - 2))
-            batch.payload = zlib.compress(varints[head:], 1)
-            batch.codec = pb.PAYLOAD_CODEC_ZLIB
-            del batch.cells[:]
-        found.append(batch.SerializeToString())
-    return found
-
-
-def message(seq: int, body: bytes, now_ns: int, n_rows: int) -> bytes:
-    """A batch in the order in which protobuf writes its fields."""
-    start = varint(now_ns - n_rows * STEP_NS)
-    # step_ns .. n_rows .. cells of the body come before sent_ns and codec; order is free to differ.
-    inner = b"\x10" + varint(seq) + b"\x18\x01\x20" + start + body + b"\x50" + varint(now_ns)
-    return b"\x12" + varint(len(inner)) + inner
+    random_ = random.Random(7)
+    made = (
+        pack(rows_of(random_, n_rows), CHANNELS, schema_id=up.SCHEMA_ID)
+        for _ in range(VARIANTS_COUNT)
+    )
+    return [up.body(columns, is_packed=is_packed) for columns in made]
 
 
 def hello(site_id: str, boot_id: str) -> bytes:
     """Says who speaks."""
-    channels = [
-        pb.Channel(loop_id=c.loop_id, quantity=c.quantity, exponent=c.exponent) for c in CHANNELS
-    ]
-    spool = pb.SpoolState(kind=pb.SPOOL_KIND_TELEMETRY, boot_id=boot_id, first_seq=1, next_seq=1)
-    site = pb.HelloSite(
-        site_id=site_id,
-        spools=[spool],
-        schemas=[pb.Schema(schema_id=1, boot_id=boot_id, channels=channels)],
-    )
-    said = pb.Hello(wire_version=1, agent_version="bench", sites=[site], sent_ns=time.time_ns())
-    said.codecs.extend([pb.PAYLOAD_CODEC_NONE, pb.PAYLOAD_CODEC_ZLIB])
-    return pb.TelemetryServiceStreamRequest(hello=said).SerializeToString()
+    spool = up.Spool(kind=SpoolKind.TELEMETRY, boot_id=boot_id, first_seq=1, next_seq=1)
+    return up.hello(site_id, [spool], CHANNELS)
 
 
 class Load:
@@ -129,7 +73,8 @@ class Load:
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
         self.is_echo = asked.mode == "echo"
-        self.bodies = bodies(asked.rows, is_packed=asked.rows >= 60)
+        is_packed = asked.rows >= up.ZLIB_ROWS_LEAST
+        self.bodies = bodies(asked.rows, is_packed=is_packed)
         self.calls: list[Any] = []
         self.sent_ns: list[dict[int, int]] = []
         self.latencies_ns: list[int] = []
@@ -147,7 +92,7 @@ class Load:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channel = grpc.aio.insecure_channel(self.asked.address, options=options)
         self.channels.append(channel)
-        call: Any = channel.stream_stream(ECHO_METHOD if self.is_echo else METHOD)()
+        call: Any = channel.stream_stream(ECHO_METHOD if self.is_echo else up.METHOD)()
         await call.write(hello(site_of(number), uuid.uuid4().hex))
         await call.read()
         self.calls.append(call)
@@ -174,6 +119,7 @@ class Load:
     async def send(self, seconds: float, state: list[int]) -> None:
         """Sends at the asked pace, stream after stream, in slices of 5 ms."""
         began, sent = time.monotonic(), 0
+        span_ns = self.asked.rows * STEP_NS
         while (elapsed_s := time.monotonic() - began) < seconds:
             # A stream takes one message at a time: after a stall the rest comes in the next slice.
             due = min(int(elapsed_s * self.asked.rate), sent + len(self.calls))
@@ -183,8 +129,8 @@ class Load:
                 place = state[0] % len(self.calls)
                 seq = state[0] // len(self.calls) + 1
                 state[0] += 1
-                body = self.bodies[state[0] % VARIANTS_COUNT]
-                data = message(seq, body, now_ns, self.asked.rows)
+                body = self.bodies[state[0] % len(self.bodies)]
+                data = up.telemetry(seq, body, start_ns=now_ns - span_ns, sent_ns=now_ns)
                 self.wire_bytes += len(data)
                 if place % SAMPLE_EACH == 0:
                     self.sent_ns[place][seq] = now_mono_ns
