@@ -2,16 +2,13 @@
 
 import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from ports.spool_rig import START_S, B, StillClock, T, register, row, spool_in
+from told_page import telling
 
 from heatpool.errors import StoreError
 from heatpool.sample import BootId, GapReason, SpoolKind
@@ -40,33 +37,11 @@ def config(folder: Path, listen: str = "") -> Config:
     return Config(site=Site(id="s1", state_dir=str(folder)), http=Http(listen=listen))
 
 
-@contextmanager
-def status_page(told: bytes) -> Iterator[str]:
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(told)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_beside_a_running_agent_both_queues_and_the_drain_are_told(tmp_path: Path) -> None:
     told = {"uplink": {"state": "connected", "detail": "", "backlog": BACKLOG}}
     with (
         spool_in(tmp_path, rows_per_frame=3) as spool,
-        status_page(json.dumps(told).encode()) as at,
+        telling(json.dumps(told).encode()) as at,
     ):
         for second in range(30):
             spool.append(row(START_S + second, heat=1.0))
@@ -116,7 +91,7 @@ def test_a_line_that_is_down_says_why_and_when_it_is_tried_again(
     tmp_path: Path, next_try: dict[str, float], told: str
 ) -> None:
     page = {"uplink": {"state": "waiting", "detail": "nobody answers", **next_try}}
-    with spool_in(tmp_path), status_page(json.dumps(page).encode()) as at:
+    with spool_in(tmp_path), telling(json.dumps(page).encode()) as at:
         text = "\n".join(lines(document(config(tmp_path, at), tmp_path, now_ns=NOW_NS)))
     assert told in text
     assert ("next try" in text) == bool(next_try)
@@ -124,7 +99,7 @@ def test_a_line_that_is_down_says_why_and_when_it_is_tried_again(
 
 @pytest.mark.parametrize("told", [b"", b"[]", b"{", b'{"uplink": 3}', b"\xff" * 100])
 def test_an_agent_that_answers_nonsense_is_told_from_its_files(tmp_path: Path, told: bytes) -> None:
-    with spool_in(tmp_path), status_page(told) as at:
+    with spool_in(tmp_path), telling(told) as at:
         found = document(config(tmp_path, at), tmp_path, now_ns=NOW_NS)
         assert found["line"] is None
         assert len(found["queues"]) == 2

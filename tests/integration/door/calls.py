@@ -11,15 +11,27 @@ import grpc.aio
 from integration.site_client import Line
 from prometheus_client.parser import text_string_to_metric_families
 
-from heatpool.v1 import control_pb2, telemetry_pb2
+from heatpool.v1 import command_pb2, control_pb2, telemetry_pb2
 
 QUERY = "heatpool.v1.QueryService"
 REGISTRY = "heatpool.v1.RegistryService"
+COMMAND = "heatpool.v1.CommandService"
 ANSWER_S = 20.0
 _RESPONSES: dict[str, Any] = {
     "Telemetry": telemetry_pb2.TelemetryServiceStreamResponse,
     "Control": control_pb2.ControlServiceStreamResponse,
 }
+
+
+def order(**change: Any) -> bytes:
+    """An order that asks e1 for nothing: it is allowed to whoever may order."""
+    terms: dict[str, Any] = {
+        "site_id": "e1",
+        "heat_rate_w": 0.0,
+        "lease_s": 60.0,
+        "reason": "warm",
+    } | change
+    return command_pb2.SetSetpointRequest(**terms).SerializeToString()
 
 
 @asynccontextmanager

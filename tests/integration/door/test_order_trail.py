@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from integration.door import pki
-from integration.door.calls import ask, eventually, hello_of, stream
+from integration.door.calls import COMMAND, ask, eventually, hello_of, order, stream
 from integration.order_site import Clock, line, made
 
 from heatpool.errors import StoreError
 from heatpool.sample import SiteId
 from heatpool.setpoint import SetpointReport, SetpointState
-from heatpool.v1 import command_pb2 as pb
 from heatpool_aggregator.core.audit import AuditEntry, Deed, first_break
 from heatpool_aggregator.core.enrolment import Issued, JoinAsk, JoinToken
 from heatpool_aggregator.core.orders import Ask, Order
@@ -25,20 +24,9 @@ from heatpool_aggregator.loops.order_trail import OrderTrail
 from heatpool_aggregator.stores.audit import open_audit
 from heatpool_aggregator.wire.control import report_to_bytes
 
-SERVICE = "heatpool.v1.CommandService"
 E1 = SiteId("e1")
 S = SetpointState
 SITE, US = "site/e1", "aggregator"
-
-
-def order(**change: Any) -> bytes:
-    terms: dict[str, Any] = {
-        "site_id": "e1",
-        "heat_rate_w": 0.0,
-        "lease_s": 60.0,
-        "reason": "warm",
-    } | change
-    return pb.SetSetpointRequest(**terms).SerializeToString()
 
 
 async def steps(audit: Any) -> list[AuditEntry]:
@@ -61,7 +49,7 @@ async def test_each_step_of_an_order_is_audited_once_with_who_and_why(rig: Any) 
     ):
         await control.send(hello_of("e1"))
         assert (await control.next()).HasField("heartbeat")
-        await ask(channel, f"{SERVICE}/SetSetpoint", order())
+        await ask(channel, f"{COMMAND}/SetSetpoint", order())
         seq = (await next_setpoint(control)).setpoint_seq
         told = (S.RECEIVED, S.APPLIED, S.RENEWED, S.APPLIED, S.EFFECT_SEEN, S.RENEWED)
         for number, state in enumerate((*told, S.OVERRIDDEN, S.APPLIED, S.OVERRIDDEN, S.EXPIRED)):
@@ -126,7 +114,7 @@ async def test_an_order_of_before_a_revocation_is_not_sent_to_who_joins_anew(
 ) -> None:
     until_ns = time.time_ns() + 3_600 * 10**9
     async with rig.as_("machine/scada") as channel:
-        await ask(channel, f"{SERVICE}/SetSetpoint", order(until_ns=until_ns))
+        await ask(channel, f"{COMMAND}/SetSetpoint", order(until_ns=until_ns))
 
         async def is_ended() -> bool:
             ends = [e for e in await rig.audit.read(99) if e.action == "setpoint.end"]
@@ -142,7 +130,7 @@ async def test_an_order_of_before_a_revocation_is_not_sent_to_who_joins_anew(
             assert (await control.next()).HasField("heartbeat")
             await eventually(is_ended)
             # The next order finds the site well.
-            await ask(channel, f"{SERVICE}/SetSetpoint", order(reason="again"))
+            await ask(channel, f"{COMMAND}/SetSetpoint", order(reason="again"))
             assert (await next_setpoint(control)).reason == "again"
 
 

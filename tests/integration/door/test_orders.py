@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from integration.door.calls import ask, eventually, hello_of, status, stream
+from integration.door.calls import COMMAND, ask, eventually, hello_of, order, status, stream
 from integration.order_site import SITE, line
 
 from heatpool.errors import StoreError, WireError
@@ -23,26 +23,14 @@ from heatpool_aggregator.rpc.tenants import Tenants
 from heatpool_aggregator.wire import command as wire
 from heatpool_aggregator.wire.control import report_to_bytes
 
-SERVICE = "heatpool.v1.CommandService"
 NAN = float("nan")
-
-
-def order(**change: Any) -> bytes:
-    """An order that asks e1 for nothing: it is allowed to whoever may order."""
-    terms: dict[str, Any] = {
-        "site_id": "e1",
-        "heat_rate_w": 0.0,
-        "lease_s": 60.0,
-        "reason": "warm",
-    } | change
-    return pb.SetSetpointRequest(**terms).SerializeToString()
 
 
 @pytest.mark.parametrize("who", ["person/cleo", "person/rob", "person/nora", "site/e1"])
 async def test_only_operators_and_admins_may_order(rig: Any, who: str) -> None:
     async with rig.as_(who) as channel:
         for request, method in ((order(), "SetSetpoint"), (b"", "EndSetpoint")):
-            code, detail = await status(ask(channel, f"{SERVICE}/{method}", request))
+            code, detail = await status(ask(channel, f"{COMMAND}/{method}", request))
             assert (code, "may not command" in detail) == ("PERMISSION_DENIED", True)
     assert not [e for e in await rig.audit.read(100) if e.action.startswith("setpoint")]
 
@@ -53,7 +41,7 @@ async def test_an_order_is_in_the_audit_log_with_who_and_why_and_goes_down(rig: 
             await control.send(hello_of("e1"))
             # The stream is open once its heartbeats come.
             assert (await control.next()).HasField("heartbeat")
-            answer = await ask(channel, f"{SERVICE}/SetSetpoint", order())
+            answer = await ask(channel, f"{COMMAND}/SetSetpoint", order())
             row = pb.SetSetpointResponse.FromString(answer).setpoint
             assert (row.asked_by, row.reason, row.steps[0].state) == ("machine/scada", "warm", 2)
             while not (said := await control.next()).HasField("setpoint"):
@@ -61,10 +49,10 @@ async def test_an_order_is_in_the_audit_log_with_who_and_why_and_goes_down(rig: 
             assert said.setpoint.setpoint_seq == row.setpoint_seq
             await ask(
                 channel,
-                f"{SERVICE}/EndSetpoint",
+                f"{COMMAND}/EndSetpoint",
                 pb.EndSetpointRequest(site_id="e1", reason="done").SerializeToString(),
             )
-        told = await ask(channel, f"{SERVICE}/ListAudit")
+        told = await ask(channel, f"{COMMAND}/ListAudit")
     entries = pb.ListAuditResponse.FromString(told).entries
     by_person = [e for e in entries if e.action in ("setpoint.set", "setpoint.end")]
     assert [(e.who, e.action, e.subject, e.reason) for e in by_person] == [
@@ -86,37 +74,37 @@ async def test_a_tenant_orders_and_sees_its_own_sites_alone(rig: Any) -> None:
     await rig.identities.add_user(record, None)
     async with rig.as_("person/ada") as channel:
         for site_id in ("e1", "e2"):
-            await ask(channel, f"{SERVICE}/SetSetpoint", order(site_id=site_id))
+            await ask(channel, f"{COMMAND}/SetSetpoint", order(site_id=site_id))
     async with rig.as_("person/olaf") as channel:
-        foreign = await status(ask(channel, f"{SERVICE}/SetSetpoint", order(site_id="e2")))
-        unknown = await status(ask(channel, f"{SERVICE}/SetSetpoint", order(site_id="zz")))
+        foreign = await status(ask(channel, f"{COMMAND}/SetSetpoint", order(site_id="e2")))
+        unknown = await status(ask(channel, f"{COMMAND}/SetSetpoint", order(site_id="zz")))
         assert foreign[0] == unknown[0] == "NOT_FOUND"
         assert foreign[1].replace("e2", "zz") == unknown[1]
-        listed = pb.ListSetpointsResponse.FromString(await ask(channel, f"{SERVICE}/ListSetpoints"))
+        listed = pb.ListSetpointsResponse.FromString(await ask(channel, f"{COMMAND}/ListSetpoints"))
         assert {row.site_id for row in listed.setpoints} == {"e1"}
-        assert (await status(ask(channel, f"{SERVICE}/ListAudit")))[0] == "PERMISSION_DENIED"
+        assert (await status(ask(channel, f"{COMMAND}/ListAudit")))[0] == "PERMISSION_DENIED"
         asked = pb.ListSetpointsRequest(site_id="e2").SerializeToString()
-        assert (await status(ask(channel, f"{SERVICE}/ListSetpoints", asked)))[0] == "NOT_FOUND"
+        assert (await status(ask(channel, f"{COMMAND}/ListSetpoints", asked)))[0] == "NOT_FOUND"
 
 
 async def test_a_site_that_is_cut_off_is_given_no_order(rig: Any) -> None:
     await rig.identities.revoke_site(SiteId("e1"), "stolen")
     async with rig.as_("person/ada") as channel:
-        code, detail = await status(ask(channel, f"{SERVICE}/SetSetpoint", order()))
+        code, detail = await status(ask(channel, f"{COMMAND}/SetSetpoint", order()))
         assert (code, "is revoked" in detail) == ("FAILED_PRECONDITION", True)
-        await ask(channel, f"{SERVICE}/SetSetpoint", order(site_id="e2"))
+        await ask(channel, f"{COMMAND}/SetSetpoint", order(site_id="e2"))
 
 
 async def test_an_order_that_makes_no_sense_is_refused_and_not_audited(rig: Any) -> None:
     async with rig.as_("person/ada") as channel:
-        code, detail = await status(ask(channel, f"{SERVICE}/SetSetpoint", order(lease_s=NAN)))
+        code, detail = await status(ask(channel, f"{COMMAND}/SetSetpoint", order(lease_s=NAN)))
         assert (code, detail) == ("INVALID_ARGUMENT", "lease_s is no number")
     assert not [e for e in await rig.audit.read(100) if e.action.startswith("setpoint")]
 
 
 async def test_no_heat_is_ordered_from_a_site_that_never_said_what_it_can_reject(rig: Any) -> None:
     async with rig.as_("person/ada") as channel:
-        code, detail = await status(ask(channel, f"{SERVICE}/SetSetpoint", order(heat_rate_w=1.0)))
+        code, detail = await status(ask(channel, f"{COMMAND}/SetSetpoint", order(heat_rate_w=1.0)))
         assert (code, "can reject" in detail) == ("FAILED_PRECONDITION", True)
 
 

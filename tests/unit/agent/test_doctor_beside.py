@@ -1,13 +1,10 @@
 """Doctor beside an agent that runs: what that one hears counts, where it can be asked."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from told_page import telling
 
 from heatpool_agent.doctor import beside, network
 from heatpool_agent.doctor.verdict import Status
@@ -34,29 +31,6 @@ def test_an_aggregator_that_refuses_the_running_agent_fails(
     assert word in found.found
 
 
-@contextmanager
-def page(body: bytes) -> Iterator[str]:
-    """A page that answers every question so."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -68,7 +42,7 @@ def page(body: bytes) -> Iterator[str]:
     ],
 )
 def test_the_line_is_what_the_page_says_of_it(body: bytes, told: dict[str, str] | None) -> None:
-    with page(body) as listen:
+    with telling(body) as listen:
         assert beside.uplink(listen) == told
 
 
