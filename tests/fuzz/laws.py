@@ -6,6 +6,7 @@ broken. The tests here and the fuzzer that is run by hand, `run.py`, hold the sa
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import cache
@@ -50,7 +51,7 @@ from heatpool_agent.tapes.play import Recording, load
 from heatpool_aggregator.core.enrolment import JoinRefused
 from heatpool_aggregator.core.principal import is_name
 from heatpool_aggregator.identity import requests as signing
-from heatpool_aggregator.identity.tokens import is_join_token
+from heatpool_aggregator.identity.tokens import JOIN_PATTERN
 from heatpool_aggregator.web.join import wish_of
 from heatpool_aggregator.web.problem import Refused
 
@@ -332,7 +333,7 @@ def join_body(data: bytes) -> None:
     except Refused as refused:
         assert "0123456789abcdef" not in str(refused)
     else:
-        assert is_join_token(wish.token) and is_name(wish.site_id)
+        assert re.fullmatch(JOIN_PATTERN, wish.token) and is_name(wish.site_id)
 
 
 def site_certificate(data: bytes) -> None:

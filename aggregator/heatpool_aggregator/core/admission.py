@@ -35,7 +35,6 @@ class Verdict(Enum):
 
     NEW = "new"
     REPEAT = "repeat"
-    CONFLICT = "conflict"
     SCATTERED = "scattered"
 
 

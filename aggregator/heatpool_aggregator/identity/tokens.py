@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ID_LENGTH, _SECRET_LENGTH = 6, 16
-_JOIN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
+JOIN_PATTERN = r"^[a-z0-9]{6}\.[a-z0-9]{16}\Z"
 _API_START = "heatpool-"
 _API_BYTES = 32
 _API = re.compile(r"heatpool-[a-z0-9]{6}-[0-9a-f]{64}")
@@ -36,11 +36,6 @@ def new_api_token() -> Secret:
     """A token with 256 random bits; its start lets scanners of leaked secrets know it."""
     token_id = _letters(_ID_LENGTH)
     return Secret(token_id=token_id, text=f"{_API_START}{token_id}-{secrets.token_hex(_API_BYTES)}")
-
-
-def is_join_token(text: str) -> bool:
-    """Whether a text has the shape of a join token."""
-    return _JOIN.fullmatch(text) is not None
 
 
 def is_api_token(text: str) -> bool:

@@ -13,6 +13,7 @@ from heatpool_aggregator.core.principal import NAME_PATTERN, is_name
 from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.identity.joining import Joining
 from heatpool_aggregator.identity.requests import CSR_BYTES_LIMIT
+from heatpool_aggregator.identity.tokens import JOIN_PATTERN
 from heatpool_aggregator.ports import Clock
 from heatpool_aggregator.web.access import Access
 from heatpool_aggregator.web.body import read_body
@@ -31,7 +32,7 @@ _STATUS = {
 class JoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a newcomer sends; the key stays at the site."""
 
-    token: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]{6}\.[a-z0-9]{16}\Z")]
+    token: Annotated[str, msgspec.Meta(pattern=JOIN_PATTERN)]
     csr_pem: Annotated[str, msgspec.Meta(max_length=CSR_BYTES_LIMIT)]
     site_id: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, max_length=64)]
 
