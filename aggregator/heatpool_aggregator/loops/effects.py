@@ -35,7 +35,8 @@ class Effects:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def _json(**values: object) -> str:
+def detail_of(**values: object) -> str:
+    """What an event says, as its JSON object."""
     return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -45,7 +46,7 @@ def gap_event(frame: Frame, gap: Gap) -> Event:
         site_id=frame.site_id,
         name="gap",
         event_ns=frame.received_ns if gap.start_ns is None else gap.start_ns,
-        detail=_json(
+        detail=detail_of(
             boot_id=gap.boot_id,
             first_seq=gap.first_seq,
             last_seq=gap.last_seq,
@@ -59,7 +60,7 @@ def gap_event(frame: Frame, gap: Gap) -> Event:
 
 def event(frame: Frame, name: str, **values: object) -> Event:
     """Something that a frame brought, at its arrival."""
-    detail = _json(**values)
+    detail = detail_of(**values)
     return Event(
         site_id=frame.site_id,
         name=name,
@@ -75,7 +76,7 @@ def setpoint_event(report: SetpointReport, *, wish_w: float, **more: object) -> 
         site_id=report.site_id,
         name="setpoint",
         event_ns=report.event_ns,
-        detail=_json(
+        detail=detail_of(
             setpoint_seq=report.setpoint_seq,
             state=report.state.name.lower(),
             heat_rate_w=wish_w,
@@ -127,7 +128,7 @@ def _refused_events(frame: Frame, reason: RefusedReason, detail: str) -> list[Ev
     """The reason for people, and beside it the frame itself, for a repair."""
     digest = f"{crc32(frame.payload):08x}"
     key = f"{frame.site_id}/{frame.boot_id}/{frame.kind.name.lower()}/{frame.seq}/{digest}"
-    told = _json(
+    told = detail_of(
         boot_id=frame.boot_id,
         kind=frame.kind.name.lower(),
         seq=frame.seq,

@@ -13,7 +13,7 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool.setpoint import Setpoint, SetpointReport, SetpointState
 from heatpool_aggregator.core.orders import Ask, Commanded, Order, Step, in_order
-from heatpool_aggregator.loops.effects import setpoint_event
+from heatpool_aggregator.loops.effects import detail_of, setpoint_event
 from heatpool_aggregator.ports import Event, Store
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class OrderBook:
             site_id=order.ask.site_id,
             name=ENDED,
             event_ns=at_ns,
-            detail=_json(number=order.number),
+            detail=detail_of(number=order.number),
             key=f"{ENDED}/{order.ask.site_id}/{order.number}",
         )
         await self._store.events.put([event])
@@ -230,7 +230,7 @@ def _order_event(order: Order, setpoint_seq: int) -> Event:
         name=ORDER,
         # Numbers rise where clocks may not: the newest is the newest.
         event_ns=setpoint_seq,
-        detail=_json(
+        detail=detail_of(
             number=order.number,
             setpoint_seq=setpoint_seq,
             loop_id=ask.loop_id,
@@ -272,7 +272,3 @@ def _order(event: Event) -> tuple[int, Order]:
 
 def _number(event: Event) -> int:
     return int(json.loads(event.detail)["number"])
-
-
-def _json(**values: object) -> str:
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
