@@ -11,7 +11,7 @@ from integration.uplink_site import Site, becomes, site
 from heatpool.sample import SpoolKind
 from heatpool_agent.core.line import LineLimits
 from heatpool_agent.core.pace import Pace
-from heatpool_agent.core.seq_ranges import SeqRanges
+from heatpool_agent.core.ranges import SeqRanges
 from heatpool_agent.loops.lanes import Lanes, Line
 from heatpool_agent.ports import Durable, Lane, Resend, Sent, Seq, SpoolFrame, SpoolLoss, Uplink
 

@@ -11,7 +11,7 @@ from heatpool.sample import BootId, GapReason, SpoolKind
 from heatpool_agent.core import ranges
 from heatpool_agent.core.line import boundary_of, lane_share
 from heatpool_agent.core.pace import Pace
-from heatpool_agent.core.seq_ranges import SeqRanges
+from heatpool_agent.core.ranges import SeqRanges
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (
     Durable,

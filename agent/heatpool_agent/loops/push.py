@@ -17,7 +17,7 @@ from heatpool_agent.core.drain import Drain
 from heatpool_agent.core.frame_size import rows_per_frame
 from heatpool_agent.core.pace import Pace
 from heatpool_agent.core.patience import Patience
-from heatpool_agent.core.seq_ranges import SeqRanges
+from heatpool_agent.core.ranges import SeqRanges
 from heatpool_agent.loops.lanes import Lanes, Line
 from heatpool_agent.loops.spooling import Spooling
 from heatpool_agent.ports import (

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatpool_agent.core.seq_ranges import SeqRanges
+from heatpool_agent.core.ranges import SeqRanges
 
 SPAN = st.tuples(st.integers(1, 40), st.integers(0, 10)).map(lambda it: (it[0], it[0] + it[1]))
 ACTS = st.lists(st.tuples(st.booleans(), SPAN), max_size=20)
