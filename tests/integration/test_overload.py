@@ -271,8 +271,7 @@ async def test_a_noisy_tenant_is_slowed_then_held_then_told_when_to_come_back(
 async def test_nothing_is_asked_of_a_stream_before_the_answer_to_its_hello(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def hasty(_: float) -> None:
-        pass
+    async def hasty(_: float) -> None: ...
 
     monkeypatch.setattr(admitting_room, "sleep", hasty)
     gateway = made(Quota(batches_s=1.0))
@@ -282,6 +281,15 @@ async def test_nothing_is_asked_of_a_stream_before_the_answer_to_its_hello(
     assert again is not None
     (answer,) = await heard(again)
     assert answer.hello_reply.limits.HasField("backlog_bytes_s")
+
+
+async def test_a_hello_beyond_the_quota_is_answered_with_when_to_come_back() -> None:
+    gateway = made(Quota(batches_s=0.04))
+    await greeted(gateway)
+    refused = gateway.open()
+    data = site.hello("site-c").SerializeToString()
+    assert not await refused.hello(hello_from_bytes(data), data)
+    assert (await heard(refused))[0].hello_reply.retry_after_s == pytest.approx(15.0)
 
 
 async def test_a_slowed_stream_is_let_go_on_once_it_has_been_calm() -> None:

@@ -107,10 +107,10 @@ class GrpcUplink:
                 answer = await self._answer()
             ask = wire.control_hello([speaker.site_id], sent_ns=sent_ns)
             await self._line(self._control, self._control.write(ask))
+        if isinstance(answer, wire.HelloAnswer | wire.AckAnswer) and answer.wait_s is not None:
+            raise UplinkError("the aggregator asks to come back later", wait_s=answer.wait_s)
         if not isinstance(answer, wire.HelloAnswer):
             raise UplinkError("the aggregator did not answer Hello with a HelloReply")
-        if answer.wait_s is not None:
-            raise UplinkError("the aggregator asks to come back later", wait_s=answer.wait_s)
         self._starts = {
             mark.boot_id: (
                 mark.first_seq,

@@ -145,7 +145,7 @@ class Session:
                 payload=payload,
             )
             if not await self._inbox.admitting.room(self, len(payload)):
-                self._say_later()
+                self._answer_later()
                 return False
             self._inbox.stage(frame, self)
         self._say(self._hello_reply(hello))
@@ -161,9 +161,7 @@ class Session:
             self.retry_after_s = ROOM_S
             return False
         if not await self._inbox.admitting.hello(self, account):
-            now_ns = self._inbox.now_ns()
-            later_s = self.retry_after_s
-            self._say(hello_reply_to_bytes([], [], server_ns=now_ns, retry_after_s=later_s))
+            self._answer_later()
             return False
         if not self.has_hello:
             self.account = account
@@ -180,6 +178,10 @@ class Session:
         """The last word before a stream that sends too much is ended."""
         parts = [self._inbox.server_time, later_in_ack(self.retry_after_s)]
         self._say(ack_of(parts))
+
+    def _answer_later(self) -> None:
+        now_ns, later_s = self._inbox.now_ns(), self.retry_after_s
+        self._say(hello_reply_to_bytes([], [], server_ns=now_ns, retry_after_s=later_s))
 
     def _hello_reply(self, hello: Hello) -> bytes:
         durable = [known for watch in self._watches.values() for known in watch.durable()]
