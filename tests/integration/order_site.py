@@ -69,7 +69,9 @@ class Site:
         self.board, self.device = Board(site_id=SITE), Device()
         self.meter_w: float | None = 0.0
         seen = SeenOrders(folder, LOOP)
-        habits = Habits(hold_s=hold_s, effect_s=200.0, seen_seq=seen.read(), keep=seen.keep)
+        habits = Habits(
+            hold_s=hold_s, effect_s=200.0, seen_seq=seen.read(), keep=seen.keep, keep_s=60.0
+        )
         limits = Limits(rejection_capacity_w=50_000.0)
         self.obey = Obey(LOOP, self.device, limits, self.board, clock, habits=habits)
         self.desk = Desk([LOOP], self.board, clock, OverrideFile(folder))

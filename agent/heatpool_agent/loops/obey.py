@@ -47,13 +47,15 @@ def _forget(_: int) -> None:
 class Habits:
     """How a loop obeys: how long it keeps to itself, how soon its meter answers, s.
 
-    `seen_seq` is the highest order of earlier lives; `keep` puts a higher one on disk, blocking.
+    `seen_seq` is the highest order of earlier lives; `keep` puts a higher one on disk, blocking,
+    and a tick waits `keep_s` for it.
     """
 
     hold_s: float = HOLD_DEFAULT_S
     effect_s: float = EFFECT_DEFAULT_S
     seen_seq: int = 0
     keep: Callable[[int], None] = _forget
+    keep_s: float = KEEP_S
 
 
 class Obey:
@@ -143,7 +145,7 @@ class Obey:
         if state is not SetpointState.REFUSED:
             try:
                 # Before anything follows from it: whoever plays it back later must come too late.
-                async with asyncio.timeout(KEEP_S):
+                async with asyncio.timeout(self._habits.keep_s):
                     await self._keep(wish.setpoint_seq)
             except TimeoutError:
                 self._unkept = wish, boot_ns

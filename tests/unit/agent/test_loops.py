@@ -92,7 +92,7 @@ class Site:
             report_period_s=10.0,
         )
         limits = Limits(rejection_capacity_w=90_000.0)
-        habits = Habits(hold_s=0.0)
+        habits = Habits(hold_s=0.0, keep_s=60.0)
         self.obey = Obey("rack", self.device, limits, self.board, self.clock, habits=habits)
         # The line lives: orders are followed at once.
         for server_ns in (1, 2):
@@ -253,7 +253,7 @@ async def test_a_disk_that_hangs_holds_one_thread_and_no_tick() -> None:
         answers.wait()
 
     site = Site()
-    habits = Habits(hold_s=0.0, keep=keep)
+    habits = Habits(hold_s=0.0, keep=keep, keep_s=0.01)
     site.obey = Obey("rack", site.device, Limits(), site.board, site.clock, habits=habits)
     for server_ns in (1, 2):
         site.board.post_wish(Heartbeat(plan_id="", server_ns=server_ns))
@@ -263,9 +263,9 @@ async def test_a_disk_that_hangs_holds_one_thread_and_no_tick() -> None:
             healthy(site)
             await site.step()
             assert site.now_w is None
-        assert asked == [7]
     finally:
         answers.set()
-    healthy(site)
-    await site.step()
+    while site.now_w is None:
+        healthy(site)
+        await site.step()
     assert (asked, site.now_w) == ([7], 9_000.0)
