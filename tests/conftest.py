@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 PACKAGES = ("heatpool", "heatpool_agent", "heatpool_aggregator", "heatpool_sim")
 GRPC_TURNS = 100
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Of its own accord hypothesis fails an example that takes 0.2 s: a busy machine's, not our code's.
+settings.register_profile("heatpool", settings(), deadline=None)
+settings.load_profile("heatpool")
 
 
 @pytest.fixture(scope="session")

@@ -98,3 +98,7 @@ def test_tries_come_faster_near_the_end() -> None:
         retry_s(end_ns=days * DAY_NS // 10, now_ns=0, jitter_frac=0.0) for days in (100, 2, 1)
     ]
     assert waits_s == [TRY_MOST_S, 1728.0, 864.0]
+
+
+def test_after_the_end_tries_go_on_hour_by_hour() -> None:
+    assert retry_s(end_ns=0, now_ns=DAY_NS, jitter_frac=0.0) == TRY_MOST_S

@@ -324,3 +324,17 @@ def test_what_came_once_starts_no_second_lease(happened: Happenings, hold_s: int
         if isinstance(what, Setpoint) and what.setpoint_seq <= loop.kept_seq:
             assert loop.take(what)[0] is SetpointState.REFUSED
     assert loop.state.held == before
+
+
+def test_after_a_lease_that_ran_out_the_line_has_to_show_anew_that_it_lives() -> None:
+    loop = trusting()
+    loop.take(WISH)
+    loop.told()
+    loop.wait(WISH.lease_s)
+    loop.told()
+    loop.wait(HOLD_S)
+    assert loop.take(newer(loop)) == (SetpointState.RECEIVED, "waits for heartbeats")
+    loop.beat()
+    assert loop.told().heat_rate_w is None
+    loop.beat()
+    assert loop.told().heat_rate_w == WISH.heat_rate_w

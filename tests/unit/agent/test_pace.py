@@ -85,3 +85,9 @@ def test_a_link_that_gets_worse_is_felt() -> None:
     pace = Pace()
     share_of(pace, link_bytes_s=100_000.0, way_s=0.05)
     assert share_of(pace, link_bytes_s=4_000.0, way_s=0.05) < 1.3 * SHARE_FRAC
+
+
+def test_of_a_link_that_is_lost_in_the_jitter_no_rate_is_told() -> None:
+    pace = Pace()
+    share_of(pace, link_bytes_s=1e6, way_s=0.05)
+    assert pace.link_bytes_s is None

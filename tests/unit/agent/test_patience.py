@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from heatpool.errors import UplinkError
 from heatpool_agent.core.line import LineBusy, LineRefused
-from heatpool_agent.core.patience import REFUSED_S, RETRY_MOST_S, SPREAD_S, Patience, spread_s
+from heatpool_agent.core.patience import (
+    NAMED_MOST_S,
+    REFUSED_S,
+    RETRY_MOST_S,
+    SPREAD_S,
+    Patience,
+    spread_s,
+)
 
 DRAW = st.floats(0.0, 1.0)
 
@@ -62,3 +69,9 @@ def test_sites_that_start_together_come_one_by_one() -> None:
     fullest = max(sum(at <= other < at + 30 for other in waits) for at in range(0, 270, 10))
     assert fullest < 60, "a tenth of the time gets about a tenth of the sites"
     assert spread_s("site-1") == spread_s("site-1")
+
+
+@given(DRAW)
+def test_no_word_of_the_other_end_silences_a_site_for_long(draw: float) -> None:
+    wait_s = Patience().wait_s(UplinkError("later", wait_s=1e9), draw)
+    assert NAMED_MOST_S <= wait_s <= 1.1 * NAMED_MOST_S

@@ -81,7 +81,6 @@ def test_a_register_that_holds_no_energy_is_refused() -> None:
         whole_wh(1, "m3")
 
 
-@pytest.mark.skipif(not VOCABULARY.exists(), reason="docs/vocabulary.md is not written yet")
 def test_the_suffixes_are_those_of_the_vocabulary() -> None:
     section = VOCABULARY.read_text().split("## 3. Unit suffixes")[1].split("\n## ")[0]
     assert set(SUFFIXES) == set(re.findall(r"`(_[a-z0-9_]+)`", section))
