@@ -219,7 +219,10 @@ DECODERS = (
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_wire_error(decode: Any, data: bytes) -> None:
     try:

@@ -283,7 +283,7 @@ def _written(folder: Path) -> tuple[bytes, int]:
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines), 3
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(cut_frac=st.floats(0, 1))
 def test_a_file_cut_anywhere_holds_its_whole_passes(tmp_path: Path, cut_frac: float) -> None:
     data, count = _written(tmp_path)
@@ -295,7 +295,7 @@ def test_a_file_cut_anywhere_holds_its_whole_passes(tmp_path: Path, cut_frac: fl
     assert found == count or cut != data
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(junk=st.binary(max_size=200), at_frac=st.floats(0, 1))
 def test_damage_in_a_file_is_told_and_never_raised(
     tmp_path: Path, junk: bytes, at_frac: float

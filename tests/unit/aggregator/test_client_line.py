@@ -51,7 +51,7 @@ def test_half_an_identity_is_refused(tmp_path: Path, data: bytes) -> None:
         read_identity(file)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([KEY, certificate(b"x"), b"-----BEGIN CERTIFICATE-----\n", b"?"])))
 def test_no_file_breaks_the_reader(tmp_path: Path, parts: list[bytes]) -> None:
     (file := tmp_path / "who.pem").write_bytes(b"".join(parts))
