@@ -10,6 +10,7 @@ from unit.agent.certificates import Ca, key_pem, new_key
 
 from heatpool.errors import ConfigError, UplinkError
 from heatpool.sample import SpoolKind
+from heatpool_agent.core.line import LineReplaced
 from heatpool_agent.ports import Identity, LineBusy, LineRefused
 from heatpool_agent.uplinks import grpc as uplink
 from heatpool_agent.uplinks.address import Address, address_of
@@ -80,6 +81,7 @@ async def test_a_certificate_of_a_foreign_ca_gets_nobody_in(tmp_path: Path) -> N
         (grpc.StatusCode.UNAUTHENTICATED, LineRefused),
         (grpc.StatusCode.PERMISSION_DENIED, LineRefused),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, LineBusy),
+        (grpc.StatusCode.ABORTED, LineReplaced),
         (grpc.StatusCode.CANCELLED, UplinkError),
         (grpc.StatusCode.FAILED_PRECONDITION, UplinkError),
         (grpc.StatusCode.INTERNAL, UplinkError),

@@ -55,6 +55,15 @@ class LineBusy(UplinkError):
     """The aggregator has more than it can take: come back later, and more slowly."""
 
 
+class LineReplaced(UplinkError):
+    """Somebody else came as this site while our line was good; `fix` says what to look for."""
+
+    fix = (
+        "another machine has this site's identity, by a copied disk or folder: stop it there and "
+        "remove its identity folder, or enrol one of the two anew (heatpool-agent join --force)"
+    )
+
+
 class Lane(StrEnum):
     """Ways of frames over a line, each in the order of its numbers."""
 

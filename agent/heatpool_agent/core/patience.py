@@ -2,7 +2,7 @@
 
 import hashlib
 
-from heatpool_agent.core.line import LineBusy, LineRefused
+from heatpool_agent.core.line import LineBusy, LineRefused, LineReplaced
 
 RETRY_LEAST_S = 1.0
 RETRY_MOST_S = 300.0
@@ -11,6 +11,9 @@ REFUSED_S = 300.0
 # A line that held less long than this was no line: the next try comes later still.
 HELD_LEAST_S = 10.0
 SPREAD_S = 300.0
+# Whoever takes our place has our identity, and comes back as we do: each time longer apart.
+REPLACED_LEAST_S = 15.0
+REPLACED_MOST_S = 3_600.0
 # No word of the other end may silence a site for longer.
 NAMED_MOST_S = 3_600.0
 # An overloaded aggregator is left alone as if three more tries had failed.
@@ -25,17 +28,24 @@ class Patience:
     """
 
     def __init__(self) -> None:
-        self._tries = 0
+        self._tries = self._replaced = 0
 
     def held(self, held_s: float) -> None:
         """A line was open so long, s: one that was good lets us begin anew."""
         if held_s >= HELD_LEAST_S:
             self._tries = 0
+        # Held for less, it may be that only the other one was waiting.
+        if held_s >= 2 * REPLACED_MOST_S:
+            self._replaced = 0
 
     def wait_s(self, error: Exception, draw: float) -> float:
         """How long to wait after a failure, s."""
         if isinstance(error, LineRefused):
             return REFUSED_S * (0.9 + 0.2 * draw)
+        if isinstance(error, LineReplaced):
+            self._replaced = min(_TRIES_MOST, self._replaced + 1)
+            most_s = min(REPLACED_MOST_S, REPLACED_LEAST_S * 2.0 ** (self._replaced - 1))
+            return most_s * (0.5 + 0.5 * draw)
         named_s: float | None = getattr(error, "wait_s", None)
         if named_s == 0.0:  # our own wish
             return 0.0

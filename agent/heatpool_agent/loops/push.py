@@ -15,6 +15,7 @@ from heatpool.units import NS_PER_S
 from heatpool_agent.board import BacklogView, Board
 from heatpool_agent.core.drain import Drain
 from heatpool_agent.core.frame_size import rows_per_frame
+from heatpool_agent.core.line import LineReplaced
 from heatpool_agent.core.pace import Pace
 from heatpool_agent.core.patience import Patience
 from heatpool_agent.core.ranges import SeqRanges
@@ -326,7 +327,7 @@ def _now_s() -> float:
 
 def _weightiest(group: ExceptionGroup[HeatpoolError]) -> HeatpoolError:
     """Of what failed together, that which says most of what is to be done."""
-    ranks = (LineRefused, ConfigError, LineBusy)
+    ranks = (LineRefused, ConfigError, LineReplaced, LineBusy)
     errors = list(_leaves(group))
     ranked = [error for rank in ranks for error in errors if isinstance(error, rank)]
     named = [error for error in errors if getattr(error, "wait_s", None) is not None]

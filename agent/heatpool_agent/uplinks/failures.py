@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from heatpool.errors import UplinkError, WireError
+from heatpool_agent.core.line import LineReplaced
 from heatpool_agent.ports import LineBusy, LineRefused
 
 _REFUSING = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
@@ -55,6 +56,8 @@ def failure(code: grpc.StatusCode, details: str, wait_s: float | None) -> Uplink
             return LineRefused(text, fix=fix)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return LineBusy(text, wait_s=wait_s)
+    if code is grpc.StatusCode.ABORTED:
+        return LineReplaced(text, wait_s=wait_s)
     return UplinkError(text, wait_s=wait_s)
 
 

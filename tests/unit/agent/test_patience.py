@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatpool.errors import UplinkError
-from heatpool_agent.core.line import LineBusy, LineRefused
+from heatpool_agent.core.line import LineBusy, LineRefused, LineReplaced
 from heatpool_agent.core.patience import (
     NAMED_MOST_S,
     REFUSED_S,
+    REPLACED_LEAST_S,
+    REPLACED_MOST_S,
     RETRY_MOST_S,
     SPREAD_S,
     Patience,
@@ -75,3 +77,30 @@ def test_sites_that_start_together_come_one_by_one() -> None:
 def test_no_word_of_the_other_end_silences_a_site_for_long(draw: float) -> None:
     wait_s = Patience().wait_s(UplinkError("later", wait_s=1e9), draw)
     assert NAMED_MOST_S <= wait_s <= 1.1 * NAMED_MOST_S
+
+
+def test_two_machines_of_one_identity_come_ever_more_rarely() -> None:
+    """Each holds the line for as long as the other waits, which lets neither begin anew."""
+    one, other, waits_s = Patience(), Patience(), []
+    held_s = 60.0
+    for _ in range(12):
+        for patience in (one, other):
+            patience.held(held_s)
+            held_s = patience.wait_s(LineReplaced("another stream"), 1.0)
+            waits_s.append(held_s)
+    assert waits_s[::2] == waits_s[1::2]
+    assert waits_s[:6:2] == [REPLACED_LEAST_S, 2 * REPLACED_LEAST_S, 4 * REPLACED_LEAST_S]
+    assert waits_s[-1] == REPLACED_MOST_S
+
+
+@given(DRAW)
+def test_who_was_replaced_waits_half_of_its_bound_at_least(draw: float) -> None:
+    assert Patience().wait_s(LineReplaced("another stream"), draw) >= REPLACED_LEAST_S / 2
+
+
+def test_a_line_that_was_ours_alone_for_hours_ends_the_quarrel() -> None:
+    patience = Patience()
+    for _ in range(9):
+        patience.wait_s(LineReplaced("another stream"), 1.0)
+    patience.held(2 * REPLACED_MOST_S)
+    assert patience.wait_s(LineReplaced("another stream"), 1.0) == REPLACED_LEAST_S
