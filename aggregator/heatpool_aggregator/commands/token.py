@@ -7,11 +7,23 @@ import click
 from heatpool.sample import SiteId
 from heatpool_aggregator.commands import office
 from heatpool_aggregator.commands.office import Office, Setting
-from heatpool_aggregator.core.enrolment import JoinToken
+from heatpool_aggregator.core.enrolment import JoinToken, is_fleet
 from heatpool_aggregator.identity import certificates, places
 from heatpool_aggregator.identity.tokens import Secret, new_join_token
 
-_USES_MAX = 1000
+_USES_MAX, _FLEET_USES_MAX = 1_000, 100_000
+
+
+def _sites(context: click.Context, option: click.Parameter, value: str) -> str | None:
+    """A name, or the beginning of one with a `*` behind it."""
+    if "*" not in value:
+        return office.name(context, option, value)
+    if not is_fleet(value):
+        raise click.BadParameter(
+            f"{value!r} cannot name a fleet: write the beginning of its sites' names and one * at "
+            "the end, as 'load-*'"
+        )
+    return value
 
 
 @click.group("token")
@@ -21,12 +33,15 @@ def command() -> None:
 
 @command.command("new")
 @click.option(
-    "--site-id", callback=office.name, required=True, help="The site that may join by it."
+    "--site-id",
+    callback=_sites,
+    required=True,
+    help="The site that may join by it; 'load-*': a fleet of new sites whose names begin so.",
 )
 @click.option("--owner", callback=office.name, default=None, help="Tenant that owns the site.")
 @click.option(
     "--uses",
-    type=click.IntRange(1, _USES_MAX),
+    type=click.IntRange(1, _FLEET_USES_MAX),
     default=1,
     show_default=True,
     help="How often it serves.",
@@ -54,8 +69,11 @@ def new(
 ) -> None:
     """Make a token and print it once, with the command for the site.
 
-    A site whose machine was replaced joins by a new token; its older certificate then ends.
+    A site whose machine was replaced joins by a new token; its older certificate then ends. A
+    fleet's token serves each site once, and none that was ever enrolled.
     """
+    if uses > _USES_MAX and not is_fleet(site_id):
+        raise click.BadParameter(f"--uses: at most {_USES_MAX} for one site")
     setting = office.setting(path=path, directory=directory, is_json=is_json)
     ca_hash = setting.authority().ca_hash
 
@@ -157,12 +175,16 @@ def _say(setting: Setting, token: JoinToken, secret: Secret, ca_hash: str) -> No
         "ca_hash": ca_hash,
         "join": join,
     }
+    who = f"site {token.site_id} may join"
     uses = "once" if token.uses_count == 1 else f"{token.uses_count} times"
+    if token.is_for_fleet:
+        who = f"new sites {token.site_id} may join"
+        uses = f"once each, {token.uses_count} in all,"
     wait = "; then `heatpool-aggregator site approve` it" if token.is_approval_needed else ""
     setting.say(
         result,
         lambda: (
-            f"site {token.site_id} may join {uses} until {office.iso(token.expires_ns)}. "
+            f"{who} {uses} until {office.iso(token.expires_ns)}. "
             f"The token is shown this once. At the site{wait}:\n  {join}"
         ),
     )

@@ -5,7 +5,9 @@ from enum import StrEnum
 
 from heatpool.errors import HeatpoolError
 from heatpool.sample import SiteId
-from heatpool_aggregator.core.principal import Role
+from heatpool_aggregator.core.principal import Role, is_name
+
+_ANY = "*"  # no name has it
 
 
 class JoinReason(StrEnum):
@@ -13,6 +15,7 @@ class JoinReason(StrEnum):
 
     UNKNOWN_TOKEN = "unknown_token"
     WRONG_SITE = "wrong_site"
+    ENROLLED = "enrolled"
     EXPIRED = "expired"
     USED = "used"
     REVOKED = "revoked"
@@ -48,7 +51,10 @@ class SiteRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinToken:
-    """Leave for one site to join so many times until then; the secret is kept as a hash only."""
+    """Leave for one site to join so many times until then; the secret is kept as a hash only.
+
+    `load-*` as `site_id` means a fleet: each site once, whose name begins so and is new here.
+    """
 
     token_id: str
     site_id: SiteId
@@ -59,6 +65,22 @@ class JoinToken:
     expires_ns: int
     is_approval_needed: bool
     revoked_ns: int | None = None
+
+    @property
+    def is_for_fleet(self) -> bool:
+        """Whether it is for all sites whose names begin alike."""
+        return self.site_id.endswith(_ANY)
+
+    def is_for(self, site_id: SiteId) -> bool:
+        """Whether a site of this name may join by it."""
+        if self.is_for_fleet:
+            return site_id.startswith(self.site_id.removesuffix(_ANY))
+        return site_id == self.site_id
+
+
+def is_fleet(pattern: str) -> bool:
+    """Whether this is the beginning of a name and one `*` behind it."""
+    return pattern.endswith(_ANY) and is_name(pattern.removesuffix(_ANY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

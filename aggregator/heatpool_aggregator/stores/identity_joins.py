@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import shlex
 import sqlite3
 from typing import Any
 
@@ -44,6 +45,8 @@ def admit(
         raise JoinRefused(JoinReason.REVOKED, _of(token, "was revoked"))
     if (issued := _issued(connection, token, ask)) is not None:
         return issued
+    if token.is_for_fleet:
+        _check_new(connection, ask)
     request = _request(connection, token, ask)
     end_ns = token.expires_ns + (APPROVAL_WAIT_NS if request else 0)
     if now_ns >= end_ns:
@@ -72,7 +75,7 @@ def enrol(connection: sqlite3.Connection, ask: JoinAsk, issued: Issued, now_ns: 
     connection.execute(
         "UPDATE join_tokens SET uses_left = uses_left - 1 WHERE token_id = ?", (token.token_id,)
     )
-    _take_in(connection, token, now_ns)
+    _take_in(connection, token, ask.site_id, now_ns)
     record(connection, issued, token_id=token.token_id)
     connection.execute(
         "DELETE FROM requests WHERE token_id = ? AND key_sha256 = ?",
@@ -215,7 +218,7 @@ def _token(connection: sqlite3.Connection, ask: JoinAsk) -> JoinToken:
             "`heatpool-aggregator token new`",
         )
     token = token_of(row[:-1])
-    if token.site_id != ask.site_id:
+    if not token.is_for(ask.site_id):
         raise JoinRefused(
             JoinReason.WRONG_SITE,
             f"the site is {ask.site_id!r}, this token is for another: set the agent's site id, or "
@@ -227,8 +230,27 @@ def _token(connection: sqlite3.Connection, ask: JoinAsk) -> JoinToken:
 def _of(token: JoinToken, what: str) -> str:
     return (
         f"token {token.token_id} for site {token.site_id!r} {what}: have a new one made by "
-        f"`heatpool-aggregator token new --site-id {token.site_id}`"
+        f"`heatpool-aggregator token new --site-id {shlex.quote(token.site_id)}`"
     )
+
+
+def _check_new(connection: sqlite3.Connection, ask: JoinAsk) -> None:
+    """Whoever steals a fleet's token must not put itself in the place of one that is there."""
+    known = connection.execute("SELECT 1 FROM sites WHERE site_id = ?", (ask.site_id,))
+    if known.fetchone() is not None:
+        raise JoinRefused(
+            JoinReason.ENROLLED,
+            f"site {ask.site_id!r} was enrolled before, and this token of a fleet is for new "
+            "sites: have one made for it alone by `heatpool-aggregator token new --site-id "
+            f"{ask.site_id}`",
+        )
+
+
+def _check_key(ask: JoinAsk, site_id: str) -> None:
+    if site_id != ask.site_id:
+        raise JoinRefused(
+            JoinReason.BAD_REQUEST, f"the key is that of site {site_id!r}: each makes its own"
+        )
 
 
 def _issued(connection: sqlite3.Connection, token: JoinToken, ask: JoinAsk) -> Issued | None:
@@ -245,6 +267,7 @@ def _issued(connection: sqlite3.Connection, token: JoinToken, ask: JoinAsk) -> I
             JoinReason.REVOKED, _of(token, "gave this key a certificate that was revoked")
         )
     serial, name, key_sha256, issued_ns, expires_ns, chain_pem, _ = row
+    _check_key(ask, name.removeprefix(f"{SITE}/"))
     return Issued(
         serial=serial,
         name=name,
@@ -260,14 +283,18 @@ def _request(connection: sqlite3.Connection, token: JoinToken, ask: JoinAsk) -> 
         f"SELECT {WAITING_COLUMNS} FROM requests WHERE token_id = ? AND key_sha256 = ?",
         (token.token_id, ask.key_sha256),
     ).fetchone()
-    return None if row is None else waiting_of(row)
+    if row is None:
+        return None
+    found = waiting_of(row)
+    _check_key(ask, found.site_id)
+    return found
 
 
 def _ask(connection: sqlite3.Connection, token: JoinToken, ask: JoinAsk, now_ns: int) -> Waiting:
     (count,) = connection.execute(
         "SELECT count(*) FROM requests WHERE token_id = ?", (token.token_id,)
     ).fetchone()
-    if count >= WAITING_LIMIT:
+    if count >= WAITING_LIMIT + (token.uses_left if token.is_for_fleet else 0):
         raise JoinRefused(
             JoinReason.TOO_MANY_WAITING,
             f"{count} others wait for approval with this token: have them looked at, or a new "
@@ -276,10 +303,10 @@ def _ask(connection: sqlite3.Connection, token: JoinToken, ask: JoinAsk, now_ns:
     connection.execute(
         "INSERT INTO requests (token_id, key_sha256, site_id, peer, asked_ns)"
         " VALUES (?, ?, ?, ?, ?)",
-        (token.token_id, ask.key_sha256, token.site_id, ask.peer, now_ns),
+        (token.token_id, ask.key_sha256, ask.site_id, ask.peer, now_ns),
     )
     return Waiting(
-        site_id=token.site_id,
+        site_id=ask.site_id,
         token_id=token.token_id,
         key_sha256=ask.key_sha256,
         peer=ask.peer,
@@ -288,13 +315,15 @@ def _ask(connection: sqlite3.Connection, token: JoinToken, ask: JoinAsk, now_ns:
     )
 
 
-def _take_in(connection: sqlite3.Connection, token: JoinToken, now_ns: int) -> None:
+def _take_in(
+    connection: sqlite3.Connection, token: JoinToken, site_id: SiteId, now_ns: int
+) -> None:
     """The site is enrolled; one that was here before has none but its new certificate."""
-    deny_all(connection, f"{SITE}/{token.site_id}", "joined anew", now_ns)
+    deny_all(connection, f"{SITE}/{site_id}", "joined anew", now_ns)
     connection.execute(
         "INSERT INTO sites (site_id, owner, enrolled_ns) VALUES (?, ?, ?)"
         " ON CONFLICT (site_id) DO UPDATE SET enrolled_ns = excluded.enrolled_ns,"
         " owner = iif(excluded.owner = '', owner, excluded.owner),"
         " revoked_ns = NULL, revoked_reason = '', known_only = 1",
-        (token.site_id, token.owner, now_ns),
+        (site_id, token.owner, now_ns),
     )

@@ -22,6 +22,8 @@ from heatpool_aggregator.web.problem import Refused
 
 _BODY_BYTES_LIMIT = 2 * CSR_BYTES_LIMIT
 _APPROVAL_POLL_S = 15
+# A thousand sites may stand behind one address: ten joins a second are 2 % of a core.
+PLACE_BURST_COUNT = 100
 _JSON = "application/json"
 _STATUS = {
     JoinReason.BAD_REQUEST: HTTPStatus.BAD_REQUEST,
@@ -69,8 +71,7 @@ class Join:
     ) -> None:
         self._access, self._joining, self._clock = access, joining, clock
         self._ca_pem, self._grpc_address = ca_pem, grpc_address
-        # A thousand sites may stand behind one address: ten joins a second are 2 % of a core.
-        self._places = Pace(burst_count=100, refill_s=0.1)
+        self._places = Pace(burst_count=PLACE_BURST_COUNT, refill_s=0.1)
         self._tokens = Pace(burst_count=8, refill_s=5)
 
     async def ca(self, _: web.Request) -> web.Response:
@@ -89,10 +90,13 @@ class Join:
                 "this aggregator's certificates come from another CA: get one there, and have the "
                 "site taken in by `heatpool-aggregator site add`",
             )
-        await self._hold(request, self._places, place_of(request.remote))
+        place = place_of(request.remote)
+        await self._hold(request, self._places, place)
         wish = await _wish(request)
-        # The whole token, hashed: by its id alone, which is no secret, anybody could lock it.
-        await self._hold(request, self._tokens, hashlib.sha256(wish.token.encode()).hexdigest())
+        # The whole token, hashed: by its id alone, which is no secret, anybody could lock it. By
+        # one token a whole fleet may come.
+        of_token = hashlib.sha256(f"{wish.token} {wish.site_id}".encode()).hexdigest()
+        await self._hold(request, self._tokens, of_token)
         ask = JoinAsk(
             token=wish.token,
             site_id=SiteId(wish.site_id),
@@ -108,6 +112,8 @@ class Join:
             raise Refused(status, str(refused)) from refused
         if isinstance(found, Waiting):
             return _to_wait(found)
+        # Its use is spent: that bounds them, and a fleet behind one address is not held up.
+        self._places.give_back(place)
         return _answer(
             Joined(
                 site_id=wish.site_id,

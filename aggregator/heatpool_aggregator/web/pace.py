@@ -36,6 +36,11 @@ class Pace:
             return 0
         return 1 + int((1 - left_count) * self._refill_ns / _NS_PER_S)
 
+    def give_back(self, key: str) -> None:
+        """What was taken last was well used, and does not count."""
+        if (bucket := self._buckets.get(key)) is not None:
+            bucket.left_count = min(self._burst_count, bucket.left_count + 1)
+
 
 def place_of(address: str | None) -> str:
     """Whom an address stands for: itself, or its whole IPv6 network, which one caller has."""
