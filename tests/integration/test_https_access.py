@@ -112,10 +112,34 @@ async def test_a_neighbour_is_as_if_not_there(bench: Bench, role: Role) -> None:
     token = await bench.api_token("person/olaf", role, TENANT)
     await own_sites(bench)
     assert await status_of(bench, "/v1/sites/lido-hall-1", token) == 200
-    for path in ("/v1/sites/altstadt-loop-2", "/v1/sources/altstadt-loop"):
+    for path in ("/v1/sites/altstadt-loop-2", "/v1/sources/glasshouse-nord"):
         status, problem = await bench.get(path, token)
         assert status == 404 and "altstadt-loop-1" not in problem["detail"]
     assert await status_of(bench, "/metrics", token) == 403
+
+
+async def test_a_part_of_a_source_does_not_show_its_sum(bench: Bench) -> None:
+    token = await bench.api_token("person/olaf", Role.SITE_OWNER, TENANT)
+    await bench.identities.add_site(SiteId("altstadt-loop-1"), TENANT)
+    _, state = await bench.get("/v1/state", token)
+    assert [site["virtual_source_id"] for site in state["sites"]] == ["altstadt-loop"]
+    assert state["virtual_sources"] == []
+    assert (await bench.get("/v1/sources", token))[1] == {"virtual_sources": []}
+    status, problem = await bench.get("/v1/sources/altstadt-loop", token)
+    assert status == 403 and "other owners" in problem["detail"]
+    assert "altstadt-loop-2" not in problem["detail"]
+    async with bench.session.get(
+        "/v1/events", headers={"Authorization": f"Bearer {token}"}
+    ) as stream:
+        lines = [line async for line in _until_data(stream)]
+    assert b'"virtual_sources":[]' in lines[-1]
+
+
+async def _until_data(stream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async for line in stream.content:
+        yield line
+        if line.startswith(b"data:"):
+            return
 
 
 async def test_an_owner_without_a_tenant_sees_nobody(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from heatpool_aggregator.core.settlement import Statement
 from heatpool_aggregator.wire.query import GapView
 
 ABSENT = "-"
+NO_SOURCE = "no virtual source to show: none is set up, or sites of other owners are in it too"
 
 
 def sites_table(views: Sequence[SiteView]) -> str:
@@ -35,7 +36,7 @@ def sources_table(views: Sequence[SourceView]) -> str:
         )
         for view in views
     ]
-    return table(header, rows, empty="no virtual source is set up")
+    return table(header, rows, empty=NO_SOURCE)
 
 
 def statement_table(closed: Statement | None) -> str:

@@ -20,6 +20,7 @@ from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.agreement import memberships
 from heatpool_aggregator.core.instant import utc
 from heatpool_aggregator.core.settlement import PointSeries, Statement, settle_all, statement
+from heatpool_aggregator.core.shown_sums import whole_sources
 from heatpool_aggregator.ports import Event, Store
 from heatpool_aggregator.rpc.tenants import Tenants, unknown_site
 from heatpool_aggregator.wire import query as wire
@@ -39,11 +40,12 @@ Q = TypeVar("Q")
 class Query:
     """Answers of the query service, as bytes; each caller hears of its own sites alone.
 
-    Of others' sites it hears what they add to the virtual sources that it is in.
+    A sum it hears where it sees all that is in it: less one's own part it is the neighbour's.
     """
 
     def __init__(self, board: Board, store: Store, config: Config, tenants: Tenants) -> None:
         self._board, self._store, self._tenants = board, store, tenants
+        self._configured = config.virtual_source
         self._members = memberships(config.virtual_source)
         self._period_s = config.settlement.period_s
 
@@ -114,12 +116,11 @@ class Query:
 
     async def _seen_sources(self, context: Context) -> Sequence[SourceView]:
         views = self._board.sources
-        members = {member.site_id for member in self._members}
-        seen = await self._tenants.seen(context, members)
-        if seen == members:
+        if await self._tenants.sees_all(context):
             return views
-        own = {one.virtual_source_id for one in self._members if one.site_id in seen}
-        return [view for view in views if view.virtual_source_id in own]
+        seen = await self._tenants.seen(context, {member.site_id for member in self._members})
+        whole = whole_sources(self._configured, seen.__contains__)
+        return [view for view in views if view.virtual_source_id in whole]
 
     async def _seen_part(self, context: Context, whole: Statement) -> Statement:
         named = {line.site_id for line in whole.lines} | {site_id for site_id, _ in whole.missing}

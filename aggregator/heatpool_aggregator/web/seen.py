@@ -8,6 +8,7 @@ from heatpool_aggregator.board import Board, SourceView
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.principal import Action, may, sees
 from heatpool_aggregator.core.settlement import Statement
+from heatpool_aggregator.core.shown_sums import whole_sources
 from heatpool_aggregator.web.desk import Desk
 
 Sees = Callable[[SiteId], bool]
@@ -35,12 +36,7 @@ def narrowed(desk: Desk) -> Desk:
 
 
 def _sources(board: Board, config: Config, seen: Sees) -> tuple[SourceView, ...]:
-    """Virtual sources whose members are all seen: their sums give no neighbour away."""
-    whole = {
-        source.id
-        for source in config.virtual_source
-        if source.member and all(seen(SiteId(member.site_id)) for member in source.member)
-    }
+    whole = whole_sources(config.virtual_source, seen)
     return tuple(view for view in board.sources if view.virtual_source_id in whole)
 
 

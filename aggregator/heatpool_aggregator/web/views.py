@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from heatpool_aggregator.core.shown_sums import part_sources
 from heatpool_aggregator.web import models, shown
 from heatpool_aggregator.web.desk import Desk
 from heatpool_aggregator.web.problem import Refused
@@ -47,6 +48,12 @@ async def source(desk: Desk, *, virtual_source_id: str) -> models.VirtualSource:
     for view in desk.board.sources:
         if view.virtual_source_id == virtual_source_id:
             return shown.source(view)
+    if virtual_source_id in part_sources(desk.config.virtual_source, desk.sees):
+        raise Refused(
+            HTTPStatus.FORBIDDEN,
+            f"virtual source {virtual_source_id!r} adds up sites of other owners too, so its sums "
+            "are not shown to one of them; /v1/sites shows yours",
+        )
     known = ", ".join(view.virtual_source_id for view in desk.board.sources) or "none"
     raise Refused(
         HTTPStatus.NOT_FOUND, f"virtual source {virtual_source_id!r} is unknown; known: {known}"

@@ -81,13 +81,13 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     [
         (LOCAL, ["site-1", "site-2"], SOURCES),
         (READER, ["site-1", "site-2"], SOURCES),
-        (NORTH, ["site-1"], SOURCES[:1]),
-        (SOUTH, ["site-2"], SOURCES[:1]),
+        (NORTH, ["site-1"], []),
+        (SOUTH, ["site-2"], []),
         (EAST, [], []),
         (OWNERLESS, [], []),
     ],
 )
-async def test_sites_are_ones_own_and_sums_those_they_are_in(
+async def test_sites_are_ones_own_and_no_sum_tells_of_a_neighbour(
     desk: Desk, caller: Principal, sites: list[str], sources: list[str]
 ) -> None:
     query, registry = desk.query(caller), desk.registry(caller)
@@ -105,11 +105,25 @@ async def test_sites_are_ones_own_and_sums_those_they_are_in(
     assert [m.site_id for one in defined.virtual_sources for m in one.members] == sites
 
 
-async def test_the_sum_is_whole_for_each_of_its_members(desk: Desk) -> None:
-    shown = [await desk.query(caller).sources(b"", NO_CONTEXT) for caller in (NORTH, SOUTH)]
-    first = query_pb2.ListSourceStatusResponse.FromString(shown[0]).virtual_sources[0]
-    assert shown[0] == shown[1]
-    assert (first.heat.heat_rate_w, first.members_count) == (here.HEAT.heat_rate_w, 2)
+async def test_a_member_hears_the_source_s_name_and_its_own_part(desk: Desk) -> None:
+    answer = await desk.registry(NORTH).sources(b"", NO_CONTEXT)
+    (defined,) = registry_pb2.ListVirtualSourcesResponse.FromString(answer).virtual_sources
+    assert defined.virtual_source_id == SOURCES[0]
+    assert [member.site_id for member in defined.members] == ["site-1"]
+    answer = await desk.query(NORTH).sites(b"", NO_CONTEXT)
+    (own,) = query_pb2.ListSiteStatusResponse.FromString(answer).sites
+    assert (own.site_id, own.virtual_source_id) == ("site-1", SOURCES[0])
+
+
+async def test_who_owns_all_members_hears_the_sum_until_one_is_sold(desk: Desk) -> None:
+    query = desk.query(NORTH)
+    watch = aiter(query.watch(b"", NO_CONTEXT))
+    for owner, names in (("north", SOURCES[:1]), ("", []), ("north", SOURCES[:1]), ("east", [])):
+        await desk.identities.add_site(SiteId("site-2"), owner)
+        answer = await query.sources(b"", NO_CONTEXT)
+        summed = query_pb2.ListSourceStatusResponse.FromString(answer).virtual_sources
+        assert [one.virtual_source_id for one in summed] == names
+    assert await anext(watch) == answer
 
 
 @pytest.mark.parametrize(

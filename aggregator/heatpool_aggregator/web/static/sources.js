@@ -25,7 +25,7 @@ export function showSources(state) {
     renew: (card, source) => renewCard(card, source, state),
     known: cards,
   });
-  if (!state.virtual_sources.length) parent.append(el("p", "empty", "No virtual source is configured."));
+  if (!state.virtual_sources.length) parent.append(el("p", "empty", "No virtual source to show: none is configured, or sites of other owners are in it too."));
 }
 
 /** Redraws the charts as time goes on. */
