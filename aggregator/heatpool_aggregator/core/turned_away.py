@@ -4,6 +4,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from enum import StrEnum
 
+from heatpool_aggregator.core.contested import Contested
+
 PEERS_LIMIT = 1_024  # about 200 kB; whoever falls out is told of again
 TELL_AGAIN_NS = 86_400 * 10**9
 MET_LIMIT = 20_000  # connections; about 4 MB when full
@@ -40,6 +42,8 @@ class TurnedAway:
     def __init__(self) -> None:
         self._counts: Counter[Reason] = Counter()
         self._told_ns: OrderedDict[tuple[str, Reason], int] = OrderedDict()
+        self.contested = Contested()
+        self.contested_count = 0  # kept by who looks at it from time to time
         self.handshakes_begun = 0  # kept by who does them
         self._begun_before = self._met_count = 0
         self._met: OrderedDict[str, None] = OrderedDict()

@@ -74,6 +74,11 @@ class _Board:
         yield from _sources(sorted(board.sources, key=lambda view: view.virtual_source_id))
         yield from _ingest(board)
         yield _refused(board)
+        yield GaugeMetricFamily(
+            "heatpool_contested_sites",
+            "Sites that came three times within two hours while they were here.",
+            value=board.turned_away.contested_count,
+        )
         if board.statement is not None:
             yield from _statement(board.statement)
         yield from _balance(board)

@@ -18,11 +18,15 @@ CALLER_LIMIT = 100
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Call:
-    """One call of somebody recognised; `certificate` is None on this machine without TLS."""
+    """One call of somebody recognised, from the address `peer`.
+
+    `certificate` is None on this machine without TLS.
+    """
 
     method: str
     principal: Principal
     certificate: Named | None
+    peer: str
     task: "asyncio.Task[object] | None"
     sites: tuple[SiteId, ...] = ()
     ending: Refused | None = None
@@ -74,13 +78,19 @@ class OpenCalls:
             if self._places.get((call.method, site_id)) is call:
                 del self._places[(call.method, site_id)]
 
-    def take_places(self, call: Call, site_ids: tuple[SiteId, ...]) -> None:
-        """The newest stream of a site stays: the older one is mostly a line that is dead."""
+    def take_places(self, call: Call, site_ids: tuple[SiteId, ...]) -> dict[SiteId, str]:
+        """The newest stream of a site stays: the older one is mostly a line that is dead.
+
+        Sites that had an older one, each with the address that it came from.
+        """
+        found = {}
         for site_id in site_ids:
             older = self._places.get((call.method, site_id))
             if older is not None and older is not call:
                 text = f"another stream speaks for site {site_id!r} since now"
                 older.end(Refused(grpc.StatusCode.ABORTED, text))
+                found[site_id] = older.peer
             self._places[(call.method, site_id)] = call
         # What it spoke for before it said hello again is to be left, too.
         call.sites = tuple({*call.sites, *site_ids})
+        return found

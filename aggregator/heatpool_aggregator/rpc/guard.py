@@ -15,6 +15,7 @@ import grpc.aio
 from heatpool.errors import StoreError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import SiteId
+from heatpool_aggregator.core.contested import TAKEN_COUNT, TAKEN_NS
 from heatpool_aggregator.core.principal import (
     LOCAL,
     Action,
@@ -31,6 +32,7 @@ from heatpool_aggregator.ports import Audit, Clock, Identities
 from heatpool_aggregator.rpc.calls import CALL, Call, OpenCalls
 from heatpool_aggregator.rpc.certificate import Context, certificate_of, host_of
 from heatpool_aggregator.rpc.refused import Refused
+from heatpool_aggregator.wire.telemetry import SERVICE
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ LOOK_AGAIN_S = 30.0
 AUDIT_S = 5.0
 SETTLE_NS = 15 * 10**9  # a little longer than a handshake may take
 _SUBJECT_LIMIT = 64
+TELEMETRY = f"/{SERVICE}/Stream"
 
 
 class Anybody(Enum):
@@ -100,7 +103,25 @@ class Guard:
             )
         # What has proven nothing may not end what others do.
         if principal.role is Role.SITE:
-            self._calls.take_places(CALL.get(), tuple(site_ids))
+            call = CALL.get()
+            older = self._calls.take_places(call, tuple(site_ids))
+            # A site has two streams, that are taken over together.
+            if call.method == TELEMETRY:
+                for site_id, peer in older.items():
+                    self._note_contested(site_id, (peer, call.peer))
+
+    def _note_contested(self, site_id: SiteId, peers: tuple[str, str]) -> None:
+        contested, now_ns = self._turned_away.contested, self._clock.boot_ns()
+        if contested.take_over(site_id, now_ns):
+            why = (
+                f"it came {TAKEN_COUNT} times within {TAKEN_NS // 3_600_000_000_000} h while it was"
+                " here: a line that breaks often, or two machines with one identity; look which "
+                "machines have these addresses, stop one, or revoke the site and enrol it anew"
+            )
+            logger.warning(
+                "rpc.site_contested", extra=facts(site_id=site_id, peers=peers, reason=why)
+            )
+        self._turned_away.contested_count = contested.count(now_ns)
 
     async def serve(
         self, context: Context, method: str, need: Need, work: Callable[[], Awaitable[None]]
@@ -166,6 +187,7 @@ class Guard:
         if now_ns - self._settled_ns < SETTLE_NS:
             return
         self._settled_ns = now_ns
+        self._turned_away.contested_count = self._turned_away.contested.count(now_ns)
         if count := self._turned_away.settle_handshakes():
             logger.warning("rpc.handshakes_failed", extra=facts(count=count))
 
@@ -181,6 +203,7 @@ class Guard:
             method=method,
             principal=principal,
             certificate=certificate,
+            peer=host_of(context),
             task=asyncio.current_task(),
         )
         CALL.set(call)

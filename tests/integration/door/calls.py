@@ -69,6 +69,12 @@ async def status(asked: Awaitable[Any]) -> tuple[str, str]:
 
 async def refused(rig: Any) -> dict[str, float]:
     """Calls turned away so far, by reason, as /metrics tells it."""
+    samples = await figures(rig, "heatpool_refused_total")
+    return {sample.labels["reason"]: sample.value for sample in samples}
+
+
+async def figures(rig: Any, name: str) -> list[Any]:
+    """Samples of this name on /metrics."""
     trusted = ssl.create_default_context(cadata=rig.ca.pem.decode())
     headers = {"Authorization": f"Bearer {rig.token}"}
     async with (
@@ -76,12 +82,7 @@ async def refused(rig: Any) -> dict[str, float]:
         session.get(f"https://{rig.http}/metrics", ssl=trusted) as page,
     ):
         families = text_string_to_metric_families(await page.text())
-        return {
-            sample.labels["reason"]: sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == "heatpool_refused_total"
-        }
+        return [one for family in families for one in family.samples if one.name == name]
 
 
 async def eventually(is_true: Callable[[], Awaitable[bool]]) -> None:

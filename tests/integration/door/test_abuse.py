@@ -242,6 +242,20 @@ async def test_one_site_with_many_streams_keeps_one(rig: Any) -> None:
     assert (await refused(rig))["replaced"] == 49
 
 
+async def test_two_machines_with_one_identity_are_told_of_once(
+    rig: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig.as_("site/e1") as one, rig.as_("site/e1") as two:
+        for channel in (one, two, one, two, one):
+            call: Any = channel.stream_stream("/heatpool.v1.TelemetryService/Stream")()
+            await call.write(site.hello("e1").SerializeToString())
+            await call.read()
+    (told,) = [record for record in caplog.records if record.message == "rpc.site_contested"]
+    assert "two machines with one identity" in told.__dict__["heatpool_facts"]["reason"]
+    (gauge,) = await calls.figures(rig, "heatpool_contested_sites")
+    assert gauge.value == 1
+
+
 async def test_who_pings_without_end_is_hung_up_on(rig: Any) -> None:
     who = rig.caller("site/e1")
     credentials = grpc.ssl_channel_credentials(rig.ca.pem, who.key, who.chain)
