@@ -226,7 +226,7 @@ async def test_the_list_s_own_total_stands_in_where_dcmi_has_none(
 ) -> None:
     kernel.answers = {2: [answer], 1: [CANNOT]}
     command = script(tmp_path, f"cat <<'END'\n{LIST}END")
-    readings = await bound(machine, kernel, sdr=True, ipmitool=command, timeout_s=1.0).read()
+    readings = await bound(machine, kernel, sdr=True, ipmitool=command).read()
     assert ("ipmi/sdr/77h@7.1", 112.0) in [(r.channel, r.value) for r in readings]
 
 
