@@ -3,6 +3,8 @@
 A bucket fills at a rate up to a burst; what is taken beyond that is a debt, and a debt is a time.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from heatpool.units import NS_PER_S
@@ -11,6 +13,7 @@ BURST_S = 10.0  # of the rate: a site that comes back sends its window at once
 # Debts at which a stream is told to slow its backlog, and then its live messages too.
 BACKLOG_DEBT_S = 0.0
 PERIOD_DEBT_S = 2.0
+NAMES_LIMIT = 20_000  # of buckets by name, 300 bytes each
 PERIOD_S = 60.0  # the message period that agents have of themselves
 
 
@@ -50,6 +53,37 @@ class Bucket:
         """Takes tokens, into debt if need be."""
         if self._rate is not None:
             self._tokens -= count
+
+    def draw(self, boot_ns: int) -> float:
+        """Takes one token if there is one, which is 0; else time until there is one, s."""
+        self.debt_s(boot_ns)
+        if self._rate is None:
+            return 0.0
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+
+class Buckets:
+    """One bucket for each name, made by `make`, in bounded memory.
+
+    A name that comes again finds what it left: to go and come back gives nobody a new burst.
+    """
+
+    def __init__(self, make: Callable[[], Bucket]) -> None:
+        self._make = make
+        self._by_name: OrderedDict[str, Bucket] = OrderedDict()
+
+    def draw(self, name: str, boot_ns: int) -> float:
+        """Takes a token of this name if there is one, which is 0; else time until there is, s."""
+        bucket = self._by_name.get(name)
+        if bucket is None:
+            bucket = self._by_name[name] = self._make()
+            if len(self._by_name) > NAMES_LIMIT:
+                self._by_name.popitem(last=False)
+        self._by_name.move_to_end(name)
+        return bucket.draw(boot_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import grpc
 from heatpool.errors import WireError
 from heatpool.sample import SiteId
 from heatpool.setpoint import SetpointReport
-from heatpool_aggregator.core.quotas import Bucket
+from heatpool_aggregator.core.quotas import Bucket, Buckets
 from heatpool_aggregator.core.turned_away import Reason
 from heatpool_aggregator.rpc.refused import Refused
 from heatpool_aggregator.rpc.telemetry import Admit, Context, first_of
@@ -54,6 +54,7 @@ class ControlService:
         self, fan_out: FanOut[SessionT], admit: Admit, *, boot_ns: Callable[[], int]
     ) -> None:
         self._fan_out, self._admit, self._boot_ns = fan_out, admit, boot_ns
+        self._buckets = Buckets(lambda: Bucket(REPORTS_S, REPORTS_BURST))
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Serves one agent until it goes.
@@ -88,18 +89,15 @@ class ControlService:
     async def _read(
         self, hello: ControlHello, requests: AsyncIterator[bytes]
     ) -> Refused | WireError | None:
-        bucket = Bucket(REPORTS_S, REPORTS_BURST)
         try:
             async for data in requests:
-                self._draw(bucket)
                 await self._take(hello, data)
         except (Refused, WireError) as refused:
             return refused
         return None
 
-    def _draw(self, bucket: Bucket) -> None:
-        bucket.take(1)
-        if bucket.debt_s(self._boot_ns()):
+    def _draw(self, site_id: SiteId) -> None:
+        if self._buckets.draw(site_id, self._boot_ns()):
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"more than {REPORTS_S:g} reports a second after the first {REPORTS_BURST:g}: "
@@ -116,6 +114,7 @@ class ControlService:
                 f"site {report.site_id!r} is not among those that this stream speaks for",
                 reason=Reason.OTHER_SITE,
             )
+        self._draw(report.site_id)
         if not await self._fan_out.report(report, data):
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "the log does not keep up: come back in 10 s"

@@ -291,6 +291,23 @@ async def test_a_site_that_floods_reports_is_cut_off_and_told_when_to_come_back(
     await still_serves(rig)
 
 
+async def test_a_new_stream_gives_no_new_burst_of_reports(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REPORTS_S", 0.001)
+    monkeypatch.setattr(control, "REPORTS_BURST", 5.0)
+
+    async def reported(site_id: str, count: int) -> str:
+        async with rig.as_(f"site/{site_id}") as channel, stream(channel, "Control") as line:
+            await say(line, hello_of(site_id), *[report_of(site_id)] * count)
+            await line.call.done_writing()
+            return (await status(line.next()))[0]
+
+    found = [await reported("e1", 3), await reported("e1", 3), await reported("e1", 1)]
+    assert found == ["OK", "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED"]
+    assert await reported("e2", 3) == "OK"
+
+
 async def test_reports_within_the_burst_are_taken(
     rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

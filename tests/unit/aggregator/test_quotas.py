@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heatpool_aggregator.core import quotas
 from heatpool_aggregator.core.quotas import (
     BURST_S,
     NO_QUOTA,
     STEADY,
     Account,
     Bucket,
+    Buckets,
     Limits,
     Quota,
 )
@@ -80,3 +82,24 @@ def test_the_backlog_is_slowed_before_live_messages(debt_s: float, limits: Limit
     account = Account(Quota(bytes_s=10_000.0))
     account.streams = 10
     assert account.limits(debt_s) == limits
+
+
+def test_each_name_draws_from_its_own_and_finds_it_again() -> None:
+    buckets = Buckets(lambda: Bucket(2.0, burst=2.0))
+    assert [buckets.draw("a", 0) for _ in range(3)] == [0.0, 0.0, 0.5]
+    assert buckets.draw("b", 0) == 0.0
+    assert [buckets.draw("a", at_ns) for at_ns in (0, NS // 2, NS // 2)] == [0.5, 0.0, 0.5]
+
+
+def test_a_refused_draw_costs_nothing() -> None:
+    bucket = Bucket(1.0, burst=1.0)
+    assert [bucket.draw(0) for _ in range(9)] == [0.0] + [1.0] * 8
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "NAMES_LIMIT", 3)
+    buckets = Buckets(lambda: Bucket(0.001, burst=1.0))
+    for name in "abcd":
+        assert buckets.draw(name, 0) == 0.0
+    assert len(buckets._by_name) == 3
+    assert buckets.draw("d", 0) > 0, "the one that was used last is kept"
