@@ -90,6 +90,14 @@ _where = _options(
         type=click.Path(path_type=Path, file_okay=False),
         help="SITE_ID.pem (key and chain) of every agent, and ca.pem.",
     ),
+    click.option(
+        "--join",
+        metavar="URL",
+        help="Agents without a certificate in --tls-dir get one there: https://HOST:8080.",
+    ),
+    click.option("--token", help="Of a fleet: `token new --site-id 'PREFIX-*'`; for --join."),
+    click.option("--token-file", type=FILE, help="The token, where others cannot see it."),
+    click.option("--ca-hash", help="What `token new` prints; for --join."),
     click.option("--ca", type=FILE, help="CA of the aggregator; by itself TLS without a name."),
     click.option("--cert", type=FILE, help="One certificate for all streams."),
     click.option("--key", type=FILE, help="Its key, if it is in a file of its own."),
@@ -155,6 +163,7 @@ def command(*, as_json: bool, write_config: Path | None, **asked: Any) -> None:
 
     if asked["tls_dir"] and asked["streams_per_connection"] > 1:
         raise click.UsageError("a certificate names one site: one stream a connection, or no TLS")
+    asked["newcomers"] = _newcomers(asked)
     wish = _asked(asked)
     if write_config is not None:
         state_dir = write_config.absolute().with_suffix(".state")
@@ -169,6 +178,23 @@ def command(*, as_json: bool, write_config: Path | None, **asked: Any) -> None:
         raise SystemExit(1)
 
 
+def _newcomers(told: dict[str, Any]) -> Any:
+    """Where agents join; None: they have what they need."""
+    from heatpool_sim.load.asked import Newcomers
+
+    if told["join"] is None:
+        return None
+    if told["tls_dir"] is None or not told["ca_hash"]:
+        raise click.UsageError("--join needs --tls-dir, where keys stay, and --ca-hash")
+    if not told["join"].startswith("https://"):
+        raise click.UsageError("--join: must be https://HOST:PORT, the aggregator's web port")
+    file = told["token_file"]
+    token = told["token"] or (file.read_text(encoding="utf-8").strip() if file else "")
+    if not token:
+        raise click.UsageError("--join needs --token or --token-file")
+    return Newcomers(url=told["join"].rstrip("/"), token=token, ca_hash=told["ca_hash"])
+
+
 def _asked(told: dict[str, Any]) -> Any:
     from heatpool_sim.load.asked import Asked, Burst, Doors, Faults, Storm
 
@@ -179,6 +205,7 @@ def _asked(told: dict[str, Any]) -> Any:
         cert=told["cert"],
         key=told["key"],
         folder=told["tls_dir"],
+        newcomers=told["newcomers"],
         operator=told["operator"],
         streams_per_connection=told["streams_per_connection"],
     )

@@ -39,6 +39,15 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomers:
+    """Where agents get certificates: the aggregator's web port, a fleet's token, the CA's hash."""
+
+    url: str
+    token: str = field(repr=False)
+    ca_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """Where to send, and by which certificates; without `ca` there is no TLS."""
 
@@ -48,6 +57,7 @@ class Doors:
     cert: Path | None = None
     key: Path | None = None
     folder: Path | None = None  # SITE_ID.pem of every agent
+    newcomers: Newcomers | None = None  # who has none in the folder joins there
     operator: Path | None = None  # key, certificate and CA of who may read, for the witness
     streams_per_connection: int = 1
 

@@ -47,6 +47,10 @@ async def _run(asked: Asked) -> Mapping[str, Any]:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if asked.doors.newcomers is not None:
+        from heatpool_sim.load import joining  # noqa: PLC0415  # most loads make no keys
+
+        await joining.enrol(asked)
     fleet = Fleet(asked)
     # What is here now stays; looking through it again and again would cost more than the rest.
     gc.freeze()
