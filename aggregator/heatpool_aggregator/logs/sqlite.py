@@ -17,6 +17,7 @@ from zlib import crc32
 import msgpack
 
 from heatpool.errors import LogDamaged, LogError
+from heatpool.process.closed_file import close_to_others
 from heatpool.sample import BootId, SiteId
 from heatpool_aggregator.logs.tail import Tail
 from heatpool_aggregator.ports import START, Frame, FrameKind, Position, Snapshot
@@ -173,7 +174,7 @@ class SqliteLog:
             raise LogError(
                 f"{self._path}: no answer within {DISK_TIMEOUT_S:g} s: look at the disk"
             ) from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             # An error that the module itself makes up has no code.
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
                 raise self._damaged("the file", str(error)) from error
@@ -250,6 +251,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _opened(path: Path) -> tuple[sqlite3.Connection, Position]:
+    close_to_others(path)
     connection = _connected(path)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heatpool.errors import StoreError
+from heatpool.process.closed_file import close_to_others
 
 DISK_TIMEOUT_S = 30.0  # a disk that takes longer does not work
 MEND = "stop the aggregator and restore a backup of it"
@@ -41,6 +42,7 @@ class SqliteFile:
 
     def _opened(self, migrate: Callable[[], None]) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        close_to_others(self.path)
         with closing(sqlite3.connect(self.path)) as probe:
             (version,) = probe.execute("PRAGMA user_version").fetchone()
             if version > self._version:
@@ -130,5 +132,6 @@ class SqliteFile:
 
 
 def _copy(source: sqlite3.Connection, path: Path) -> None:
+    close_to_others(path)
     with closing(sqlite3.connect(path)) as target:
         source.backup(target)

@@ -1,6 +1,5 @@
-"""Opening a file that several processes may make at once, and that only its owner may read."""
+"""Opening a file that several processes may make at once."""
 
-import asyncio
 import fcntl
 import os
 import sqlite3
@@ -8,14 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from heatpool.errors import StoreError
+from heatpool.process.closed_file import OWNER_ONLY
 from heatpool_aggregator.stores.files import SqliteFile
-
-OWNER_ONLY = 0o600
 
 
 async def start(file: SqliteFile, migrate: Callable[[], None]) -> None:
-    """Opens the file, readable by its owner alone; `migrate` runs in one process at a time.
+    """Opens the file; `migrate` runs in one process at a time.
 
     Raises:
         StoreError: it cannot be used.
@@ -28,17 +25,7 @@ async def start(file: SqliteFile, migrate: Callable[[], None]) -> None:
             with closing(sqlite3.connect(file.path)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
 
-    try:
-        await asyncio.to_thread(_touch, file.path)
-    except OSError as error:
-        raise StoreError(f"{file.path}: {error.strerror}: look at the folder's owner") from error
     await file.start(migrate_alone)
-
-
-def _touch(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # SQLite gives the files beside it, -wal and -shm, the mode of this one.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY))
 
 
 @contextmanager
