@@ -55,10 +55,14 @@ class Live(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Settlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The settlement grid, and how long a period waits for late registers."""
+    """The settlement grid, and how long a period waits for late registers.
+
+    `return_s`: how long at most after an absence of the aggregator itself, until sites are back.
+    """
 
     period_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 900
     grace_s: NotNegative = 120.0
+    return_s: NotNegative = 3600.0
 
 
 class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -110,7 +110,14 @@ class Bench:
         return [line.energy_wh for group in lines for line in group if line.site_id == site]
 
 
-def row(site: str, at_s: int, *, raw: int | None = None, meter: str = "m") -> RegisterRow:
+def row(
+    site: str,
+    at_s: int,
+    *,
+    raw: int | None = None,
+    meter: str = "m",
+    reason: RegisterReason = RegisterReason.PERIODIC,
+) -> RegisterRow:
     return RegisterRow(
         metering_point_id=MeteringPointId("meter"),
         meter_id=MeterId(f"{meter}.{site}"),
@@ -118,5 +125,5 @@ def row(site: str, at_s: int, *, raw: int | None = None, meter: str = "m") -> Re
         raw=1000 + at_s if raw is None else raw,
         exponent=0,
         modulus=10**8,
-        reason=RegisterReason.PERIODIC,
+        reason=reason,
     )

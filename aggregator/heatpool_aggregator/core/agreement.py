@@ -129,6 +129,13 @@ def spans(
     return tuple(found)
 
 
+def is_member(members: Iterable[Membership], site_id: SiteId, period: Period) -> bool:
+    """Whether the site is a member of any virtual source within the period."""
+    return any(
+        member.site_id == site_id and _clipped(member, period) is not None for member in members
+    )
+
+
 def _terms(agreement: AgreementTerms) -> Terms:
     return Terms(
         agreement_id=AgreementId(agreement.id),

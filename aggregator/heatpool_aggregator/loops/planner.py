@@ -34,6 +34,7 @@ from heatpool_aggregator.core.settlement import (
     statement,
     worst_balance,
 )
+from heatpool_aggregator.loops.returning import Returning
 from heatpool_aggregator.ports import Clock, Store
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Planner:
         self._members = memberships(config.virtual_source)
         self._period_s = config.settlement.period_s
         self._period_ns = self._period_s * NS_PER_S
-        self._grace_ns = round(config.settlement.grace_s * NS_PER_S)
+        self._returning = Returning(config.settlement, self._members, clock, self._series)
         self._points: list[tuple[SiteId, MeteringPointId]] = []
         self._first_ns: int | None = None
         self._closed_ns: int | None = None
@@ -185,6 +186,7 @@ class Planner:
         closed_ns = first_ns if newest_ns is None else newest_ns
         self._first_ns = first_ns = min(first_ns, closed_ns)
         self._floor_ns = await self._other_grid_ns(closed_ns)
+        await self._returning.begin(self._points, closed_ns)
         oldest_ns = self._oldest_ns(first_ns, closed_ns)
         self._again = dict.fromkeys(range(oldest_ns, closed_ns, self._period_ns))
         if self._again:
@@ -217,14 +219,13 @@ class Planner:
         return 0
 
     async def _close(self, closed_ns: int) -> None:
-        due_ns = self._clock.now_ns() - self._grace_ns
         self._rows_left = CLOSE_ROWS
         while self._rows_left > 0:
             # After a change of the grid the first period is shorter: no time is left out.
             end_ns = align_up_ns(closed_ns + 1, self._period_s)
-            if end_ns > due_ns:
-                break
             period = Period(start_ns=closed_ns, end_ns=end_ns)
+            if not await self._returning.is_due(period):
+                break
             if end_ns - closed_ns != self._period_ns:
                 self._floor_ns = end_ns
             self._statement = await self.settle_period(period)
@@ -343,18 +344,23 @@ class Planner:
         """What the registers say, one point after the other: others may work between two."""
         parts = []
         for site_id, point_id in self._points:
-            rows = await self._ask(
-                self._store.registers.series, site_id, point_id, period.start_ns, period.end_ns
-            )
+            rows = await self._series(site_id, point_id, period.start_ns, period.end_ns)
             series = PointSeries(site_id=site_id, point_id=point_id, rows=rows)
             parts.append(settle_all([series], period, self._members))
-            self._rows_left -= len(rows) + POINT_ROWS
             self._reach_back(rows)
         return Settled(
             lines=tuple(line for part in parts for line in part.lines),
             missing=tuple(entry for part in parts for entry in part.missing),
             registers_wh=sum(part.registers_wh for part in parts),
         )
+
+    async def _series(
+        self, site_id: SiteId, point_id: MeteringPointId, start_ns: int, end_ns: int
+    ) -> Sequence[RegisterRow]:
+        self._rows_left -= POINT_ROWS
+        rows = await self._ask(self._store.registers.series, site_id, point_id, start_ns, end_ns)
+        self._rows_left -= len(rows)
+        return rows
 
     async def _entries(self, start_ns: int, end_ns: int) -> list[LedgerEntry]:
         return list(await self._ask(self._store.ledger.read, start_ns, end_ns))
