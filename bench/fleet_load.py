@@ -4,7 +4,8 @@
     python bench/fleet_load.py --scale 0.05            # small, in a few minutes
 
 `streams`: agents that say hello and no more, memory beside a bare grpc.aio server that answers it;
-then live ones, and what they cost. `storm`: all but a fifth lose their streams at once.
+then live ones, and what they cost. `tls`: the same over mTLS, each agent enrolled by one token of
+a fleet, and how soon a revoked one is cut off. `storm`: all but a fifth lose their streams at once.
 `overload`: ten times the rate for a while. `outage`: a week of history from each of many sites
 while they also send live. Only ratios are figures; absolutes are for orientation (aggregator.md
 12). In all of them nothing that was acked may be denied, nothing left behind, and the aggregator's
@@ -24,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import fleet_rig as rig
+import fleet_tls
+from fleet_rig import whole
 
-PARTS = ("streams", "storm", "overload", "outage")
+PARTS = ("streams", "tls", "storm", "overload", "outage")
 SETTLE_S = 5.0
 STREAMS, STORM, OVERLOADED, OUTAGE_SITES = 10_000, 8_000, 2_000, 1_000
 CONNECT_S = 0.003  # of a shared processor, both ends
@@ -146,15 +149,9 @@ def outage(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def whole(report: dict[str, Any]) -> dict[str, Any]:
-    """Nothing lost, nothing left, nobody kept out, and the other side says the same."""
-    witness = report["witness"]
-    return {
-        "lost": report["lost"],
-        "left": report["left"],
-        "never_connected": report["agents"]["never_connected"],
-        "witness": None if witness is None else witness["is_right"],
-    }
+def tls(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """As `streams`, with a certificate of its own for each agent; and how soon one is cut off."""
+    return fleet_tls.tls(folder, _scaled(STREAMS, asked), asked.period, asked.seconds)
 
 
 def _scaled(count: int, asked: argparse.Namespace) -> int:
@@ -167,6 +164,14 @@ ROWS = (
     ("streams", "core_frac", "share of a core, live", ""),
     ("streams", "messages_s", "messages a second", ""),
     ("streams", "ack_p99_ms", "ack p99, ms", ""),
+    ("tls", "joins_s", "certificates a second", ""),
+    ("tls", "connected", "connected over mTLS", "all"),
+    ("tls", "memory_ratio", "memory of a stream / bare TLS one", "<= 1.25"),
+    ("tls", "handshakes_core_s", "handshakes and hellos a second of a core", ""),
+    ("tls", "handshake_ratio", "CPU of one / bare TLS one", ""),
+    ("tls", "core_frac", "share of a core, live", ""),
+    ("tls", "ack_p99_ms", "ack p99, ms", ""),
+    ("tls", "cut_off_most_s", "s from `site revoke` to the end, most", "<= 60"),
     ("storm", "back_all_s", "s until all are back", "<= 120 of 40,000"),
     ("storm", "refused_for_good", "refused for good", "0"),
     ("storm", "memory_after_ratio", "memory of a stream after / before", "<= 1.6"),
@@ -202,6 +207,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--days", type=float, default=1.0, help="of the outage")
     parser.add_argument("--directory", help="where the log lies, a folder on a real disk")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--bare-identity", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--serve-bare", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -213,10 +219,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if asked.serve_bare:
-        asyncio.run(rig.serve_bare(asked.serve_bare))
+        asyncio.run(rig.serve_bare(asked.serve_bare, asked.bare_identity))
         return
     every: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
         "streams": streams,
+        "tls": tls,
         "storm": storm,
         "overload": overload,
         "outage": outage,

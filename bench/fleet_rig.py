@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,8 +40,8 @@ async def _bare(requests: AsyncIterator[bytes], context: Any) -> None:
             is_first = False
 
 
-async def serve_bare(ready: Path) -> None:
-    """Answers hello and nothing else, until it is killed."""
+async def serve_bare(ready: Path, identity: Path | None) -> None:
+    """Answers hello and nothing else, until it is killed; with certificates, over mTLS."""
     options = (
         ("grpc.so_reuseport", 0),
         ("grpc.server.max_pending_requests", PENDING),
@@ -52,12 +52,23 @@ async def serve_bare(ready: Path) -> None:
     name = "heatpool.v1.TelemetryService"
     generic = grpc.method_handlers_generic_handler(name, {"Stream": handler})
     server.add_generic_rpc_handlers((generic,))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if identity is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", await asyncio.to_thread(_demanding, identity))
     await server.start()
     gc.freeze()
     gc.set_threshold(50_000, 20, 1_000)
     await asyncio.to_thread(ready.write_text, json.dumps({"grpc": f"127.0.0.1:{port}"}))
     await server.wait_for_termination()
+
+
+def _demanding(identity: Path) -> grpc.ServerCredentials:
+    """Every client shows a certificate, as with the aggregator."""
+    key, chain, ca = (
+        (identity / name).read_bytes() for name in ("server.key", "server.pem", "ca.pem")
+    )
+    return grpc.ssl_server_credentials([(key, chain)], ca, require_client_auth=True)
 
 
 @dataclass(slots=True)
@@ -93,19 +104,28 @@ class Server:
 @contextmanager
 def aggregator(folder: Path, agents: int, period: str) -> Iterator[Server]:
     """A real aggregator whose members are the sites of the generator."""
-    config = folder / "ours.toml"
-    doors = ("--address", "127.0.0.1:0", "--http", "127.0.0.1:0")
-    write = [*_load(agents, *doors, "--period", period), "--write-config", str(config)]
-    subprocess.run(write, check=True, stdout=subprocess.DEVNULL)
+    config = written_config(folder, agents, period)
     command = [sys.executable, "-m", "heatpool_aggregator", "run", "--config", str(config)]
     with _started("ours", folder, command) as server:
         yield server
 
 
+def written_config(folder: Path, agents: int, period: str) -> Path:
+    """Its settings; what it keeps lies beside them."""
+    config = folder / "ours.toml"
+    doors = ("--address", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    write = [*load(agents, *doors, "--period", period), "--write-config", str(config)]
+    subprocess.run(write, check=True, stdout=subprocess.DEVNULL)
+    return config
+
+
 @contextmanager
-def bare(folder: Path) -> Iterator[Server]:
-    """An empty server of the same kind."""
-    command = [sys.executable, str(HERE / "fleet_load.py"), "--serve-bare"]
+def bare(folder: Path, identity: Path | None = None) -> Iterator[Server]:
+    """An empty server of the same kind; with the certificates in a folder, over mTLS."""
+    command = [sys.executable, str(HERE / "fleet_load.py")]
+    if identity is not None:
+        command += ["--bare-identity", str(identity)]
+    command += ["--serve-bare"]
     with _started("bare", folder, command) as server:
         yield server
 
@@ -134,7 +154,8 @@ def _started(name: str, folder: Path, command: Sequence[str]) -> Iterator[Server
             process.wait()
 
 
-def _load(agents: int, *options: str) -> list[str]:
+def load(agents: int, *options: str) -> list[str]:
+    """The command line of the generator."""
     return [sys.executable, "-m", "heatpool_sim", "load", "--agents", str(agents), *options]
 
 
@@ -151,9 +172,20 @@ class Turn:
     cpu_s: float
     cpu_all_in_s: float | None
 
+    @property
+    def cpu_connecting_s(self) -> float | None:
+        """Of the server, until all were in, s."""
+        return None if self.cpu_all_in_s is None else self.cpu_s - self.cpu_all_in_s
 
-def turn(server: Server, agents: int, *options: str, is_verified: bool = True) -> Turn:
-    """Runs the generator against a server and watches it."""
+
+def turn(
+    server: Server,
+    agents: int,
+    *options: str,
+    is_verified: bool = True,
+    once_in: Callable[[], None] | None = None,
+) -> Turn:
+    """Runs the generator against a server and watches it; `once_in` runs beside it, then."""
     doors = ["--address", server.grpc, "--progress", "0.5s", "--json"]
     if is_verified and server.http:
         doors += ["--http", server.http, "--verify"]
@@ -162,28 +194,34 @@ def turn(server: Server, agents: int, *options: str, is_verified: bool = True) -
     began_cpu_s = server.cpu_s()
     environ = os.environ | {"GRPC_VERBOSITY": "ERROR"}
     with subprocess.Popen(
-        _load(agents, *doors, *options),
+        load(agents, *doors, *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environ,
-    ) as load:
-        assert load.stdout is not None
-        assert load.stderr is not None
-        seen = _Seen(agents, load.stderr)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        seen = _Seen(agents, process.stderr)
         answer: list[str] = []
-        out = load.stdout
+        out = process.stdout
         reader = threading.Thread(target=lambda: answer.append(out.read()))
         reader.start()
         all_in: tuple[float, int, float] | None = None
-        while load.poll() is None:
+        beside: threading.Thread | None = None
+        while process.poll() is None:
             server.look()
             if all_in is None and seen.is_all_in:
                 all_in = (*server.rss[-1], server.cpu_s())
+                if once_in is not None:
+                    beside = threading.Thread(target=once_in)
+                    beside.start()
             time.sleep(LOOK_S)
         reader.join()
+        if beside is not None:
+            beside.join()
     if not answer or not answer[0].strip():
-        raise RuntimeError(f"the generator ended with {load.returncode}: {seen.last}")
+        raise RuntimeError(f"the generator ended with {process.returncode}: {seen.last}")
     server.look()
     return Turn(
         report=json.loads(answer[0]),
@@ -195,6 +233,17 @@ def turn(server: Server, agents: int, *options: str, is_verified: bool = True) -
         cpu_s=server.cpu_s() - began_cpu_s,
         cpu_all_in_s=server.cpu_s() - all_in[2] if all_in else None,
     )
+
+
+def whole(report: dict[str, Any]) -> dict[str, Any]:
+    """Nothing lost, nothing left, nobody kept out, and the other side says the same."""
+    witness = report["witness"]
+    return {
+        "lost": report["lost"],
+        "left": report["left"],
+        "never_connected": report["agents"]["never_connected"],
+        "witness": None if witness is None else witness["is_right"],
+    }
 
 
 class _Seen:
