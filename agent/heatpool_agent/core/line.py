@@ -24,6 +24,12 @@ class LineLimits:
     message_period_s: float | None = None
     backlog_bytes_s: float | None = None
 
+    def is_tighter(self, before: "LineLimits") -> bool:
+        """Whether less may be sent than before."""
+        backlog, was = self.backlog_bytes_s, before.backlog_bytes_s
+        is_slower = backlog is not None and (was is None or backlog < was)
+        return is_slower or (self.message_period_s or 0.0) > (before.message_period_s or 0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durable:

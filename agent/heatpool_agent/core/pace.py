@@ -18,6 +18,8 @@ REGAIN = 1.1
 # A live frame must not wait longer behind a burst, s.
 BURST_S = 1.0
 PAUSE_MOST_S = 60.0
+# Bursts of this length at most where the other end names a rate.
+LIMITED_S = 10.0
 # The newest bursts that are compared, and how often a short one is sent to compare with.
 BURSTS_KEPT = 12
 PROBE_EVERY = 4
@@ -61,7 +63,11 @@ class Pace:
         self._number += 1
         pause_s = link_s / self.share_frac - elapsed_s
         if limit_bytes_s is not None:
-            pause_s = max(pause_s, sent_bytes / max(limit_bytes_s, 1e-3) - elapsed_s)
+            limited_s = sent_bytes / max(limit_bytes_s, 1e-3)
+            pause_s = max(pause_s, limited_s - elapsed_s)
+            # Longer than the longest pause, it would be sent faster than it may.
+            if limited_s > LIMITED_S:
+                self._wanted_count = max(1, count // 2)
         self.share_frac = min(SHARE_FRAC, self.share_frac * REGAIN)
         return min(PAUSE_MOST_S, max(0.0, pause_s))
 

@@ -236,7 +236,8 @@ class Push:
             if isinstance(word, Resend):
                 await lanes.again(word)
             elif isinstance(word, LineLimits):
-                self._pace.slow()
+                if word.is_tighter(self._board.asked):
+                    self._pace.slow()
                 self._keep_limits(word)
                 self._is_asked.set()
             else:

@@ -177,7 +177,12 @@ class GrpcUplink:
                 await self._window.missed()
                 yield answer
             elif isinstance(answer, LineLimits):
-                logger.warning("uplink.slow", extra=facts(**_figures(answer)))
+                # A share of what many send changes by the second; that there is one is news.
+                is_news = answer.is_tighter(LineLimits()) and not self._limits.is_tighter(
+                    LineLimits()
+                )
+                level = logging.WARNING if is_news else logging.INFO
+                logger.log(level, "uplink.slow", extra=facts(**_figures(answer)))
                 self._keep(answer)
                 yield answer
             elif isinstance(answer, wire.AckAnswer):

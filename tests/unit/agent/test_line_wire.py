@@ -68,3 +68,21 @@ def test_no_word_silences_a_site_for_long(told_s: float, kept_s: float) -> None:
     answer = wire.answer(down(ack=pb.Ack(retry_after_s=told_s)))
     assert isinstance(answer, wire.AckAnswer)
     assert answer.wait_s == kept_s
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tighter"),
+    [
+        (LineLimits(), LineLimits(backlog_bytes_s=9.0), True),
+        (LineLimits(backlog_bytes_s=9.0), LineLimits(backlog_bytes_s=8.0), True),
+        (LineLimits(backlog_bytes_s=8.0), LineLimits(backlog_bytes_s=9.0), False),
+        (LineLimits(backlog_bytes_s=9.0), LineLimits(), False),
+        (LineLimits(), LineLimits(message_period_s=120.0), True),
+        (LineLimits(message_period_s=120.0), LineLimits(), False),
+        (LineLimits(), LineLimits(), False),
+    ],
+)
+def test_only_to_be_allowed_less_is_a_complaint(
+    before: LineLimits, after: LineLimits, *, tighter: bool
+) -> None:
+    assert after.is_tighter(before) is tighter

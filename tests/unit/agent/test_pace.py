@@ -91,3 +91,12 @@ def test_of_a_link_that_is_lost_in_the_jitter_no_rate_is_told() -> None:
     pace = Pace()
     share_of(pace, link_bytes_s=1e6, way_s=0.05)
     assert pace.link_bytes_s is None
+
+
+def test_a_rate_that_is_asked_for_is_kept_however_much_a_burst_might_hold() -> None:
+    pace, sent_bytes, passed_s = Pace(), 0, 0.0
+    for _ in range(40):
+        size_bytes = 4_000 * min(pace.burst_count, 64)
+        pause_s = pace.pause_s(size_bytes, 0.06, count=size_bytes // 4_000, limit_bytes_s=300.0)
+        sent_bytes, passed_s = sent_bytes + size_bytes, passed_s + 0.06 + pause_s
+    assert sent_bytes / passed_s <= 300.0 * 1.05
