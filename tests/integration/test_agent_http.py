@@ -251,7 +251,7 @@ def scraped(board: Board, clock: StoppedClock) -> str:
     collector = metrics.BoardCollector(
         lambda: look(board, clock, period_s=PERIOD_S), version="0.0.0", cpu_s=lambda: 12.5
     )
-    return metrics.render(metrics.registry(collector)).decode()
+    return metrics.render(collector).decode()
 
 
 def test_the_metrics_page_is_the_golden_one(clock: StoppedClock) -> None:

@@ -130,10 +130,9 @@ def application(
 
 def _pages(seen: Look, version: str) -> Iterator[tuple[str, Handler]]:
     collector = metrics.BoardCollector(seen, version=version, cpu_s=time.process_time)
-    own = metrics.registry(collector)
     yield "/", _made(lambda: page(seen(), version=version).encode(), "text/html; charset=utf-8")
     yield "/live.js", _made(lambda: SCRIPT, "text/javascript; charset=utf-8")
-    yield "/metrics", _made(lambda: metrics.render(own), metrics.CONTENT_TYPE)
+    yield "/metrics", _made(lambda: metrics.render(collector), metrics.CONTENT_TYPE)
     yield (
         "/v1/status",
         _made(lambda: msgspec.json.encode(status(seen(), version=version)), "application/json"),

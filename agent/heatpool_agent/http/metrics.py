@@ -6,31 +6,22 @@ What is absent is left out: a series that ends is honest, a zero is not.
 from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
-
 from heatpool.sample import Estimate
 from heatpool.units import NS_PER_S
 from heatpool_agent.board import LoopView
 from heatpool_agent.core.plausible import is_admitted
+from heatpool_agent.http.exposition import CONTENT_TYPE as CONTENT_TYPE
+from heatpool_agent.http.exposition import Metric, exposed
 from heatpool_agent.http.loop_status import active
 from heatpool_agent.http.seen import Seen, override_left_s, unacked_count
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 S_PER_H = 3600
 _UP = {"up": 1.0, "gone": 0.0, "busy": 0.0}
 
 Sample = tuple[tuple[str, ...], float | None]
-Family = GaugeMetricFamily | CounterMetricFamily
 
 
-class BoardCollector(Collector):
+class BoardCollector:
     """Reads what is seen at each scrape."""
 
     def __init__(
@@ -60,36 +51,29 @@ class BoardCollector(Collector):
         yield _counter(
             "heatpool_agent_cpu_seconds", "CPU time of the agent.", [((), self._cpu_s())]
         )
-        yield InfoMetricFamily(
-            "heatpool_build", "What is running.", value={"version": self._version}
-        )
+        built: list[Sample] = [((self._version,), 1.0)]
+        yield _gauge("heatpool_build_info", "What is running.", built, "version")
 
 
-def registry(collector: BoardCollector) -> CollectorRegistry:
-    """A registry of its own: nothing of the library's defaults is on our page."""
-    own = CollectorRegistry()
-    own.register(collector)
-    return own
-
-
-def render(own: CollectorRegistry) -> bytes:
+def render(collector: BoardCollector) -> bytes:
     """The page."""
-    return generate_latest(own)
+    return exposed(collector.collect())
 
 
 def _gauge(name: str, text: str, samples: Iterable[Sample], *labels: str) -> Metric:
-    return _filled(GaugeMetricFamily(name, text, labels=labels), samples)
+    known = tuple(_known(samples))
+    return Metric(name=name, text=text, kind="gauge", labels=labels, samples=known)
 
 
 def _counter(name: str, text: str, samples: Iterable[Sample], *labels: str) -> Metric:
-    return _filled(CounterMetricFamily(name, text, labels=labels), samples)
+    known = tuple(_known(samples))
+    return Metric(name=f"{name}_total", text=text, kind="counter", labels=labels, samples=known)
 
 
-def _filled(family: Family, samples: Iterable[Sample]) -> Metric:
+def _known(samples: Iterable[Sample]) -> Iterator[tuple[tuple[str, ...], float]]:
     for values, value in samples:
         if value is not None and isfinite(value):
-            family.add_metric(values, value)
-    return family
+            yield values, value
 
 
 def _estimates(view: LoopView) -> Iterator[tuple[tuple[str, str], Estimate]]:

@@ -10,7 +10,7 @@ from heatpool.sample import Provenance, QualityClass, SiteId
 from heatpool_agent.board import Board, LoopView
 from heatpool_agent.config import loop_priors
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
-from heatpool_agent.http.metrics import BoardCollector, registry, render
+from heatpool_agent.http.metrics import BoardCollector, render
 from heatpool_agent.http.seen import look
 from heatpool_agent.http.status import status
 from heatpool_agent.loops.sense import LoopSettings, Sense
@@ -312,7 +312,7 @@ async def test_parts_marks_and_disagreements_are_in_the_status_and_in_the_metric
     assert [(mark.sensor, mark.flags) for mark in told.marks] == [("odd", ("out_of_range",))]
     (one,) = told.disagreements
     assert (one.pair, one.is_lasting) == ("computed_vs_electric", False)
-    page = render(registry(BoardCollector(lambda: seen, version="0", cpu_s=lambda: 0.0))).decode()
+    page = render(BoardCollector(lambda: seen, version="0", cpu_s=lambda: 0.0)).decode()
     pair = 'heatpool_disagreement_ratio{loop="rack",pair="computed_vs_electric"} '
     assert f"{pair}{one.size_frac}" in page
     assert 'heatpool_refused_readings{sensor="odd"} 1.0' in page
