@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from heatpool_agent.commands import without_tls
+
 if TYPE_CHECKING:
     from heatpool_agent.config import Config
 
-# Kinds that read this machine or a plain line; whatever else may want to speak TLS.
-PLAIN_KINDS = frozenset({"rapl", "hwmon", "nvml", "host", "mbus"})
+# Kinds that read this machine, a plain line or a child's words; whatever else may speak TLS.
+PLAIN_KINDS = frozenset({"rapl", "hwmon", "nvml", "host", "ipmi", "modbus", "mbus", "dry_run"})
 
 
 @click.command("run")
@@ -29,12 +31,12 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
     Without settings it finds what this machine has, and sends nowhere.
     """
     with _without("typing_extensions"):
-        from heatpool_agent.config import load, state_dir
+        from heatpool_agent.config import load
     config = load(path, os.environ)
     # What the agent leaves on disk is nobody else's: registers, its name, sessions to log out of.
     os.umask(0o077)
-    if is_plain(config) and not has_joined(state_dir(config, os.environ)):
-        _leave_openssl_out()
+    if is_plain(config):
+        without_tls.leave_out(has_page=bool(config.http.listen))
     import asyncio
 
     from heatpool_agent import app
@@ -48,16 +50,10 @@ def command(*, path: Path | None, ready_file: Path | None) -> None:
         leave_if_hung(threads)
 
 
-def has_joined(folder: Path) -> bool:
-    """Whether this site has an identity, and so somewhere to send to over TLS."""
-    return (folder / "identity" / "place.json").exists()
-
-
 def is_plain(config: "Config") -> bool:
-    """Whether nothing that the settings name can ever speak TLS or serve a page."""
-    if config.http.listen or config.aggregator.url or config.actuator or not config.sensor:
-        return False
-    return {str(block.get("kind")) for block in config.sensor} <= PLAIN_KINDS
+    """Whether no device that the settings name can ever speak TLS; a machine's own cannot."""
+    blocks = (*config.sensor, *config.actuator)
+    return {str(block.get("kind")) for block in blocks} <= PLAIN_KINDS
 
 
 @contextmanager
@@ -74,13 +70,3 @@ def _without(name: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
-
-
-def _leave_openssl_out() -> None:
-    """Spares 4 MB: asyncio and hashlib load OpenSSL if it is there, and do as well without it.
-
-    Both run on Pythons built without OpenSSL; a name that is None in sys.modules is such a Python.
-    """
-    if "ssl" not in sys.modules:
-        sys.modules["ssl"] = None  # type: ignore[assignment]
-        sys.modules["_hashlib"] = None  # type: ignore[assignment]
