@@ -166,6 +166,7 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         config=config,
         refusals=refusals,
         fingerprints=gateway.fingerprints,
+        told_wait=gateway.admitting.pressure.applied_after,
     )
 
     trail = await _trail(access.audit, clock, board)

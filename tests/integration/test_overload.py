@@ -225,7 +225,8 @@ async def test_hellos_that_nobody_reads_the_answers_to_end_the_stream() -> None:
     assert taken == [True] * 16 + [False] * 24
 
 
-async def test_boot_ids_of_a_site_are_bounded() -> None:
+async def test_boot_ids_of_a_site_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admitting_room, "SITE_HELLOS_BURST", 1_000.0)
     gateway = made()
     for number in range(2 * BOOTS_LIMIT):
         session = gateway.open()
@@ -384,6 +385,144 @@ async def test_a_storm_of_hellos_comes_in_by_turns_and_none_is_lost(
     admitted = sum(session is not None for session in found)
     assert 110 <= admitted < 140
     assert max(waits_s) <= admitting_room.ROOM_S
+
+
+# Histories
+
+
+async def told(session: Session) -> list[float | None]:
+    """Limits to its backlog that a stream hears of, B/s."""
+    limits = [one.slow.limits for one in map(parsed, session.messages()) if one.HasField("slow")]
+    return [one.backlog_bytes_s if one.HasField("backlog_bytes_s") else None for one in limits]
+
+
+def parsed(data: bytes) -> Any:
+    return site.pb.TelemetryServiceStreamResponse.FromString(data)
+
+
+async def turns(gateway: Gateway, clock: HandClock, *, waits_s: float, rate: float) -> None:
+    """A look at what came, as if live frames had waited so long."""
+    await gateway.step()
+    clock.at_ns += 5 * NS
+    gateway.admitting.pressure.waited(waits_s)
+    gateway.admitting.pressure.came(round(5 * rate))
+    await gateway.step()
+
+
+async def test_histories_are_slowed_alike_while_live_frames_wait_and_then_released() -> None:
+    clock = HandClock()
+    gateway = made(clock=clock)
+    behind = [await greeted(gateway, name, boundary_seq=3) for name in ("site-a", "site-b")]
+    live = await greeted(gateway, "site-c")
+    await turns(gateway, clock, waits_s=0.1, rate=1e5)
+    assert [await told(one) for one in (*behind, live)] == [[], [], []]
+    await turns(gateway, clock, waits_s=2.0, rate=1e6)
+    assert [await told(one) for one in (*behind, live)] == [[3e5], [3e5], []]
+    for seq in (1, 2):
+        assert await send(behind[0], seq)
+    await gateway.step()
+    await turns(gateway, clock, waits_s=0.1, rate=1e6)
+    # One has none left; what it leaves over is the other's.
+    assert [await told(one) for one in (*behind, live)] == [[None], [pytest.approx(7.5e5)], []]
+
+
+async def test_a_history_that_comes_into_a_crowd_hears_its_share_with_the_answer() -> None:
+    clock = HandClock()
+    gateway = made(clock=clock)
+    await greeted(gateway, boundary_seq=3)
+    for _ in range(2):
+        await turns(gateway, clock, waits_s=2.0, rate=2e5)
+    session = await hello(gateway, "site-b", boundary_seq=3)
+    assert session is not None
+    (answer,) = await heard(session)
+    assert answer.hello_reply.limits.backlog_bytes_s == pytest.approx(1.2e5)
+
+
+async def test_a_tenant_s_own_limit_and_its_share_are_both_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = HandClock()
+    gateway = made(clock=clock)
+    session = await greeted(gateway, boundary_seq=3)
+    gateway.admitting._slow(session, admitting_room.CROWDED)
+    await turns(gateway, clock, waits_s=2.0, rate=1e6)
+    clock.at_ns += 11 * NS
+    await gateway.step()
+    assert await told(session) == [1_000.0, pytest.approx(6e5)]
+
+
+# Who is refused
+
+
+async def test_a_tenant_that_fills_the_stage_is_refused_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(200):
+        monkeypatch.setitem(TENANTS, f"noisy-{number}", "noisy")
+    gateway = made(Quota(streams=1_000))
+    crowd = [await greeted(gateway, f"noisy-{number}") for number in range(200)]
+    quiet = await greeted(gateway, "site-b")
+    await gateway.step()
+    monkeypatch.setattr(admitting_room, "STAGED_SOFT_BYTES", 2_000)
+    monkeypatch.setattr(admitting_room, "STAGED_LIMIT_BYTES", 4_000)
+    monkeypatch.setattr(admitting_room, "ROOM_S", 0.0)
+    taken = [await send(one, 1) for one in crowd]
+    assert not all(taken)
+    assert [await send(quiet, seq) for seq in (1, 2)] == [True, True]
+    assert not any([await send(one, 2) for one in crowd])
+    await gateway.step()
+    assert await send(crowd[0], 2)
+    assert gateway.admitting.staged_bytes == crowd[0].account.staged_bytes
+
+
+async def test_one_stream_holds_no_more_of_the_stage_than_one_large_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admitting_room, "STREAM_HOLD_BYTES", 300)
+    monkeypatch.setattr(admitting_room, "ROOM_S", 0.0)
+    gateway = made()
+    noisy, other = await greeted(gateway), await greeted(gateway, "site-b")
+    await gateway.step()
+    taken = [await send(noisy, seq) for seq in range(1, 10)]
+    assert 0 < sum(taken) < 9
+    assert await send(other, 1)
+
+
+async def test_a_site_that_says_hello_without_end_is_refused_and_no_other() -> None:
+    gateway = made(clock=HandClock())
+    again = site.hello("site-a").SerializeToString()
+    found = []
+    for _ in range(100):
+        session = gateway.open()
+        found.append(await session.hello(hello_from_bytes(again), again))
+        session.close()
+        await gateway.step()
+    assert (found[0], found[-1], 10 <= session.retry_after_s <= 20) == (True, False, True)
+    assert await hello(gateway, "site-b")
+
+
+async def test_a_tenant_whose_sites_all_come_at_once_leaves_turns_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admitting_room, "HELLOS_BURST", 0.0)
+    monkeypatch.setattr(admitting_room, "HELLOS_S", 2.0)
+    turn = asyncio.Event()
+
+    async def until_told(_: float) -> None:
+        await turn.wait()
+
+    monkeypatch.setattr(admitting_room, "sleep", until_told)
+    for number in range(30):
+        monkeypatch.setitem(TENANTS, f"noisy-{number}", "noisy")
+    gateway = made(Quota(streams=1_000), HandClock())
+    names = [*(f"noisy-{number}" for number in range(30)), "site-b"]
+    coming = [asyncio.create_task(hello(gateway, name), name=name) for name in names]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    turn.set()
+    found = [session is not None for session in await asyncio.gather(*coming)]
+    assert sum(found[:-1]) < 20, "not all turns that there are"
+    assert found[-1]
 
 
 async def test_a_stream_that_is_held_lets_others_pass() -> None:

@@ -5,7 +5,7 @@ A bucket fills at a rate up to a burst; what is taken beyond that is a debt, and
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heatpool.units import NS_PER_S
 
@@ -23,6 +23,14 @@ class Limits:
 
     message_period_s: float | None = None
     backlog_bytes_s: float | None = None
+
+    def with_share(self, share_bytes_s: float | None) -> "Limits":
+        """The same with no more of a backlog than this."""
+        if share_bytes_s is None:
+            return self
+        own = self.backlog_bytes_s
+        least = share_bytes_s if own is None else min(own, share_bytes_s)
+        return replace(self, backlog_bytes_s=least)
 
 
 STEADY = Limits()
@@ -99,12 +107,21 @@ NO_QUOTA = Quota()
 
 
 class Account:
-    """What one tenant has used of its quota."""
+    """What one tenant has used of its quota, and what it has on its way into the log."""
 
-    __slots__ = ("_batches", "_bytes", "is_limited", "quota", "streams")
+    __slots__ = (
+        "_batches",
+        "_bytes",
+        "greeting_count",
+        "is_limited",
+        "quota",
+        "staged_bytes",
+        "streams",
+    )
 
     def __init__(self, quota: Quota) -> None:
         self.quota, self.streams = quota, 0
+        self.staged_bytes = self.greeting_count = 0
         self._batches, self._bytes = Bucket(quota.batches_s), Bucket(quota.bytes_s)
         self.is_limited = quota.batches_s is not None or quota.bytes_s is not None
 

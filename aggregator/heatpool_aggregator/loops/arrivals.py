@@ -80,6 +80,13 @@ class Watch:
         """Whether this number is of the history, and not live."""
         return self.has_lanes and seq < self.spool.boundary_seq
 
+    def is_behind(self) -> bool:
+        """Whether some of the history is not durable; what was told to be lost is."""
+        if not self.has_lanes:
+            return False
+        last = self.arrivals.ranges.contiguous_from(self.spool.first_seq)
+        return last < self.spool.boundary_seq - 1
+
     def marks(self) -> list[AckedSpool]:
         """Watermark of each lane; none where not even the lane's start is durable.
 

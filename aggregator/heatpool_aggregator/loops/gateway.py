@@ -190,7 +190,7 @@ class Gateway:
         frame, _, session = one
         n_bytes = len(frame.payload)
         if session is not None:
-            session.pending_count += 1
+            session.staged(n_bytes)
         queue.append(one)
         self.admitting.staged_bytes += n_bytes
         self._flush_bytes += n_bytes
@@ -220,9 +220,12 @@ class Gateway:
         """One commit of all that is live and of some history, and what follows from it."""
         self._work.clear()
         self._full.clear()
+        since_ns = self._live[0][0].received_ns if self._live else None
         if staged := self._taken():
             await self._commit(staged)
             self.admitting.free(sum(len(frame.payload) for frame, _, _ in staged))
+            if since_ns is not None:
+                self.admitting.pressure.waited(max(0, self._clock.now_ns() - since_ns) / 1e9)
         self._route_refusals()
         self.server_time = server_time(self._clock.now_ns())
         touched, self._touched = self._touched, []
@@ -242,6 +245,7 @@ class Gateway:
             one = self._behind.popleft()
             n_bytes += len(one[0].payload)
             staged.append(one)
+        self.admitting.pressure.came(n_bytes)
         if self._behind:
             self._work.set()
             self._full.set()
@@ -262,7 +266,7 @@ class Gateway:
                 else:
                     self.unwatched(arrivals)  # its stream has gone before this commit
             if session is not None:
-                session.settled()
+                session.settled(len(frame.payload))
 
     async def _append(self, frames: list[Frame]) -> Position:
         """Position of the commit; a log that does not take it is asked until it does."""

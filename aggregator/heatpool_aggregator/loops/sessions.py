@@ -85,7 +85,7 @@ class Inbox(Protocol):
 
 
 class Session:
-    """One stream; `pending_count` frames of it are on their way into the log.
+    """One stream; `pending_count` frames of it, `pending_bytes`, are on their way into the log.
 
     `site_ids` are those that the gateway tells it of. `retry_after_s` is when to come back after a
     False, s. `on_news` is called when there is something to say, or all is said.
@@ -102,13 +102,14 @@ class Session:
         "_watches",
         "account",
         "on_news",
+        "pending_bytes",
         "pending_count",
         "retry_after_s",
         "site_ids",
     )
 
     def __init__(self, inbox: Inbox) -> None:
-        self.pending_count = 0
+        self.pending_count = self.pending_bytes = 0
         self.retry_after_s = 0.0
         self.account = NO_ACCOUNT
         self.site_ids: tuple[SiteId, ...] = ()
@@ -148,6 +149,7 @@ class Session:
                 self._answer_later()
                 return False
             self._inbox.stage(frame, self)
+        self._inbox.admitting.greeted(self)
         self._say(self._hello_reply(hello))
         self._is_greeted = True
         return True
@@ -160,7 +162,7 @@ class Session:
         if len(self._replies) >= REPLIES_LIMIT:
             self.retry_after_s = ROOM_S
             return False
-        if not await self._inbox.admitting.hello(self, account):
+        if not await self._inbox.admitting.hello(self, account, hello.sites[0].site_id):
             self._answer_later()
             return False
         if not self.has_hello:
@@ -253,9 +255,17 @@ class Session:
             self._dirty.append(watch)
             self.on_news()
 
-    def settled(self) -> None:
+    def staged(self, n_bytes: int) -> None:
+        """A frame of this stream is on its way into the log."""
+        self.pending_count += 1
+        self.pending_bytes += n_bytes
+        self.account.staged_bytes += n_bytes
+
+    def settled(self, n_bytes: int) -> None:
         """A frame of this stream is durable."""
         self.pending_count -= 1
+        self.pending_bytes -= n_bytes
+        self.account.staged_bytes -= n_bytes
         if self._is_finished:
             self.on_news()
 
@@ -266,6 +276,10 @@ class Session:
             # Agents take what comes before the answer to their hello for no answer; it says these.
             if self._is_greeted:
                 self._say(slow_to_bytes(limits))
+
+    def is_behind(self) -> bool:
+        """Whether it has history that is not durable here."""
+        return any(watch.is_behind() for watch in self._watches.values())
 
     def refuse(self, refusal: Refusal) -> None:
         """The next Ack names this frame."""

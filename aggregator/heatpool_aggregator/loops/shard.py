@@ -67,7 +67,9 @@ class Shard:
         config: Config,
         refusals: deque[Refusal],
         fingerprints: dict[Key, Fingerprints] | None = None,
+        told_wait: Callable[[float], None] | None = None,
     ) -> None:
+        self._told_wait = told_wait
         self._partition, self._store, self._board = partition, store, board
         self._clock, self._refusals = clock, refusals
         snapshot = partition.snapshot
@@ -111,6 +113,7 @@ class Shard:
         await self._store_pending()
         if not self._unapplied:
             self._unapplied.extend(await self._patiently(self._read))
+        self._tell_wait()
         count, yielded_s = len(self._unapplied), time.monotonic()
         while self._unapplied:
             self._apply_some()
@@ -120,6 +123,13 @@ class Shard:
                 yielded_s = time.monotonic()
         await self._store_pending()
         return count
+
+    def _tell_wait(self) -> None:
+        """Says how long the oldest frame has waited, s."""
+        if self._told_wait is not None:
+            now_ns = self._clock.now_ns()
+            oldest_ns = self._unapplied[0][1].received_ns if self._unapplied else now_ns
+            self._told_wait(max(0, now_ns - oldest_ns) / 1e9)
 
     def _apply_some(self) -> None:
         frames: list[Frame] = []
