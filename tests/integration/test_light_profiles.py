@@ -9,9 +9,15 @@ import pytest
 
 # The agent as `run` starts it, ended after its first ticks; then what is loaded, on stdout.
 PROGRAM = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from heatpool_agent.__main__ import main
-threading.Timer(3.0, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+def end():
+    # Before the agent listens for it, the signal would end it as it ends any program.
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.01)
+    time.sleep(3.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end, daemon=True).start()
 sys.argv = ["heatpool-agent", "run", "--config", sys.argv[1]]
 try:
     main()
@@ -94,7 +100,7 @@ def loaded(folder: Path, settings: str, listen: str) -> set[str]:
     config = folder / "agent.toml"
     config.write_text(settings.format(folder=folder, listen=listen))
     command = [sys.executable, "-c", PROGRAM, str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 
