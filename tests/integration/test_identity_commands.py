@@ -122,6 +122,33 @@ def test_a_host_that_no_certificate_can_carry_stops_init_before_it_begins(
     assert "agg.example" in refused.stderr and not (tmp_path / "s").exists()
 
 
+def test_a_site_is_sent_to_an_address_that_it_can_reach(tmp_path: Path) -> None:
+    said(tmp_path / "s", "init", "--host", "192.0.2.7")
+    for site_id, words in (("e1", "--site-id e1"), ("e-*", "")):
+        new = said(tmp_path / "s", "token", "new", "--site-id", site_id)
+        assert "join https://192.0.2.7:8080 " in new["join"]
+        assert new["join"].rpartition(" --ca-hash ")[2].partition(" ")[2] == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("site", "list"),
+        ("site", "revoke", "e1", "--reason", "r"),
+        ("token", "list"),
+        ("user", "list"),
+        ("audit",),
+        ("site", "add", "e1"),
+    ],
+)
+def test_a_slip_in_the_folder_s_name_begins_no_other_aggregator(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    refused = ran(tmp_path / "slip", *words, code=1)
+    assert "no aggregator keeps its state here" in refused.stderr
+    assert not (tmp_path / "slip").exists()
+
+
 def test_a_token_is_shown_once_and_kept_nowhere(made: tuple[Path, Any]) -> None:
     state, told = made
     new = said(state, "token", "new", "--site-id", "e7", "--owner", "north", "--expires", "2h")
@@ -129,7 +156,7 @@ def test_a_token_is_shown_once_and_kept_nowhere(made: tuple[Path, Any]) -> None:
     assert TOKEN.fullmatch(new["token"]) and new["ca_hash"] == told["ca_hash"]
     assert new["join"] == (
         f"heatpool-agent join https://agg.example:8080 --token {new['token']} "
-        f"--ca-hash {told['ca_hash']}"
+        f"--ca-hash {told['ca_hash']} --site-id e7"
     )
     (listed,) = [row for row in said(state, "token", "list") if row["token_id"] == new["token_id"]]
     assert (listed["site_id"], listed["owner"], listed["state"]) == ("e7", "north", "open")

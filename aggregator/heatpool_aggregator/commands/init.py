@@ -55,7 +55,7 @@ def command(
                 "puts it aside and makes a new one, `certificate renew-server` only renews"
             ]
         )
-    office.work(setting, lambda desk: _init(desk, names, admin))
+    office.begin(setting, lambda desk: _init(desk, names, admin))
 
 
 async def _init(desk: Office, names: Sequence[str], admin: str) -> None:
@@ -128,6 +128,7 @@ def _say(setting: Setting, ca: Authority, names: Sequence[str], aside: Path | No
             '  2. let the service listen: listen.grpc = "0.0.0.0:8443", '
             'listen.http = "0.0.0.0:8080"; start it anew\n'
             "  3. for each site: heatpool-aggregator token new --site-id ID\n"
-            "  4. for your browser: heatpool-aggregator user add NAME --role operator --api-token"
+            "  4. for your browser: heatpool-aggregator user add NAME --role operator --api-token\n"
+            f"  5. for `heatpool`: HEATPOOL_IDENTITY={files.admin}"
         ),
     )

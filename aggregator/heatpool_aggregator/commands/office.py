@@ -119,7 +119,24 @@ def setting(*, path: Path | None, directory: Path | None, is_json: bool) -> Sett
 
 
 def work(setting: Setting, task: Callable[[Office], Awaitable[None]]) -> None:
-    """Runs the task with the doors open, beside a running service or without one."""
+    """Runs the task with the doors open, beside a running service or without one.
+
+    Raises:
+        HeatpoolError: no aggregator keeps its state there, and a slip must not begin another one.
+    """
+    from heatpool_aggregator.stores.identities import FILE_NAME
+
+    if not (setting.state_dir / FILE_NAME).is_file():
+        raise HeatpoolError(
+            f"{setting.state_dir}: no aggregator keeps its state here: name the service's state "
+            "folder with --dir or --config; `heatpool-aggregator init` or the service's first "
+            "start makes it"
+        )
+    begin(setting, task)
+
+
+def begin(setting: Setting, task: Callable[[Office], Awaitable[None]]) -> None:
+    """Runs the task with the doors open, in a new folder too."""
 
     async def inside() -> None:
         async with opened(setting) as office:

@@ -1,5 +1,6 @@
 """`heatpool-aggregator token`: leave for a site to join, carried there by a person."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from heatpool_aggregator.identity import certificates, places
 from heatpool_aggregator.identity.tokens import Secret, new_join_token
 
 _USES_MAX, _FLEET_USES_MAX = 1_000, 100_000
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def _sites(context: click.Context, option: click.Parameter, value: str) -> str | None:
@@ -163,10 +165,12 @@ def _state(token: JoinToken, now_ns: int) -> str:
 
 def _say(setting: Setting, token: JoinToken, secret: Secret, ca_hash: str) -> None:
     present = certificates.load(places.read(setting.files.server), str(setting.files.server))
-    host = certificates.hosts_of(present)[0]
+    host = _reached_by(certificates.hosts_of(present))
     port = setting.config.listen.http.rpartition(":")[2]
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     join = f"heatpool-agent join {url} --token {secret.text} --ca-hash {ca_hash}"
+    if not token.is_for_fleet:  # a fresh site has no id yet, or one of its own making
+        join += f" --site-id {token.site_id}"
     result = {
         "token": secret.text,
         "token_id": token.token_id,
@@ -188,3 +192,8 @@ def _say(setting: Setting, token: JoinToken, secret: Secret, ca_hash: str) -> No
             f"The token is shown this once. At the site{wait}:\n  {join}"
         ),
     )
+
+
+def _reached_by(hosts: Sequence[str]) -> str:
+    """The first that other machines can reach; an address of this one for want of such."""
+    return next((host for host in hosts if host not in _HERE), hosts[0])
