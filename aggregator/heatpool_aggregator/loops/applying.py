@@ -334,11 +334,13 @@ class Applying:
         self.state.capabilities[frame.site_id] = Capability(
             rejection_capacity_w=site.rejection_capacity_w, loop_ids=site.loop_ids
         )
-        for place, schema in enumerate(site.schemas):
-            if schema_mistake(schema, place=place):
+        for number, schema in enumerate(site.schemas, 1):
+            # Counted from the newest, as rows of now are packed by it.
+            if schema_mistake(schema, place=len(site.schemas) - number):
                 continue
             key = (frame.site_id, schema.boot_id, schema.schema_id)
             if self.state.schemas.get(key) == schema:
+                self._still_named(key)
                 continue
             self._name(key, schema)
             unknown = sorted({c.quantity for c in schema.channels} - INDEX.keys())
@@ -361,6 +363,13 @@ class Applying:
         if len(named) > SCHEMAS_KEPT:
             self._forget(named.pop(0))
         self.state.schemas[key] = schema
+
+    def _still_named(self, key: SchemaKey) -> None:
+        """What a site names at each hello is in use, however old it is: others go first."""
+        named = self._schemas_of[key[0]]
+        named.remove(key)
+        named.append(key)
+        self.state.schemas[key] = self.state.schemas.pop(key)
 
     def _forget(self, key: SchemaKey) -> None:
         site_id, boot_id, _ = key

@@ -190,8 +190,9 @@ class Session:
         refused = [
             RefusedSchema(site_index=index, schema_id=schema.schema_id, reason=mistake)
             for index, site in enumerate(hello.sites)
-            for place, schema in enumerate(site.schemas)
-            if (mistake := schema_mistake(schema, place=place))
+            # Counted from the newest, as rows of now are packed by it.
+            for number, schema in enumerate(site.schemas, 1)
+            if (mistake := schema_mistake(schema, place=len(site.schemas) - number))
         ]
         now_ns = self._inbox.now_ns()
         return hello_reply_to_bytes(durable, refused, server_ns=now_ns, limits=self._limits)
