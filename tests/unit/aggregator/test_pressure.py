@@ -40,10 +40,14 @@ class Driven:
 
 def test_a_calm_crowd_goes_ever_faster_and_a_pressing_one_slower_than_it_came() -> None:
     driven = Driven()
-    assert driven.turn(rate=1e6) == MORE * START_BYTES_S
-    assert driven.turn(rate=1e6, live_s=BEHIND_S) == LESS * 1e6
-    assert driven.turn(rate=1e6, live_s=0.2) == LESS * 1e6, "between calm and behind it stays"
-    assert driven.turn(rate=1e6) == MORE * LESS * 1e6
+    assert driven.turn(rate=4e6) == MORE * START_BYTES_S
+    assert driven.turn(rate=4e6, live_s=BEHIND_S) == LESS * 4e6
+    assert driven.turn(rate=4e6, live_s=0.2) == LESS * 4e6, "between calm and behind it stays"
+    assert driven.turn(rate=4e6) == MORE * LESS * 4e6
+
+
+def test_a_crowd_that_only_just_came_is_not_taken_at_its_first_word() -> None:
+    assert Driven().turn(rate=1.0, live_s=BEHIND_S) == LESS * START_BYTES_S / 2
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(0, 100), st.floats(0, 1e4)), max_size=60))
@@ -63,10 +67,10 @@ def test_where_no_history_comes_nothing_is_slowed_however_slow_the_disk_is() -> 
 
 def test_a_log_that_waits_to_be_applied_slows_until_it_shrinks() -> None:
     driven = Driven()
-    grown = driven.turn(rate=1e6, apply_s=APPLY_WAIT_S + 1)
-    assert grown == LESS * 1e6
-    assert driven.turn(rate=1e6, apply_s=APPLY_WAIT_S + 0.5) == grown
-    assert driven.turn(rate=1e6) == MORE * grown
+    grown = driven.turn(rate=4e6, apply_s=APPLY_WAIT_S + 1)
+    assert grown == LESS * 4e6
+    assert driven.turn(rate=4e6, apply_s=APPLY_WAIT_S + 0.5) == grown
+    assert driven.turn(rate=4e6) == MORE * grown
 
 
 def test_a_new_crowd_after_a_rest_begins_anew() -> None:
