@@ -222,13 +222,19 @@ class Rig:
         return found  # type: ignore[no-any-return]
 
     async def back(self, sensor: Sensor, *what: str) -> Sequence[Reading]:
-        """The same of a device that is well again: the patience it asks for, it gets."""
-        for _ in range(TRIES):
+        """The same of a device that is well again: the patience it asks for, it gets.
+
+        So does a machine that stood still for longer than the short time of this rig.
+        """
+        for tries in range(TRIES):
             try:
                 return await self.look(sensor, *what)
             except SensorBusy as busy:
                 self.clock.step(busy.wait_s)
-                await asyncio.sleep(0.05)
+            except SensorGone as gone:
+                if f" {self.timeout_s:g} s" not in str(gone):
+                    raise
+            await asyncio.sleep(0.05 * tries)
         raise AssertionError(f"{self.kind}: still busy after {TRIES} times")
 
     def needs(self, fault: str) -> None:

@@ -34,7 +34,7 @@ async def test_closing_during_a_read_ends_it_in_time(rig: Rig, moment: str) -> N
     before = held()
     async with rig.open(timeout_s=rig.timeout_s) as sensor:
         if moment != "first read":
-            await rig.look(sensor)
+            await rig.back(sensor)
         if moment == "while slow":
             await rig.bench.slow()
             rig.clock.step(60.0)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from ports.bench import Bench
 from ports.benches import mbus as mbus_bench
+from ports.sensor_rig import TIMEOUT_S
 
 from heatpool.errors import SensorBusy, SensorGone
 from heatpool_agent import sensors
@@ -142,7 +143,9 @@ async def test_a_recorded_fault_plays_again(bench: Bench, tmp_path: Path, fault:
     if fault not in bench.faults:
         pytest.skip(f"a device of this kind is never {fault}")
     folder = tmp_path / "recording"
-    async with _recorded(bench, folder, timeout_s=0.3) as rig:
+    # Enough for a healthy device on a busy machine: what a late thread saw is recorded as well.
+    timeout_s = TIMEOUT_S if fault == "slow" else 2.0
+    async with _recorded(bench, folder, timeout_s=timeout_s) as rig:
         await rig.passes("probe", "read")
         await getattr(bench, fault)()
         await rig.passes("read", "read")
