@@ -35,6 +35,7 @@ from heatpool_aggregator.web.app import serve
 from heatpool_aggregator.web.secured import Secured
 
 DAY_NS = 86_400 * 10**9
+FIRST_S = 60.0
 DOMAIN = "heatpool"
 GRPC = "0.0.0.0:8443"
 # The whole of one virtual source and one site of another belong to this tenant.
@@ -116,7 +117,10 @@ class Bench:
             return response.status, await response.json(content_type=None)
 
     async def raw(self, data: bytes, *, wait_s: float = 5.0) -> bytes:
-        """What comes back for these bytes over TLS, until the server hangs up or is silent."""
+        """What comes back for these bytes over TLS, until the server hangs up or is silent again.
+
+        Its first word is waited for as long as a busy machine may take, its next one `wait_s`.
+        """
         host, _, port = self.address.rpartition(":")
         reader, writer = await asyncio.open_connection(
             host, int(port), ssl=self.context, server_hostname="localhost"
@@ -124,9 +128,12 @@ class Bench:
         answer = b""
         try:
             writer.write(data)
-            async with asyncio.timeout(wait_s):
-                while part := await reader.read(65536):
-                    answer += part
+            while True:
+                async with asyncio.timeout(wait_s if answer else FIRST_S):
+                    part = await reader.read(65536)
+                if not part:
+                    break
+                answer += part
         except (TimeoutError, ConnectionError):
             pass
         finally:

@@ -128,7 +128,7 @@ async def test_live_rows_pass_a_backlog_that_takes_its_share_of_a_slow_line(
                     before = len(server.frames)
                     seq = own.spool.mark(SpoolKind.TELEMETRY).next_seq - 1
                     await becomes(partial(is_taken, server, seq))
-                    behind.append(len(server.frames) - before - 1)
+                    behind.append(server.frames.index(("telemetry", seq)) - before)
                     await asyncio.sleep(0.2)
                 share = (line.up_bytes - start_bytes) / (loop.time() - start_s) / bytes_s
                 view = own.board.uplink

@@ -62,6 +62,7 @@ class Server:
     hellos: list[telemetry_pb2.Hello] = field(default_factory=list)
     frames: list[tuple[str, int]] = field(default_factory=list)
     gaps: list[telemetry_pb2.Gap] = field(default_factory=list)
+    gaps_before: dict[int, int] = field(default_factory=dict)
     port: int = 0
     has_lanes: bool = True
     codecs: list[telemetry_pb2.PayloadCodec.ValueType] = field(default_factory=list)
@@ -94,6 +95,7 @@ class Server:
                 batch = up.telemetry if which == "telemetry" else up.registers
                 self.messages.append(batch)
                 self.frames.append((which or "", batch.seq))
+                self.gaps_before[batch.seq] = len(self.gaps)
                 if self.hole_at or (not self.has_lanes and which == "telemetry"):
                     for down in self.in_order(batch.seq):
                         yield down.SerializeToString()
