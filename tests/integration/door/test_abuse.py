@@ -49,7 +49,16 @@ async def test_an_oversized_message_ends_its_stream_alone(
         code, _ = await status(ask(channel, f"{REGISTRY}/RenewCertificate", bytes(size)))
         assert code == "RESOURCE_EXHAUSTED"
     await still_serves(rig)
-    # gRPC does so by itself, and to us it is a stream that was hung up (docs/security.md).
+
+
+async def test_an_oversized_message_in_mid_stream_is_a_line_that_was_hung_up(rig: Any) -> None:
+    """gRPC refuses it by itself: docs/security.md says what is counted."""
+    async with rig.as_("site/e1") as channel, stream(channel) as line:
+        await line.send(site.hello("e1"))
+        await line.next()
+        await say(line, bytes(server.MESSAGE_BYTES_LIMIT + 1))
+        assert (await status(line.next()))[0] == "RESOURCE_EXHAUSTED"
+    await still_serves(rig)
     assert sum((await refused(rig)).values()) == 0
 
 
