@@ -101,14 +101,17 @@ async def test_watching_ends_ill_when_the_site_refuses(office: Office) -> None:
     assert code == 1
     assert "refused" in told
     assert "pump stands" in told
+    assert "pump stands" in (await office.says("setpoints"))[1]
 
 
 async def test_orders_and_deeds_are_listed_for_people_and_programs(office: Office) -> None:
     code, told = await office.says(*ORDER)
     assert (code, "planned" in told) == (0, True)
     assert "the site is not connected" in told
+    assert "what becomes of it: heatpool setpoints --site e1; --watch" in told
     code, told = await office.says("setpoints", "--site", "e1")
     assert code == 0
+    assert told.split("\n")[1].endswith("warm    the site is not connected")
     assert told.split("\n")[1].split()[:2] == ["e1", "-"]
     (row,) = json.loads((await office.says("setpoints", "--json"))[1])["setpoints"]
     assert (row["state"], row["asked_by"], row["lease_s"]) == ("planned", "local", 60.0)

@@ -103,6 +103,16 @@ def test_an_agent_that_answers_nonsense_is_told_from_its_files(tmp_path: Path, t
         found = document(config(tmp_path, at), tmp_path, now_ns=NOW_NS)
         assert found["line"] is None
         assert len(found["queues"]) == 2
+    assert "line       unknown: the agent's page cannot be asked" in "\n".join(lines(found))
+
+
+def test_one_batch_is_no_batches_and_a_stopped_agent_has_no_line(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.append(row(START_S, heat=1.0))
+    found = document(config(tmp_path), tmp_path, now_ns=NOW_NS) | {"is_running": False}
+    text = "\n".join(lines(found))
+    assert "waiting    1 batch, 1 row, " in text
+    assert "line  " not in text
 
 
 def test_looking_changes_no_byte(tmp_path: Path) -> None:

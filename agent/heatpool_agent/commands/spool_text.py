@@ -25,7 +25,11 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield from _queue(queue)
     yield ""
     yield from _room(document["room"], is_made=bool(document["queues"]))
-    yield from _line(document["line"])
+    if document["line"] is not None:
+        yield from _line(document["line"])
+    elif document["is_running"]:
+        yield "line       unknown: the agent's page cannot be asked; http.listen with a port of its"
+        yield "           own (127.0.0.1:9188) shows the line here, and how far a backlog has come"
 
 
 def _queue(queue: Mapping[str, Any]) -> Iterator[str]:
@@ -35,8 +39,8 @@ def _queue(queue: Mapping[str, Any]) -> Iterator[str]:
     backlog = queue["backlog"]
     if backlog["frames_count"]:
         yield (
-            f"  waiting    {backlog['frames_count']:,} batches, {backlog['rows_count']:,} rows,"
-            f" {size(backlog['size_bytes'])}"
+            f"  waiting    {_counted(backlog['frames_count'], 'batch', 'batches')},"
+            f" {_counted(backlog['rows_count'], 'row', 'rows')}, {size(backlog['size_bytes'])}"
         )
         yield f"  oldest     {stamp(backlog['start_ns'])}, {span(backlog['age_s'])} ago"
     else:
@@ -59,9 +63,7 @@ def _room(room: Mapping[str, Any], *, is_made: bool) -> Iterator[str]:
         yield "reserve    freed for billing; made again when the disk has room"
 
 
-def _line(line: Mapping[str, Any] | None) -> Iterator[str]:
-    if line is None:
-        return
+def _line(line: Mapping[str, Any]) -> Iterator[str]:
     detail = f": {line['detail']}" if line["detail"] else ""
     yield f"line       {line['state']}{detail}"
     # An agent of an older release says nothing of it.
@@ -77,6 +79,10 @@ def _line(line: Mapping[str, Any] | None) -> Iterator[str]:
     # A backlog that was gone at once had no rate to be told.
     if backlog["left_s"] is not None and backlog["frames_s"] is not None:
         yield f"           {span(backlog['left_s'])} left at {backlog['frames_s']:.1f} batches/s"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def size(count_bytes: float) -> str:

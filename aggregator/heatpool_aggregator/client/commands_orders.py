@@ -80,7 +80,11 @@ def _setpoint(options: Options, show: Show) -> click.Command:
     @click.option("--reason", required=True, help="Why; for people and the audit log.")
     @click.option("--loop", "loop_id", default="", help="Which loop, where the site has several.")
     @click.option("--hot-c", type=float, help="Wished temperature of the hot pipe, degC.")
-    @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+    @click.option(
+        "--dry-run",
+        is_flag=True,
+        help="The site checks the order and answers; nothing is done.",
+    )
     @click.option("--end", "is_end", is_flag=True, help="Take the order back.")
     @click.option("--watch", is_flag=True, help="Show each step until the effect or a failure.")
     @options
@@ -101,7 +105,7 @@ def _setpoint(options: Options, show: Show) -> click.Command:
         if told["watch"]:
             _watch(place, ask, show, as_json=as_json, debug=debug)
             return
-        shape = orders.order_json if as_json else orders.order_text
+        shape = orders.order_json if as_json else orders.given_text
         show(lambda: orders.give(place, ask), shape, debug=debug)
 
     command: click.Command = setpoint

@@ -86,6 +86,13 @@ def order_text(row: Commanded) -> str:
     return "\n".join([*parts, *(f"  {step_text(step)}" for step in row.steps)])
 
 
+def given_text(row: Commanded) -> str:
+    """A new order, and where the rest of its life is told."""
+    what = "what the site answers" if row.dry_run else "what becomes of it"
+    told = f"{what}: heatpool setpoints --site {plain(row.site_id)}; --watch would have shown it"
+    return f"{order_text(row)}\n{told}"
+
+
 def step_text(step: Step) -> str:
     """A step with when it was and how long it took us to hear of it."""
     late_s = (step.received_ns - step.event_ns) / _NS
@@ -96,7 +103,8 @@ def step_text(step: Step) -> str:
 
 def orders_table(rows: Sequence[Commanded]) -> str:
     """A line per order."""
-    header = ("site", "loop", "asked kW", "applied kW", "lease s", "state", "since", "by", "reason")
+    figures = ("site", "loop", "asked kW", "applied kW", "lease s")
+    header = (*figures, "state", "since", "by", "reason", "told")
     cells = [
         (
             row.site_id,
@@ -108,6 +116,7 @@ def orders_table(rows: Sequence[Commanded]) -> str:
             when(row.newest.event_ns if row.newest else None),
             row.asked_by,
             row.reason or ABSENT,
+            _told(row),
         )
         for row in rows
     ]
@@ -169,6 +178,12 @@ def audit_json(entries: Iterable[AuditEntry]) -> dict[str, Any]:
             for entry in entries
         ],
     }
+
+
+def _told(row: Commanded) -> str:
+    """What the newest step says beside its name; why a site refused stands here."""
+    told = row.newest.detail if row.newest else ""
+    return told if told and told != row.reason else ABSENT
 
 
 def _state(row: Commanded) -> str:
