@@ -44,13 +44,13 @@ class Pressure:
         """So much history has gone into the log."""
         self._n_bytes += n_bytes
 
-    def look(self, boot_ns: int) -> bool:
-        """Takes stock, not more often than it makes sense; whether live frames had to wait."""
+    def look(self, boot_ns: int) -> bool | None:
+        """Whether live frames had to wait since the last look; None: it is too soon to tell."""
         if self._looked_ns is None:
             self._looked_ns = self._history_ns = boot_ns
         passed_ns = boot_ns - self._looked_ns
         if passed_ns < LOOK_NS:
-            return False
+            return None
         live_s = sum(self._waits_s) / len(self._waits_s) if self._waits_s else 0.0
         rate_bytes_s = self._n_bytes / (passed_ns / 1e9)
         # A queue that shrinks already needs no more than time.

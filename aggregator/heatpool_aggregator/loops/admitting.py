@@ -228,7 +228,13 @@ class Admitting:
         for session in [one for one, (_, at_ns) in self._slowed.items() if at_ns < limit_ns]:
             del self._slowed[session]
             self._ask(session)
-        self._note(is_pressed=self.pressure.look(self._clock.boot_ns()))
+        is_pressed = self.pressure.look(self._clock.boot_ns())
+        if is_pressed is not None:
+            self._note(is_pressed=is_pressed)
+            self._share()
+
+    def _share(self) -> None:
+        """Histories that are in need no share any more; the others have what there is."""
         for session in [one for one in self._behind if not one.is_behind()]:
             self._behind.discard(session)
             self._ask(session)
