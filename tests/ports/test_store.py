@@ -231,7 +231,7 @@ async def test_a_newer_schema_is_refused(tmp_path: Path, name: str) -> None:
         pass
     with closing(sqlite3.connect(tmp_path / name)) as connection:
         connection.execute("PRAGMA user_version=99")
-    with pytest.raises(StoreError, match=f"{name}: schema version is 99, known is 1"):
+    with pytest.raises(StoreError, match=f"{name}: schema version is 99, known is [12]:"):
         async with open_store("sqlite:", tmp_path):
             pass
 

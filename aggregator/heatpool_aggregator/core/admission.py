@@ -203,17 +203,19 @@ class SiteClock:
     """How far a site's clock is behind ours, ns, from its newest messages; never changed.
 
     `offset_ns` is to be added to the site's times: the shortest delay seen is still in it.
-    `is_flagged` is more than 2 s off: said so, and used corrected. `is_held` is more than 10 min
-    off: kept out of live state and settlement.
+    `is_flagged` is more than 2 s off: said so, and shown corrected. `is_far` is more than 10 min
+    off: `is_held` until three messages agree on it, and then rows are taken in corrected.
     """
 
-    __slots__ = ("is_flagged", "is_held", "offset_ns", "offsets_ns")
+    __slots__ = ("is_far", "is_flagged", "is_held", "offset_ns", "offsets_ns")
 
     def __init__(self, offsets_ns: tuple[int, ...] = ()) -> None:
         self.offsets_ns = offsets_ns
         self.offset_ns = min(offsets_ns, default=0)
         self.is_flagged = not -FLAG_NS <= self.offset_ns <= FLAG_NS
-        self.is_held = not -HOLD_NS <= self.offset_ns <= HOLD_NS
+        self.is_far = not -HOLD_NS <= self.offset_ns <= HOLD_NS
+        near = self.offset_ns + AGREE_NS
+        self.is_held = self.is_far and sum(ns <= near for ns in offsets_ns) < AGREE_COUNT
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SiteClock) and self.offsets_ns == other.offsets_ns
@@ -234,8 +236,11 @@ class SiteClock:
         return SiteClock(offsets)
 
     def corrected_ns(self, event_ns: int) -> int:
-        """An event time on our clock, ns; within 2 s it is left alone."""
-        return event_ns + self.offset_ns if self.is_flagged else event_ns
+        """An event time on our clock, ns; within 2 s it is left alone.
+
+        Rows of a clock that is far off were corrected when they were taken in.
+        """
+        return event_ns + self.offset_ns if self.is_flagged and not self.is_far else event_ns
 
 
 def time_mistake(event_ns: int, received_ns: int) -> str | None:

@@ -5,7 +5,7 @@ no energy between, a reset or a leap stops: money is never guessed. Source: phys
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 
 from heatpool.counter import AdvanceKind, advance
@@ -19,6 +19,19 @@ METER_MAX_W = 10_000_000
 # A meter shows a new count up to a minute after the heat passed: two readings may lie closer.
 REFRESH_NS = 60 * 10**9
 _NS_PER_H = 3600 * 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectedRow(RegisterRow):
+    """A reading under a clock that was far off: `offset_ns` was added to what the site said."""
+
+    offset_ns: int
+
+    @classmethod
+    def of(cls, row: RegisterRow, offset_ns: int) -> "CorrectedRow":
+        """The same reading, at its time on our clock."""
+        fields = asdict(row) | {"event_ns": row.event_ns + offset_ns}
+        return cls(**fields, offset_ns=offset_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +66,7 @@ class Movement:
     energy_wh: int
     is_rolled_over: bool
     longest_step_ns: int  # the longest stretch without a reading that touches it
+    is_corrected: bool = False  # a reading that bounds it had its time from a clock far off
 
 
 def shown_wh(raw: int, exponent: int) -> int:
@@ -114,6 +128,7 @@ def moved(stretch: Stretch, start_ns: int, end_ns: int) -> Movement | None:
         energy_wh=energy_wh,
         is_rolled_over=energy_wh != close_wh - open_wh,
         longest_step_ns=max(after.event_ns - before.event_ns for before, after in steps),
+        is_corrected=any(isinstance(row, CorrectedRow) for row in (*open_step, *close_step)),
     )
 
 

@@ -25,6 +25,7 @@ from heatpool_aggregator.core.registers import Movement, Stretch, moved, movemen
 FLAG_OPENING = "opening"  # the point's first reading lies inside the period
 FLAG_EXCHANGE = "exchange"  # the meter was exchanged inside the period
 FLAG_ROLL_OVER = "roll-over"  # the register passed its end and began again at 0
+FLAG_CLOCK = "clock"  # a register at an end was read under a clock far off: its time is corrected
 FLAG_BRIDGED = "bridged"  # two periods without a reading: the share of each is linear
 
 
@@ -283,6 +284,7 @@ def _flags(
         FLAG_OPENING: is_first and stretch is meters[0],
         FLAG_EXCHANGE: is_exchanged,
         FLAG_ROLL_OVER: movement.is_rolled_over,
+        FLAG_CLOCK: movement.is_corrected,
         FLAG_BRIDGED: movement.longest_step_ns > 2 * (period.end_ns - period.start_ns),
     }
     return tuple(flag for flag, is_set in flags.items() if is_set)

@@ -9,6 +9,7 @@ from heatpool.errors import LogError
 from heatpool.sample import BootId, Channel, LoopId, Schema, SiteId
 from heatpool.setpoint import SetpointState
 from heatpool_aggregator.core.admission import EVENT_LIMIT_NS, DurableRanges, SiteClock
+from heatpool_aggregator.core.course import Course
 from heatpool_aggregator.core.live import LiveState
 
 VERSION = 1
@@ -43,6 +44,8 @@ class ShardState:
     live: LiveState = field(default_factory=LiveState)
     schemas: dict[SchemaKey, Schema] = field(default_factory=dict)
     clocks: dict[SiteId, SiteClock] = field(default_factory=dict)
+    # Of sites alone whose clock is or was far off.
+    courses: dict[SiteId, Course] = field(default_factory=dict)
     capabilities: dict[SiteId, Capability] = field(default_factory=dict)
     asked: dict[SiteId, Asked] = field(default_factory=dict)
     # Rows ever taken in, a sum that shows at once what is lost or counted twice.
@@ -57,6 +60,7 @@ class ShardState:
                 "live": self.live.to_bytes(),
                 "schemas": [[site, *_schema_to_list(s)] for (site, *_), s in self.schemas.items()],
                 "clocks": [[site, clock.offsets_ns] for site, clock in self.clocks.items()],
+                "courses": [[site, course.to_list()] for site, course in self.courses.items()],
                 "capabilities": [
                     [site, c.rejection_capacity_w, c.loop_ids]
                     for site, c in self.capabilities.items()
@@ -89,6 +93,8 @@ class ShardState:
             live=LiveState.from_bytes(fields["live"]),
             schemas=dict(_schema_from_list(*item) for item in fields["schemas"]),
             clocks={site: _clock_from_list(ns) for site, ns in fields["clocks"]},
+            # Versions before this one held out what was far off.
+            courses={site: Course.from_list(one) for site, one in fields.get("courses", ())},
             capabilities={
                 site: Capability(rejection_capacity_w=capacity, loop_ids=tuple(loop_ids))
                 for site, capacity, loop_ids in fields["capabilities"]

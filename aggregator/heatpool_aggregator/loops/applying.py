@@ -6,7 +6,8 @@ means the same.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,13 +17,11 @@ from heatpool.sample import RefusedReason, Schema, SiteId
 from heatpool.setpoint import SetpointReport
 from heatpool_aggregator.core.admission import (
     EVENT_LIMIT_NS,
-    REGISTER_MIN_NS,
+    HOLD_NS,
     SCHEMAS_LIMIT,
     Fingerprints,
     Key,
-    SiteClock,
     Verdict,
-    register_mistake,
     schema_mistake,
 )
 from heatpool_aggregator.core.chunk import chunk_of_varints, chunk_to_bytes, rows_from_columns
@@ -30,24 +29,28 @@ from heatpool_aggregator.core.layouts import Layout, Layouts, Places, Values, be
 from heatpool_aggregator.core.live import rank_of, rows_mistake
 from heatpool_aggregator.core.quantity import INDEX
 from heatpool_aggregator.core.shard_state import Capability, SchemaKey, ShardState
+from heatpool_aggregator.loops.correcting import Correcting
 from heatpool_aggregator.loops.effects import (
     Effects,
     Unusable,
     asked_after,
     event,
     gap_event,
+    reason_of,
     refuse,
     setpoint_event,
 )
+from heatpool_aggregator.loops.metering import check_registers, take_registers
 from heatpool_aggregator.loops.ready import (
     Known,
     Ready,
     chunk_of,
     fits,
-    hold,
+    keep_out,
+    schema_of,
     values_of_all,
 )
-from heatpool_aggregator.ports import Frame, FrameKind, StoredRegister
+from heatpool_aggregator.ports import Frame, FrameKind
 from heatpool_aggregator.wire import telemetry
 from heatpool_aggregator.wire.bulk import Bulk, Head, bulk_from_bytes
 from heatpool_aggregator.wire.control import request_from_bytes
@@ -58,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 # Fewer frames than these are decoded sooner one by one.
 BULK_COUNT = 20
-NEW_CLOCK = SiteClock()
+Kin = tuple[int, int]  # shape and length of batches that are alike
 SCHEMAS_KEPT = 4 * SCHEMAS_LIMIT  # of one site, over all lives of its spool
 SPOOLS_REMEMBERED = 50_000  # a kilobyte each
 
@@ -83,6 +86,8 @@ class Applying:
         for key in state.schemas:
             self._schemas_of.setdefault(key[0], []).append(key)
         self._forgotten_count = 0
+        self._accept_ready: Callable[[], object] = bool
+        self._correcting = Correcting(state, guarded=self._guarded)
 
     def apply_all(self, frames: Sequence[Frame], effects: Effects) -> None:
         """Takes frames into the state; those that we stumble over are kept aside as malformed."""
@@ -93,7 +98,8 @@ class Applying:
             return
         bulk = bulk_from_bytes(payloads)
         heads = iter(bulk.heads)
-        ready: dict[tuple[int, int], list[Ready]] = {}
+        ready: dict[Kin, list[Ready]] = {}
+        self._accept_ready = partial(self._accept, ready, bulk, effects)
         for frame in frames:
             head = next(heads) if frame.kind is FrameKind.TELEMETRY else None
             one = None if head is None else self._quick(frame, head)
@@ -101,8 +107,8 @@ class Applying:
                 one = self._ready(frame, head, effects)
             if one is not None:
                 ready.setdefault((id(one.layout.shape), one.head.n_rows), []).append(one)
-        for alike in ready.values():
-            self._accept_all(alike, bulk, effects)
+        self._accept_ready()
+        self._accept_ready = bool
 
     def apply(self, frame: Frame, effects: Effects) -> None:
         """Takes one frame into the state; one that we stumble over is kept aside as malformed."""
@@ -121,9 +127,10 @@ class Applying:
     def _quick(self, frame: Frame, head: Head) -> Ready | None:
         """The next batch of a known spool, all in order; None, and nothing, if it is not that."""
         site_id = frame.site_id
-        known = self._known.get((site_id, frame.boot_id))
-        before = self.state.clocks.get(site_id)
+        known, before = self._known.get((site_id, frame.boot_id)), self.state.clocks.get(site_id)
         if known is None or before is None or self._has_forgotten():
+            return None
+        if site_id in self.state.courses:
             return None
         layout = known.layouts.get(head.schema_id)
         if layout is None or not fits(head, layout.n_channels):
@@ -131,7 +138,9 @@ class Applying:
         if len(frame.payload) > BATCH_BYTES_LIMIT or not 0 < head.sent_ns < EVENT_LIMIT_NS:
             return None
         clock = before.observed(sent_ns=head.sent_ns, received_ns=frame.received_ns)
-        if clock.is_flagged or before.is_flagged or not known.ranges.follow(frame.seq):
+        if clock.is_flagged or before.is_flagged or frame.received_ns - head.sent_ns > HOLD_NS:
+            return None
+        if not known.ranges.follow(frame.seq):
             return None
         self.state.clocks[site_id] = clock
         known.fingerprints.remember(frame.seq, head.content_crc32)
@@ -186,22 +195,20 @@ class Applying:
             fingerprints.remember(frame.seq, crc32)
             return self._usable(frame, head, effects)
         except WireError as error:
-            reason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
-            refuse(frame, effects, reason, str(error))
+            refuse(frame, effects, reason_of(error), str(error))
         return None
 
     def _usable(self, frame: Frame, head: Head | None, effects: Effects) -> Ready | None:
         if len(frame.payload) > BATCH_BYTES_LIMIT:
-            raise Unusable(
-                RefusedReason.TOO_LARGE,
-                f"{len(frame.payload)} bytes, allowed is {BATCH_BYTES_LIMIT}",
-            )
+            text = f"{len(frame.payload)} bytes, allowed is {BATCH_BYTES_LIMIT}"
+            raise Unusable(RefusedReason.TOO_LARGE, text)
         if frame.kind is FrameKind.BILLING:
             self._billing(frame, effects)
         elif head is None:
             self._telemetry(frame, effects)
         else:
-            self._observe(frame, head.sent_ns, effects)
+            if self._is_off(frame, head.sent_ns, effects):
+                return None
             layout = self._layout(frame, head.schema_id)
             if fits(head, layout.n_channels):
                 return Ready(frame, head, layout, self.state.clocks[frame.site_id])
@@ -210,17 +217,12 @@ class Applying:
 
     def _telemetry(self, frame: Frame, effects: Effects) -> None:
         batch = telemetry.batch_from_bytes(frame.payload)
-        self._observe(frame, batch.sent_ns, effects)
-        self._rows(frame, batch, effects)
+        if not self._is_off(frame, batch.sent_ns, effects):
+            self._rows(frame, batch, effects)
 
     def _layout(self, frame: Frame, schema_id: int) -> Layout:
         key = (frame.site_id, frame.boot_id, schema_id)
-        schema = self.state.schemas.get(key)
-        if schema is None:
-            raise Unusable(
-                RefusedReason.UNKNOWN_SCHEMA,
-                f"schema {schema_id} was not named in hello, or was refused",
-            )
+        schema = schema_of(self.state, frame, schema_id)
         layout = self._layout_of.get(key)
         if layout is None or layout.schema is not schema:
             layout = self._layout_of[key] = self._layouts.of(schema)
@@ -239,11 +241,16 @@ class Applying:
         if mistake := rows_mistake(rows):
             raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
         end_ns = int(rows.times_ns.max())
-        hold(frame, self.state.clocks[frame.site_id], end_ns)
+        keep_out(frame, self.state.clocks[frame.site_id], end_ns)
         self.state.live.apply(frame.site_id, frame.boot_id, frame.seq, rows)
         self.state.count(frame.site_id, len(rows.times_ns))
         start_ns, blob = int(rows.times_ns.min()), chunk_to_bytes(batch.columns, channels)
         effects.chunks.append(chunk_of(frame, start_ns, end_ns, blob))
+
+    def _accept(self, ready: dict[Kin, list[Ready]], bulk: Bulk, effects: Effects) -> None:
+        for alike in ready.values():
+            self._accept_all(alike, bulk, effects)
+        ready.clear()
 
     def _accept_all(self, alike: Sequence[Ready], bulk: Bulk, effects: Effects) -> None:
         """Rows of batches of one shape and length; should one stumble, each is read alone."""
@@ -260,14 +267,13 @@ class Applying:
                     self._rows(one.frame, telemetry.batch_from_bytes(one.frame.payload), effects)
                     continue
                 frame, head = one.frame, one.head
-                hold(frame, one.clock, head.end_ns)
+                keep_out(frame, one.clock, head.end_ns)
                 blob = chunk_of_varints(one.layout.names, head[:7])
                 self.state.count(frame.site_id, head.n_rows)
                 effects.chunks.append(chunk_of(frame, head.start_ns, head.end_ns, blob))
                 good.append(place)
             except WireError as error:
-                reason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
-                refuse(one.frame, effects, reason, str(error))
+                refuse(one.frame, effects, reason_of(error), str(error))
             except Exception as error:
                 self._stumbled(one.frame, error, effects)
         if good:
@@ -292,41 +298,31 @@ class Applying:
 
     def _billing(self, frame: Frame, effects: Effects) -> None:
         batch = telemetry.registers_from_bytes(frame.payload)
-        self._observe(frame, batch.sent_ns, effects)
-        for row in batch.rows:
-            if mistake := register_mistake(row):
-                raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
-        times_ns = [row.event_ns for row in batch.rows] or [frame.received_ns]
-        hold(frame, self.state.clocks[frame.site_id], max(times_ns))
-        if min(times_ns) < REGISTER_MIN_NS:
-            raise Unusable(
-                RefusedReason.CLOCK,
-                f"event_ns is {min(times_ns)}, before 2020: the clock was not set when it was read",
-            )
-        for index, row in enumerate(batch.rows):
-            self.state.live.meter(frame.site_id, row)
-            effects.registers.append(
-                StoredRegister(
-                    site_id=frame.site_id,
-                    boot_id=frame.boot_id,
-                    seq=frame.seq,
-                    index=index,
-                    received_ns=frame.received_ns,
-                    row=row,
-                )
-            )
+        if self._is_off(frame, batch.sent_ns, effects):
+            return
+        check_registers(batch.rows)
+        times_ns = [row.event_ns for row in batch.rows] or [0]
+        keep_out(frame, self.state.clocks[frame.site_id], max(times_ns))
+        take_registers(self.state, frame, batch.rows, effects)
 
-    def _observe(self, frame: Frame, sent_ns: int, effects: Effects) -> None:
-        """Learns from one more message how far the site's clock is off."""
-        if not 0 < sent_ns < EVENT_LIMIT_NS:
-            raise Unusable(RefusedReason.CLOCK, f"sent_ns is {sent_ns}, not a time since 1970")
-        before = self.state.clocks.get(frame.site_id, NEW_CLOCK)
-        clock = before.observed(sent_ns=sent_ns, received_ns=frame.received_ns)
-        self.state.clocks[frame.site_id] = clock
-        if (before.is_flagged, before.is_held) != (clock.is_flagged, clock.is_held):
-            effects.events.append(
-                event(frame, "clock", offset_s=clock.offset_ns / 1e9, is_held=clock.is_held)
-            )
+    def _is_off(self, frame: Frame, sent_ns: int, effects: Effects) -> bool:
+        """Learns how far the site's clock is off; True: so far that the frame went another way."""
+        self._correcting.observe(frame, sent_ns, effects)
+        if not self._correcting.is_due(frame, sent_ns):
+            return False
+        if frame.site_id not in self.state.courses:
+            self._accept_ready()  # its course begins with the newest row before
+        self._correcting.take(frame, sent_ns, effects)
+        return True
+
+    def _guarded(self, frame: Frame, act: Callable[[], None], effects: Effects) -> None:
+        """Takes a frame in that came earlier; what is wrong with it is said of it alone."""
+        try:
+            act()
+        except WireError as error:
+            refuse(frame, effects, reason_of(error), str(error))
+        except Exception as error:
+            self._stumbled(frame, error, effects)
 
     def _hello(self, frame: Frame, effects: Effects) -> None:
         hello = telemetry.hello_from_bytes(frame.payload)

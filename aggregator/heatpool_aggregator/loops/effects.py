@@ -1,7 +1,7 @@
 """What frames leave behind: rows and events for the store, refusals for their sites.
 
 Details of events are JSON objects; the names are `gap`, `refused`, `refused_frame`, `clock`,
-`setpoint`, `hello`.
+`clock_set`, `setpoint`, `hello`.
 """
 
 import base64
@@ -12,6 +12,7 @@ from zlib import crc32
 from heatpool.errors import WireError
 from heatpool.sample import RefusedReason
 from heatpool.setpoint import SetpointReport, SetpointState
+from heatpool_aggregator.core.admission import HOLD_NS, SiteClock
 from heatpool_aggregator.core.shard_state import Asked
 from heatpool_aggregator.ports import Chunk, Event, Frame, FrameKind, StoredRegister
 from heatpool_aggregator.wire.messages import Gap, Refusal
@@ -23,6 +24,12 @@ class Unusable(WireError):
     def __init__(self, reason: RefusedReason, detail: str) -> None:
         self.refused_reason = reason
         super().__init__(detail)
+
+
+def reason_of(error: WireError) -> RefusedReason:
+    """Why a frame is refused; bytes that do not decode where nothing else is said."""
+    reason: RefusedReason = getattr(error, "refused_reason", RefusedReason.MALFORMED)
+    return reason
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +75,21 @@ def event(frame: Frame, name: str, **values: object) -> Event:
         detail=detail,
         key=f"{name}/{frame.site_id}/{frame.received_ns}/{crc32(detail.encode()):08x}",
     )
+
+
+def clock_word(before: SiteClock, clock: SiteClock) -> dict[str, object]:
+    """What is to be said of a site's clock after one more message; empty: nothing new."""
+    was, now = (
+        (one.is_flagged, one.is_far, one.is_held, round(one.offset_ns / HOLD_NS) * one.is_far)
+        for one in (before, clock)
+    )
+    if was == now:
+        return {}
+    return {
+        "offset_s": clock.offset_ns / 1e9,
+        "is_held": clock.is_held,
+        "is_corrected": clock.is_flagged and not clock.is_held,
+    }
 
 
 def setpoint_event(report: SetpointReport, *, wish_w: float, **more: object) -> Event:

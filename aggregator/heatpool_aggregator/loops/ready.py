@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heatpool.sample import RefusedReason
+from heatpool.sample import RefusedReason, Schema
 from heatpool_aggregator.core.admission import (
     EVENT_LIMIT_NS,
     Fingerprints,
@@ -14,6 +14,7 @@ from heatpool_aggregator.core.admission import (
     time_mistake,
 )
 from heatpool_aggregator.core.layouts import Layout, Values, values_of
+from heatpool_aggregator.core.shard_state import ShardState
 from heatpool_aggregator.loops.effects import Unusable
 from heatpool_aggregator.ports import Chunk, Frame
 from heatpool_aggregator.wire.bulk import Head, Ints
@@ -36,15 +37,25 @@ class Known(NamedTuple):
     layouts: dict[int, Layout]
 
 
-def hold(frame: Frame, clock: SiteClock, newest_ns: int) -> None:
+def schema_of(state: ShardState, frame: Frame, schema_id: int) -> Schema:
+    """The channel list that a batch names.
+
+    Raises:
+        Unusable: its site did not name it.
+    """
+    schema = state.schemas.get((frame.site_id, frame.boot_id, schema_id))
+    if schema is None:
+        raise Unusable(
+            RefusedReason.UNKNOWN_SCHEMA,
+            f"schema {schema_id} was not named in hello, or was refused",
+        )
+    return schema
+
+
+def keep_out(frame: Frame, clock: SiteClock, newest_ns: int) -> None:
     """Keeps out what has no true time: it would stay the newest for as long as it is ahead."""
     if not clock.is_flagged and newest_ns <= frame.received_ns:
         return
-    if clock.is_held:
-        raise Unusable(
-            RefusedReason.CLOCK,
-            f"the site's clock is {-clock.offset_ns / 1e9:.0f} s ahead of ours: set it right",
-        )
     if mistake := time_mistake(clock.corrected_ns(newest_ns), frame.received_ns):
         raise Unusable(RefusedReason.CLOCK, mistake)
 

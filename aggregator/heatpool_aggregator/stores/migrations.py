@@ -106,6 +106,12 @@ def chunks_registers_events(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@history()
+def registers_of_wrong_clocks(db: Database) -> None:
+    """What was added to a row's time, ns: the site's own is `event_ns - offset_ns`."""
+    db.conn.execute("ALTER TABLE registers ADD COLUMN offset_ns INTEGER NOT NULL DEFAULT 0")
+
+
 @accounts()
 def entries_that_stay(db: Database) -> None:
     """Ledger entries, with triggers that let nobody change one."""

@@ -19,6 +19,7 @@ from heatpool.sample import (
     RegisterRow,
     SiteId,
 )
+from heatpool_aggregator.core.registers import CorrectedRow
 from heatpool_aggregator.core.settlement import LedgerEntry, StatementLine
 from heatpool_aggregator.ports import (
     Chunk,
@@ -31,12 +32,12 @@ from heatpool_aggregator.ports import (
 )
 from heatpool_aggregator.stores.files import SqliteFile
 
-HISTORY_VERSION = 1
+HISTORY_VERSION = 2
 ACCOUNTS_VERSION = 1
 
 _ROW = (
     "metering_point_id, meter_id, event_ns, raw, exponent, modulus, reason, meter_ns, status_bits,"
-    " chain_sha256"
+    " chain_sha256, offset_ns"
 )
 _AT = "site_id = :site AND metering_point_id = :point AND event_ns"
 _SERIES = f"""
@@ -88,7 +89,7 @@ class SqliteRegisters:
     async def put(self, rows: Sequence[StoredRegister]) -> None:
         """Stores; a row that is there already is left alone."""
         points = {(stored.site_id, stored.row.metering_point_id) for stored in rows}
-        marks = ", ".join("?" * 15)
+        marks = ", ".join("?" * 16)
         await self._file.write(
             [
                 (f"INSERT OR IGNORE INTO registers VALUES ({marks})", [_fields(r) for r in rows]),
@@ -260,15 +261,16 @@ def _fields(stored: StoredRegister) -> tuple[Any, ...]:
         row.meter_ns,
         row.status_bits,
         row.chain_sha256,
+        row.offset_ns if isinstance(row, CorrectedRow) else 0,
     )
 
 
 def _register(fields: tuple[Any, ...]) -> RegisterRow:
-    point, meter, event_ns, raw, exponent, modulus, reason, meter_ns, status, chain = fields
-    return RegisterRow(
+    point, meter, event_ns, raw, exponent, modulus, reason, meter_ns, status, chain, off_ns = fields
+    row = RegisterRow(
         metering_point_id=MeteringPointId(point),
         meter_id=MeterId(meter),
-        event_ns=event_ns,
+        event_ns=event_ns - off_ns,
         raw=raw,
         exponent=exponent,
         modulus=modulus,
@@ -277,6 +279,7 @@ def _register(fields: tuple[Any, ...]) -> RegisterRow:
         status_bits=status,
         chain_sha256=chain,
     )
+    return CorrectedRow.of(row, off_ns) if off_ns else row
 
 
 def _entry_fields(entry: LedgerEntry) -> tuple[Any, ...]:

@@ -158,6 +158,12 @@ def observed(*offsets_s: float) -> SiteClock:
         # A clock that was set right: three that agree put an end to the old offset.
         ((-700.0, -700.0, 0.1, 0.2, 0.1), 0.1, False, False),
         ((-700.0, -700.0, 0.1, 0.2), -700, True, True),
+        # Far off: held until three agree.
+        ((-43_200.0, -43_199.5), -43_200, True, True),
+        ((-43_200.0, -43_199.5, -43_190.0), -43_200, True, True),
+        ((-43_200.0, -43_199.5, -43_198.5), -43_200, True, False),
+        ((0.1, 0.1, 0.1, 259_200.0, 259_200.0), 0.1, False, False),
+        ((0.1, 0.1, 0.1, 259_200.0, 259_200.0, 259_200.0), 259_200, True, False),
     ],
 )
 def test_a_clock_is_judged_by_its_quickest_message(
@@ -171,6 +177,8 @@ def test_a_clock_is_judged_by_its_quickest_message(
 def test_only_a_flagged_clock_is_corrected() -> None:
     assert observed(1.0).corrected_ns(100) == 100
     assert observed(30.0).corrected_ns(100) == 100 + 30 * NS_PER_S
+    # Rows of a clock that is far off are corrected as they come in, not when they are shown.
+    assert observed(43_200.0).corrected_ns(100) == 100
 
 
 def schema(*channels: Channel) -> Schema:
