@@ -38,14 +38,39 @@ def values_at(data: Bytes, ends: Places) -> tuple[Values, Places]:
     Numbers lie end to end from the start of `data`; beyond 64 bits they are cut.
     """
     lengths = np.diff(ends, prepend=-1)
+    return _values_of(data, ends, lengths), lengths
+
+
+def signed_at(data: Bytes, bounds: Places) -> tuple[NDArray[np.int64], Places, Places]:
+    """Signed numbers, how many of them are before each bound, and which are longer than any may be.
+
+    Numbers lie end to end, the last one ends with `data`; beyond 64 bits they are cut. A bound is a
+    place where a number begins, or the end.
+    """
+    is_last = data < LAST_BIT
+    # Nearly all differences fit one byte. Of as many numbers there is one array and no more of
+    # eight bytes each: to touch new memory costs more than all that is reckoned here.
+    short = data[is_last]
+    found = (short >> 1 ^ -(short & 1)).view(np.int8).astype(np.int64)
+    goes_on = np.flatnonzero(~is_last)
+    starts = goes_on[(goes_on == 0) | is_last[goes_on - 1]]
+    ends = goes_on[is_last[goes_on + 1]] + 1
+    lengths = ends - starts + 1
+    longer = ends - np.searchsorted(goes_on, ends)
+    found[longer] = zigzag(_values_of(data, ends, lengths))
+    counts = bounds - np.searchsorted(goes_on, bounds)
+    return found, counts, longer[lengths >= LENGTH_LIMIT]
+
+
+def _values_of(data: Bytes, ends: Places, lengths: Places) -> Values:
     values = data[ends].astype(np.uint64)
-    # Most differences fit one byte: only the others are looked at again.
-    longer = np.flatnonzero(lengths > 1)
+    # Few are long: only those are looked at again.
+    longer = np.arange(len(ends))
     for back in range(1, min(int(lengths.max(initial=0)), LENGTH_LIMIT)):
         longer = longer[lengths[longer] > back]
         more = data[ends[longer] - back] & np.uint8(0x7F)
         values[longer] = values[longer] << np.uint64(7) | more
-    return values, lengths
+    return values
 
 
 def zigzag(values: Values) -> NDArray[np.int64]:

@@ -18,8 +18,8 @@ from heatpool_aggregator.core.varints import (
     LENGTH_LIMIT,
     Scattered,
     ends_of,
+    signed_at,
     values_at,
-    zigzag,
 )
 from heatpool_aggregator.wire.telemetry import CELL_BYTES_LIMIT
 
@@ -154,17 +154,16 @@ def _assembled(payloads: Sequence[bytes], fields: _Fields) -> Bulk:
             room -= len(packed)
     heads: list[Head | None] = [None] * len(payloads)
     data = np.frombuffer(b"".join([packed for _, _, packed in rough]), np.uint8)
-    ends = ends_of(data)
-    values, lengths = values_at(data, ends)
     bounds = np.cumsum([0, *(len(packed) for _, _, packed in rough)])
-    cells_at = np.searchsorted(ends, bounds).tolist()
+    cells, counts, too_long = signed_at(data, bounds)
+    cells_at = counts.tolist()
     # None is longer than a decoder may argue about.
-    long_at = np.searchsorted(np.flatnonzero(lengths >= LENGTH_LIMIT), cells_at).tolist()
+    long_at = np.searchsorted(too_long, cells_at).tolist()
     for place, (number, row, packed) in enumerate(rough):
         if long_at[place] == long_at[place + 1]:
             first, last = cells_at[place], cells_at[place + 1]
             heads[number] = _head(payloads[number], row, packed, (first, last))
-    return Bulk(heads=heads, cells=zigzag(values))
+    return Bulk(heads=heads, cells=cells)
 
 
 def _spans(fields: _Fields) -> Ints:
