@@ -26,6 +26,7 @@ from ports.benches.mqtt import Mosquitto
 from turns import cancelled, turned
 
 from heatpool.errors import SensorGone
+from heatpool_agent.sensors.mqtt import link
 
 Say = Callable[..., Any]
 
@@ -228,6 +229,26 @@ async def test_what_a_broker_kept_does_not_replace_what_was_said_since(clock: Cl
     async with peer(CONNACK, both + said) as port, sensor(port, clock, point=points) as bound:
         assert await bound.probe() == ["mqtt/t", "mqtt/u"]
         assert values(await bound.read()) == {"power_w": 7.0, "other_w": 8.0}
+
+
+async def test_a_stream_that_says_nothing_of_ours_is_begun_anew(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = {"topic": "t", "quantity": "power", "unit": "W", "max_age_s": 0.05}
+    stranger = b"\x30\x04\x00\x01u8"
+    async with (
+        peer(CONNACK, SUBACK + stranger) as port,
+        sensor(port, clock, point=[point]) as bound,
+    ):
+        await bound._link.connect()
+        first = bound._link._client
+        await turned(0.1)
+        await bound._link.connect()
+        assert bound._link._client is first
+        monkeypatch.setattr(link, "DEAF_S", 0.0)
+        await bound._link.connect()
+        assert bound._link._client is not first
+        assert bound._link.is_up
 
 
 @pytest.mark.parametrize(("kind", "later_s"), [(b"\x3a", 0), (b"\x32", 30)])

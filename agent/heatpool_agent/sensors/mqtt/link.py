@@ -16,13 +16,16 @@ from heatpool.process.journal import facts
 from heatpool_agent.core.mqtt_newest import Message
 from heatpool_agent.core.mqtt_payload import MAX_PAYLOAD_BYTES
 from heatpool_agent.ports import Clock
-from heatpool_agent.sensors.mqtt.client import Client, MqttError, Refused, trust
+from heatpool_agent.sensors.mqtt.client import KEEP_ALIVE_S, Client, MqttError, Refused, trust
 from heatpool_agent.sensors.mqtt.settings import Broker, Config, broker, client_id
 from heatpool_agent.sensors.password_file import password_of
 
 logger = logging.getLogger(__name__)
 
 QOS = 1
+# So long after all that it said is old, a connection is begun anew. Out of step, a stream may go on
+# for ever as packets of nobody's, which keep it alive.
+DEAF_S = 1.5 * KEEP_ALIVE_S
 _ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
 # Brokers lock out or alarm on repeated wrong passwords.
 REFUSED_WAIT_NS = 600 * 1_000_000_000
@@ -43,6 +46,7 @@ class Link:
         self._news = asyncio.Event()
         self._refused: tuple[str, int] | None = None
         self._heard_s = 0.0
+        self._longest_s = max(point.max_age_s for point in config.point)
         # Topics on which something was said while we listened; what is retained was said before.
         self.heard: set[str] = set()
         self.overwritten_count = 0
@@ -63,12 +67,12 @@ class Link:
         return asyncio.get_running_loop().time() - self._heard_s
 
     async def connect(self) -> None:
-        """Connected and subscribed when this returns, if it was not yet.
+        """Connected and subscribed when this returns, if it was not yet, or is deaf.
 
         Raises:
             SensorGone: no broker, no trust, no login, or no right to any topic.
         """
-        if self.is_up:
+        if self.is_up and self.silent_s <= self._longest_s + DEAF_S:
             return
         await self.close()
         login = await self._login()
