@@ -65,7 +65,8 @@ def test_beside_a_running_agent_both_queues_and_the_drain_are_told(tmp_path: Pat
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"done_frac": 1.0, "frames_s": None, "left_s": 0.0}, "100.0 % of 120"),
+        ({"done_frac": 1.0, "frames_s": None, "left_s": 0.0}, "drained    the backlog of 120 b"),
+        ({"done_frac": 1.0, "frames_s": 0.1, "left_s": 0.0}, "drained    the backlog of 120 b"),
         ({"frames_s": None, "left_s": None}, "75.0 % of 120"),
     ],
 )

@@ -74,7 +74,10 @@ def _line(line: Mapping[str, Any]) -> Iterator[str]:
         return
     done = min(1.0, max(0.0, backlog["done_frac"]))
     bar = "#" * round(done * _BAR)
-    of = f"{backlog['start_frames_count']:,} batches"
+    of = _counted(backlog["start_frames_count"], "batch", "batches")
+    if done >= 1.0:
+        yield f"drained    the backlog of {of} is at the aggregator"
+        return
     yield f"draining   [{bar:<{_BAR}}] {100 * done:.1f} % of {of}"
     # A backlog that was gone at once had no rate to be told.
     if backlog["left_s"] is not None and backlog["frames_s"] is not None:
