@@ -306,6 +306,10 @@ class Identities(Protocol):
         """
         ...
 
+    async def of_before(self, issued_ns: int) -> Sequence[str]:
+        """Whose newest certificate is older than that, and has neither ended nor been denied."""
+        ...
+
     async def renewed(self, issued: Issued) -> None:
         """Records another certificate of somebody known; the older ones run out by themselves.
 

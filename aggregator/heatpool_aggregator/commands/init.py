@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from heatpool.errors import ConfigError, HeatpoolError
-from heatpool_aggregator.commands import office
+from heatpool_aggregator.commands import ca_exchange, office
 from heatpool_aggregator.commands.office import Office, Setting
 from heatpool_aggregator.core.enrolment import Issued, UserRecord
 from heatpool_aggregator.core.principal import PERSON, Role
@@ -30,12 +30,24 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 )
 @click.option("--admin", callback=office.name, default="admin", help="Name of the first admin.")
 @click.option("--force", is_flag=True, help="Replace what is there: every site has to join anew.")
+@click.option(
+    "--new-ca",
+    is_flag=True,
+    help="Exchange the CA: sites get certificates of a new one as they renew; the old one counts.",
+)
+@click.option(
+    "--drop-old-ca",
+    is_flag=True,
+    help="End the exchange, once everybody has renewed; --force: whoever has not joins anew.",
+)
 @office.at_desk
 def command(
     *,
     hosts: tuple[str, ...],
     admin: str,
     force: bool,
+    new_ca: bool,
+    drop_old_ca: bool,
     path: Path | None,
     directory: Path | None,
     is_json: bool,
@@ -45,6 +57,12 @@ def command(
     From its next start on the service speaks TLS, and may bind other addresses than loopback.
     """
     setting = office.setting(path=path, directory=directory, is_json=is_json)
+    if new_ca and drop_old_ca:
+        raise click.UsageError("--new-ca begins what --drop-old-ca ends, weeks later")
+    if new_ca:
+        return ca_exchange.begin(setting)
+    if drop_old_ca:
+        return ca_exchange.end(setting, is_forced=force)
     names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *_HERE)))
     for name in names:
         certificates.general_name(name)  # refused before anything is made
@@ -56,6 +74,7 @@ def command(
             ]
         )
     office.begin(setting, lambda desk: _init(desk, names, admin))
+    return None
 
 
 async def _init(desk: Office, names: Sequence[str], admin: str) -> None:

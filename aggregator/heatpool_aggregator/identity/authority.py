@@ -29,30 +29,64 @@ SITE_LIFE = timedelta(days=30)
 USER_LIFE = timedelta(days=365)
 # A newcomer's clock may be half a day behind; it must take us for valid all the same.
 BACKDATED = timedelta(days=1)
+# A CA that replaces another begins so much later, and dates nothing earlier: what the old one signs
+# until its key is exchanged is known by its time.
+_EXCHANGE_NS = 10 * 1_000_000_000
 _NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Certificate and key of the CA."""
+    """Certificate and key of the CA; `old` is the one that it replaces, while sites still know it.
+
+    Callers' certificates are then of the new one, and the server's of the old one: that is the one
+    that every site trusts.
+    """
 
     certificate: x509.Certificate
     _key: ec.EllipticCurvePrivateKey
+    old: "Authority | None" = None
+    _files: Places | None = None
 
     @property
     def pem(self) -> str:
-        """The CA's certificate."""
-        return self.certificate.public_bytes(Encoding.PEM).decode()
+        """What whoever calls us is to trust: the CA's certificate, and the old one's."""
+        own = self.certificate.public_bytes(Encoding.PEM).decode()
+        return own + (self.old.pem if self.old else "")
 
     @property
     def ca_hash(self) -> str:
-        """`sha256:…`, by which a newcomer knows the CA."""
-        return certificates.ca_hash(self.certificate)
+        """`sha256:…`, by which a newcomer knows the CA that signed the server's certificate."""
+        return certificates.ca_hash(self.of_server.certificate)
+
+    @property
+    def of_server(self) -> "Authority":
+        """Who signs the server's certificate."""
+        return self.old or self
+
+    @property
+    def began_ns(self) -> int:
+        """When it was made, ns."""
+        return certificates.at_ns(self.certificate.not_valid_before_utc + BACKDATED)
+
+    def alone(self) -> "Authority":
+        """Without the old one."""
+        return Authority(self.certificate, self._key, _files=self._files)
+
+    def current(self) -> "Authority":
+        """As its files are now: a command may have exchanged them; blocking."""
+        if self._files is None:
+            return self
+        try:
+            return load(self._files)
+        except HeatpoolError:
+            return self  # a key that was carried away after the start
 
     def sign_holder(
         self, key: PublicKey, name: str, *, trust_domain: str, life: timedelta, now_ns: int
     ) -> Issued:
         """A certificate by which a site, person or machine, `site/e1`, calls us."""
+        now_ns = max(now_ns, self.began_ns)
         start = _at(now_ns)
         certificate = (
             _begun(self.certificate.subject, name.rpartition("/")[2], start, life)
@@ -75,6 +109,8 @@ class Authority:
         Raises:
             HeatpoolError: a host cannot stand in a certificate.
         """
+        if self.old is not None:
+            return self.old.sign_server(key, hosts, now_ns=now_ns)
         names = [certificates.general_name(host) for host in dict.fromkeys(hosts)]
         certificate = (
             _begun(self.certificate.subject, "heatpool aggregator", _at(now_ns), SERVER_LIFE)
@@ -108,6 +144,48 @@ def make(files: Places, *, now_ns: int) -> Authority:
     Raises:
         HeatpoolError: they cannot be written.
     """
+    certificate, key = _new_ca(now_ns)
+    places.write(files.ca_key, key_pem(key))
+    places.write(files.ca, certificate.public_bytes(Encoding.PEM), mode=OPEN_MODE)
+    return Authority(certificate, key, _files=files)
+
+
+def exchange(files: Places, *, now_ns: int) -> Authority:
+    """A new CA that signs from now on, beside the old one, which stays trusted.
+
+    Each file is replaced whole, the key last: until then, and after a kill, the old CA goes on.
+
+    Raises:
+        HeatpoolError: one is being exchanged already, or a file cannot be used.
+    """
+    present = load(files)
+    if present.old is not None:
+        raise HeatpoolError(
+            f"{files.old_ca}: the CA is being exchanged already: `heatpool-aggregator init "
+            "--drop-old-ca` ends that"
+        )
+    certificate, key = _new_ca(now_ns + _EXCHANGE_NS)
+    old_pem = present.certificate.public_bytes(Encoding.PEM)
+    places.write(files.ca, certificate.public_bytes(Encoding.PEM) + old_pem, mode=OPEN_MODE)
+    places.write(files.old_ca, old_pem, mode=OPEN_MODE)
+    places.write(files.old_ca_key, key_pem(present._key))
+    places.write(files.ca_key, key_pem(key))
+    return load(files)
+
+
+def drop_old(files: Places) -> None:
+    """From now on the old CA is trusted no more; the server's certificate must be new already.
+
+    Raises:
+        HeatpoolError: a file cannot be written.
+    """
+    own = load(files).certificate.public_bytes(Encoding.PEM)
+    places.write(files.ca, own, mode=OPEN_MODE)
+    for path in (files.old_ca_key, files.old_ca):
+        places.remove(path)
+
+
+def _new_ca(now_ns: int) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = new_key()
     start = _at(now_ns)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"heatpool CA {start:%Y-%m-%d}")])
@@ -124,9 +202,7 @@ def make(files: Places, *, now_ns: int) -> Authority:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    places.write(files.ca_key, key_pem(key))
-    places.write(files.ca, certificate.public_bytes(Encoding.PEM), mode=OPEN_MODE)
-    return Authority(certificate, key)
+    return certificate, key
 
 
 def load(files: Places) -> Authority:
@@ -135,13 +211,21 @@ def load(files: Places) -> Authority:
     Raises:
         HeatpoolError: they cannot be read, or do not belong together.
     """
-    certificate = certificates.load(places.read(files.ca), str(files.ca))
-    key = load_key(files.ca_key)
-    if certificate.public_key() != key.public_key():
-        raise HeatpoolError(
-            f"{files.ca_key}: is not the key of {files.ca}: restore both from the same backup"
-        )
-    return Authority(certificate, key)
+    own = _pair(files.ca, files.ca_key)
+    if not files.old_ca_key.exists():
+        return Authority(own.certificate, own._key, _files=files)
+    old = _pair(files.old_ca, files.old_ca_key)
+    is_exchanged = old.certificate != own.certificate
+    return Authority(own.certificate, own._key, old=old if is_exchanged else None, _files=files)
+
+
+def _pair(ca: Path, ca_key: Path) -> Authority:
+    """The certificate among those of a file that this key is of."""
+    key = load_key(ca_key)
+    for certificate in certificates.load_all(places.read(ca), str(ca)):
+        if certificate.public_key() == key.public_key():
+            return Authority(certificate, key)
+    raise HeatpoolError(f"{ca_key}: is not the key of {ca}: restore both from the same backup")
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

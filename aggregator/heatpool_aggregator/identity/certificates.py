@@ -51,10 +51,19 @@ def load(pem: bytes, what: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise HeatpoolError(
-            f"{what}: is no certificate in PEM: restore it from a backup, or run "
-            "`heatpool-aggregator init --force`"
-        ) from error
+        raise _no_certificate(what) from error
+
+
+def load_all(pem: bytes, what: str) -> list[x509.Certificate]:
+    """Every certificate of a PEM text, one at least.
+
+    Raises:
+        HeatpoolError: there is none; `what` says where.
+    """
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise _no_certificate(what) from error
 
 
 def uris_of(certificate: x509.Certificate) -> list[str]:
@@ -108,6 +117,13 @@ def renew_after_ns(issued_ns: int, expires_ns: int) -> int:
 def at_ns(at: datetime) -> int:
     """Nanoseconds since 1970."""
     return int(at.timestamp()) * _NS_PER_S
+
+
+def _no_certificate(what: str) -> HeatpoolError:
+    return HeatpoolError(
+        f"{what}: is no certificate in PEM: restore it from a backup, or run "
+        "`heatpool-aggregator init --force`"
+    )
 
 
 def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:

@@ -41,6 +41,10 @@ class Joining:
         self._trust_domain = trust_domain
         self._site_life = site_life
 
+    async def ca_pem(self) -> str:
+        """The CAs that newcomers are to trust."""
+        return (await asyncio.to_thread(self.authority.current)).pem
+
     async def join(self, ask: JoinAsk, csr_pem: bytes) -> RenewedCertificate | Waiting:
         """The certificate of a site that has a token for itself, or that it has to wait.
 
@@ -98,6 +102,7 @@ class Joining:
         return self._handed_out(signed)
 
     def _sign(self, key: requests.PublicKey, name: str) -> Issued:
+        self.authority = self.authority.current()
         return self.authority.sign_holder(
             key,
             name,

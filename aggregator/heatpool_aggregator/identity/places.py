@@ -17,13 +17,23 @@ class Places:
 
     @property
     def ca(self) -> Path:
-        """The CA's certificate, PEM."""
+        """The CA's certificate, PEM; while it is exchanged, the old one behind the new."""
         return self.folder / "ca.pem"
 
     @property
     def ca_key(self) -> Path:
         """The CA's key, PEM: who has it can make anybody's certificate."""
         return self.folder / "ca.key"
+
+    @property
+    def old_ca(self) -> Path:
+        """The certificate of the CA that is given up, while servers' certificates are still its."""
+        return self.folder / "old-ca.pem"
+
+    @property
+    def old_ca_key(self) -> Path:
+        """The key of that one."""
+        return self.folder / "old-ca.key"
 
     @property
     def server(self) -> Path:
@@ -78,6 +88,19 @@ def write(path: Path, data: bytes, *, mode: int = SECRET_MODE) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
+        raise _refused(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Takes a file away, if it is there.
+
+    Raises:
+        HeatpoolError: it cannot be.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
         raise _refused(path, error) from error
 
 

@@ -50,7 +50,7 @@ def is_due(ca: Authority, files: Places, *, now_ns: int) -> bool:
     """
     present = certificates.load(places.read(files.server), str(files.server))
     try:
-        present.verify_directly_issued_by(ca.certificate)
+        present.verify_directly_issued_by(ca.of_server.certificate)
     except (ValueError, TypeError, InvalidSignature):
         return False
     life = certificates.named(places.read(files.server))

@@ -55,7 +55,7 @@ class Renewal:
         return True
 
     def _renewed(self) -> Issued | None:
-        now_ns = self._clock.now_ns()
-        if not server.is_due(self._ca, self._files, now_ns=now_ns):
+        now_ns, ca = self._clock.now_ns(), self._ca.current()
+        if not server.is_due(ca, self._files, now_ns=now_ns):
             return None
-        return server.renew(self._ca, self._files, now_ns=now_ns)
+        return server.renew(ca, self._files, now_ns=now_ns)

@@ -44,6 +44,12 @@ SELECT u.name, u.role, u.tenant, u.added_ns, u.revoked_ns,
     (SELECT expires_ns FROM certificates c WHERE c.name = u.name ORDER BY number DESC LIMIT 1)
 FROM users u
 """
+_OF_BEFORE = """
+SELECT c.name FROM certificates c WHERE c.issued_ns < ? AND c.expires_ns > ?
+    AND c.number = (SELECT max(number) FROM certificates WHERE name = c.name)
+    AND c.serial NOT IN (SELECT serial FROM denied)
+ORDER BY c.name
+"""
 # Nobody, where the serial is denied, or has to be one of ours and is not.
 _HOLDER = """
 FROM {table} WHERE {key} = :key AND revoked_ns IS NULL
@@ -202,6 +208,11 @@ class SqliteIdentities:
         return await self._write(
             lambda connection: joins.approve(connection, site_id, key_sha256_start, now_ns)
         )
+
+    async def of_before(self, issued_ns: int) -> Sequence[str]:
+        """Whose newest certificate is older than that, and has neither ended nor been denied."""
+        rows = await self.file.rows(_OF_BEFORE, (issued_ns, self._clock.now_ns()))
+        return [name for (name,) in rows]
 
     async def renewed(self, issued: Issued) -> None:
         """Records another certificate of somebody known."""

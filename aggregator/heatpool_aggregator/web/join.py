@@ -77,7 +77,7 @@ class Join:
     async def ca(self, _: web.Request) -> web.Response:
         """The CA's certificate, which a newcomer compares with the hash that it was given."""
         return web.Response(
-            text=self._ca_pem,
+            text=await self._joining.ca_pem() if self._joining else self._ca_pem,
             content_type="application/x-pem-file",
             headers={"Cache-Control": "no-store"},
         )
