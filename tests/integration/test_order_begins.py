@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.order_site import NS, Line, line
+from integration.order_site import LOOP, NS, Line, line
 
 from heatpool.setpoint import Setpoint, SetpointReport, SetpointState
+from heatpool_agent.actuators.dry_run import DryRunActuator
+from heatpool_agent.core.safety import Limits
+from heatpool_agent.loops.obey import Habits, Obey
 from heatpool_aggregator.wire.control import setpoint_to_bytes
 
 
@@ -71,3 +74,17 @@ async def test_a_dry_run_is_not_told_to_have_applied_what_another_did(tmp_path: 
         found = await reports_on(running, newer(running, dry_run=True), 3)
         assert running.site.now_w == 8_000.0
         assert found == [(SetpointState.RECEIVED, None)]
+
+
+async def test_what_is_not_armed_is_not_told_to_have_applied_anything(tmp_path: Path) -> None:
+    async with line(tmp_path) as running:
+        site = running.site
+        dry = DryRunActuator("valve")
+        limits, habits = Limits(rejection_capacity_w=50_000.0), Habits(hold_s=0.0)
+        site.obey = Obey(LOOP, dry, limits, site.board, site.clock, habits=habits)
+        await running.order()
+        await running.pass_s(55)
+        (row,) = await running.book.listed([site.board.site_id], 5)
+        (told,) = [step for step in row.steps if step.state is SetpointState.APPLIED]
+        assert row.applied_heat_rate_w is None
+        assert told.detail.startswith("would apply 8000 W: the actuator is not armed")

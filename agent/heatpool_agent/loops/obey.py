@@ -74,6 +74,7 @@ class Obey:
         self.loop_id = loop_id
         self._wishes = board.listen()
         self._actuator = actuator
+        self._is_dry: bool = getattr(actuator, "is_dry", False)  # it writes to no device
         self._limits = limits
         self._board = board
         self._clock = clock
@@ -298,6 +299,10 @@ class Obey:
         return None if is_waiting else SetpointState.OVERRIDDEN
 
     def _applied_detail(self) -> str:
+        if self._is_dry:
+            return (
+                f"would apply {self._applied_w:.0f} W: the actuator is not armed, no meter shows it"
+            )
         parts = [f"applied {self._applied_w:.0f} W"]
         if self._applied is not None and not is_awaited(self._applied):
             has_meter = self._applied.before_w is not None
@@ -362,7 +367,7 @@ class Obey:
 
     def _report(self, seq: int, state: SetpointState, detail: str) -> None:
         # What the device does when an order arrives is the doing of the one before.
-        is_its_doing = state is not SetpointState.RECEIVED
+        is_its_doing = state is not SetpointState.RECEIVED and not self._is_dry
         report = SetpointReport(
             site_id=self._board.site_id,
             setpoint_seq=seq,
