@@ -13,13 +13,14 @@ from heatpool_aggregator.core.settlement import Statement
 from heatpool_aggregator.wire.query import GapView
 
 ABSENT = "-"
+NO_SITE = "no site to show: none has come yet, or none is yours"
 NO_SOURCE = "no virtual source to show: none is set up, or sites of other owners are in it too"
 
 
 def sites_table(views: Sequence[SiteView]) -> str:
     """A line per site."""
     header = ("site", "virtual source", *_HEAT_HEADER, "energy kWh", "asked kW", "state")
-    return table(header, [_site_cells(view) for view in views], empty="no site was seen yet")
+    return table(header, [_site_cells(view) for view in views], empty=NO_SITE)
 
 
 def sources_table(views: Sequence[SourceView]) -> str:
