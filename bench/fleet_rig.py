@@ -183,7 +183,7 @@ def turn(
     agents: int,
     *options: str,
     is_verified: bool = True,
-    once_in: Callable[[], None] | None = None,
+    once_in: Callable[[], None] = lambda: None,
 ) -> Turn:
     """Runs the generator against a server and watches it; `once_in` runs beside it, then."""
     doors = ["--address", server.grpc, "--progress", "0.5s", "--json"]
@@ -193,32 +193,26 @@ def turn(
     first_s, rss_before = server.rss[-1]
     began_cpu_s = server.cpu_s()
     environ = os.environ | {"GRPC_VERBOSITY": "ERROR"}
+    pipe = subprocess.PIPE
     with subprocess.Popen(
-        load(agents, *doors, *options),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environ,
+        load(agents, *doors, *options), stdout=pipe, stderr=pipe, text=True, env=environ
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         seen = _Seen(agents, process.stderr)
-        answer: list[str] = []
-        out = process.stdout
+        answer, out = list[str](), process.stdout
         reader = threading.Thread(target=lambda: answer.append(out.read()))
         reader.start()
         all_in: tuple[float, int, float] | None = None
-        beside: threading.Thread | None = None
+        beside = threading.Thread(target=once_in)
         while process.poll() is None:
             server.look()
             if all_in is None and seen.is_all_in:
                 all_in = (*server.rss[-1], server.cpu_s())
-                if once_in is not None:
-                    beside = threading.Thread(target=once_in)
-                    beside.start()
+                beside.start()
             time.sleep(LOOK_S)
         reader.join()
-        if beside is not None:
+        if all_in is not None:
             beside.join()
     if not answer or not answer[0].strip():
         raise RuntimeError(f"the generator ended with {process.returncode}: {seen.last}")

@@ -84,7 +84,7 @@ async def test_a_site_that_lost_the_answer_hears_it_again_and_a_second_key_does_
 
 
 @pytest.mark.parametrize("is_approval_needed", [False, True])
-async def test_two_sites_of_a_fleet_have_no_key_in_common(
+async def test_no_two_sites_of_a_fleet_share_a_key(
     bench: Bench, *, is_approval_needed: bool
 ) -> None:
     token = await bench.join_token("load-*", uses_count=5, is_approval_needed=is_approval_needed)
