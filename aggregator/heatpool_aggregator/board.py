@@ -68,6 +68,9 @@ class SiteView:
     meters: tuple[MeterView, ...] = ()
     loop_ids: tuple[str, ...] = ()
     setpoint: SetpointView | None = None
+    # What its clock is behind ours, where that is more than two seconds; s.
+    clock_offset_s: float | None = None
+    is_clock_held: bool = False  # so far off that its rows wait until that is sure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

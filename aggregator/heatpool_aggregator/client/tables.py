@@ -215,7 +215,8 @@ def _heat_json(heat: HeatView) -> dict[str, Any]:
 
 
 def _site_json(view: SiteView) -> dict[str, Any]:
-    left_out = ("heat", "setpoint", "meters", "loop_ids", "rejection_capacity_w")
+    left_out = {"heat", "setpoint", "meters", "loop_ids", "rejection_capacity_w"}
+    left_out |= {"clock_offset_s", "is_clock_held"}  # not on this wire
     setpoint = None
     if view.setpoint is not None:
         setpoint = {**_fields(view.setpoint), "state": view.setpoint.state.name.lower()}

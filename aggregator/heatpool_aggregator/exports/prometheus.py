@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from heatpool.units import J_PER_WH, NS_PER_S
-from heatpool_aggregator.board import Board, SourceView
+from heatpool_aggregator.board import Board, SiteView, SourceView
 from heatpool_aggregator.core.settlement import Statement
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -79,6 +79,7 @@ class _Board:
             "Sites that came three times within two hours while they were here.",
             value=board.turned_away.contested_count,
         )
+        yield from _clocks(board.sites)
         if board.statement is not None:
             yield from _statement(board.statement)
         yield from _balance(board)
@@ -122,6 +123,18 @@ def _refused(board: Board) -> Metric:
     for reason, count in board.turned_away.counts.items():
         family.add_metric((reason,), count)
     return family
+
+
+def _clocks(sites: Iterable[SiteView]) -> Iterator[Metric]:
+    off_count = held_count = 0
+    for site in sites:
+        off_count += site.clock_offset_s is not None
+        held_count += site.is_clock_held
+    for name, text, count in (
+        ("off", "Sites whose clocks are more than two seconds off.", off_count),
+        ("held", "Sites whose rows wait for their clock.", held_count),
+    ):
+        yield GaugeMetricFamily(f"heatpool_site_clocks_{name}", text, value=count)
 
 
 def _statement(closed: Statement) -> Iterator[Metric]:

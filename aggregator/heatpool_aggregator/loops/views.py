@@ -24,6 +24,7 @@ from heatpool_aggregator.core.virtual_source import (
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+NEW_CLOCK = SiteClock()
 
 
 class Views:
@@ -60,6 +61,7 @@ class Views:
         sums = roll_up(self._values(state), group, len(site_ids))
         fresh = is_fresh(newest, now_ns, self._period_s)
         meters, loop_ids = _meters(state), _loop_ids(state)
+        waiting = {site_id for site_id, course in state.courses.items() if course.held}
         return tuple(
             SiteView(
                 site_id=site_id,
@@ -76,13 +78,15 @@ class Views:
                 meters=meters.get(site_id, ()),
                 loop_ids=loop_ids.get(site_id, ()),
                 setpoint=self._setpoint(state, site_id),
+                clock_offset_s=_clock_offset_s(state, site_id),
+                is_clock_held=site_id in waiting,
             )
             for place, site_id in enumerate(site_ids)
         )
 
     def _shown(self, state: ShardState) -> list[SiteId]:
         """Members, and sites that came though no virtual source has them; by id."""
-        came = {site_id for site_id, _ in state.live.slots}
+        came = {site_id for site_id, _ in state.live.slots}.union(state.courses)
         return sorted(self._members.union(came, state.capabilities))
 
     def _source_views(
@@ -161,7 +165,13 @@ def _groups(state: ShardState, place_of: Mapping[SiteId, int]) -> Ints:
 
 
 def _offset_ns(state: ShardState, site_id: SiteId) -> int:
-    return state.clocks.get(site_id, SiteClock()).corrected_ns(0)
+    return state.clocks.get(site_id, NEW_CLOCK).corrected_ns(0)
+
+
+def _clock_offset_s(state: ShardState, site_id: SiteId) -> float | None:
+    """How far a clock is off, s, to a tenth: the views of a fleet change with every digit."""
+    clock = state.clocks.get(site_id, NEW_CLOCK)
+    return round(clock.offset_ns / 1e9, 1) if clock.is_flagged else None
 
 
 def _heat(sums: RollUp, place: int) -> HeatView:

@@ -59,6 +59,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     meters: tuple[Meter, ...]
     loop_ids: tuple[str, ...]
     setpoint: Setpoint | None
+    clock_offset_s: float | None
+    is_clock_held: bool
 
 
 class VirtualSource(msgspec.Struct, frozen=True, kw_only=True):

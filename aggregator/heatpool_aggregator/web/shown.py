@@ -48,6 +48,8 @@ def site(view: SiteView, desk: Desk) -> models.Site:
         meters=tuple(msgspec.convert(m, models.Meter, from_attributes=True) for m in view.meters),
         loop_ids=tuple(view.loop_ids),
         setpoint=_setpoint(view.setpoint),
+        clock_offset_s=view.clock_offset_s,
+        is_clock_held=view.is_clock_held,
     )
 
 

@@ -68,7 +68,8 @@ function makeRow(site) {
   const row = { eventNs: null, cells: {} };
   row.tag = el("span", "tag here", "this machine");
   row.stale = el("span", "tag stale", "▲ stale");
-  const head = el("th", "who", el("span", "id", site.site_id), row.tag, row.stale);
+  row.clock = el("span", "tag stale", "");
+  const head = el("th", "who", el("span", "id", site.site_id), row.tag, row.stale, row.clock);
   head.scope = "row";
   row.node = el("tr", "", head);
   // Roles are said aloud because a phone's layout takes the table's own away.
@@ -97,11 +98,21 @@ function makeRow(site) {
   return row;
 }
 
+/** What a site's clock is off, in words; a positive offset is a clock that is behind. */
+function clockWord(offset, isHeld) {
+  const far = Math.abs(offset);
+  const size = far >= 5400 ? `${Math.round(far / 3600)} h` : far >= 90 ? `${Math.round(far / 60)} min` : `${Math.round(far)} s`;
+  return `▲ clock ${size} ${offset > 0 ? "behind" : "ahead"}, ${isHeld ? "rows wait" : "corrected"}`;
+}
+
 function renewRow(row, site) {
   const { cells } = row;
   row.eventNs = site.event_ns;
   row.tag.hidden = !site.is_this_machine;
   row.stale.hidden = !site.is_stale;
+  const off = site.clock_offset_s;
+  row.clock.hidden = off === null;
+  say(row.clock, off === null ? "" : clockWord(off, site.is_clock_held));
   row.node.classList.toggle("is-stale", site.is_stale);
   row.node.classList.toggle("is-here", site.is_this_machine);
   showClass(row.badge, site.quality_class);
