@@ -14,10 +14,9 @@ except ImportError as error:
 
 from heatpool.errors import ConfigError, HeatpoolError
 from heatpool.process import journal
+from heatpool_aggregator.rpc import GRPC_POLLING
 
 EXIT_RUN, EXIT_USAGE = 1, 2
-# The newer way hands each event of a stream to a thread of its own: a sixth of the CPU is for that.
-GRPC_POLLING = "-event_engine_listener"
 COMMANDS = ("run", "config", "init", "token", "site", "user", "certificate", "audit")
 
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from heatpool_aggregator.__main__ import GRPC_POLLING
+from heatpool_aggregator.rpc import GRPC_POLLING
 
 SERVES = """
 import asyncio
