@@ -1,6 +1,7 @@
 """Another CA while the service runs: who renews keeps speaking, and then the old one is gone."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ from heatpool.process.settings import convert
 from heatpool.v1 import registry_pb2
 from heatpool_aggregator import app
 from heatpool_aggregator.config import Config
-from heatpool_aggregator.identity import authority, places
+from heatpool_aggregator.identity import authority, places, server
 from heatpool_aggregator.identity.certificates import ca_hash
+from heatpool_aggregator.loops.renewal import Renewal
+from heatpool_aggregator.stores.audit import open_audit
 
 # gRPC joins its poller thread when its last object goes, wherever that happens: keep it up instead.
 grpc.aio.init_grpc_aio()
@@ -230,6 +233,35 @@ def test_a_killed_drop_can_be_repeated(
     after = authority.load(files)
     assert (after.certificate, after.old) == (new, None)
     assert not files.old_ca.exists() and not files.old_ca_key.exists()
+
+
+class Then:
+    """A clock that stands where the server's certificate is due."""
+
+    def now_ns(self) -> int:
+        return time.time_ns() + 70 * 86_400 * 10**9
+
+    def boot_ns(self) -> int:
+        return 0
+
+
+async def test_the_server_renews_by_the_ca_that_all_trust(
+    made: tuple[Path, places.Places],
+) -> None:
+    state, files = made
+    async with open_audit(state) as audit:
+        first = await asyncio.to_thread(authority.load, files)
+        renewal = Renewal(ca=first, files=files, audit=audit, clock=Then())
+        await asyncio.to_thread(authority.exchange, files, now_ns=LATER_NS)
+        assert await renewal.step()
+        served = await asyncio.to_thread(files.server.read_bytes)
+        x509.load_pem_x509_certificate(served).verify_directly_issued_by(first.certificate)
+        new = await asyncio.to_thread(authority.load, files)
+        await asyncio.to_thread(server.make, new.alone(), files, ["a"], now_ns=time.time_ns())
+        await asyncio.to_thread(authority.drop_old, files)
+        assert await renewal.step()
+        served = await asyncio.to_thread(files.server.read_bytes)
+        x509.load_pem_x509_certificate(served).verify_directly_issued_by(new.certificate)
 
 
 def test_a_key_that_belongs_to_no_certificate_is_told(made: tuple[Path, places.Places]) -> None:

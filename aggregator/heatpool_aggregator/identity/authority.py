@@ -167,7 +167,7 @@ def exchange(files: Places, *, now_ns: int) -> Authority:
     certificate, key = _new_ca(now_ns + _EXCHANGE_NS)
     old_pem = present.certificate.public_bytes(Encoding.PEM)
     places.write(files.ca, certificate.public_bytes(Encoding.PEM) + old_pem, mode=OPEN_MODE)
-    places.write(files.old_ca, old_pem, mode=OPEN_MODE)
+    places.write(files.old_ca, old_pem)
     places.write(files.old_ca_key, key_pem(present._key))
     places.write(files.ca_key, key_pem(key))
     return load(files)
