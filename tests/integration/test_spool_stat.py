@@ -2,6 +2,8 @@
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +135,18 @@ def test_the_command_speaks_both_ways(tmp_path: Path) -> None:
         spool.append(row(START_S, heat=1.0))
     told = CliRunner().invoke(command, ["stat", "--json", "--config", str(path)])
     assert json.loads(told.output)["queues"][0]["next_seq"] == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [(1, "has version 1, .* the first start of this agent brings it up"), (9, "a newer agent")],
+)
+def test_a_file_of_another_version_says_what_to_do(tmp_path: Path, version: int, told: str) -> None:
+    with closing(sqlite3.connect(tmp_path / FILES[T])) as db:
+        db.execute("CREATE TABLE frames (seq INTEGER)")
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(StoreError, match=told):
+        document(config(tmp_path), tmp_path, now_ns=NOW_NS)
 
 
 def test_a_file_that_is_no_database_is_an_error_that_says_so(tmp_path: Path) -> None:

@@ -179,8 +179,10 @@ def _progress(ask: Ask) -> Callable[[str], None]:
 
 
 def _token(token: str, file: TextIO | None) -> str:
-    if bool(token) == bool(file):
-        raise ConfigError(["--token or --token-file: give one of them, and not both"])
+    if token and file:
+        raise ConfigError(["--token and --token-file: give one of them, and not both"])
+    if not token and not file:
+        raise ConfigError(["--token or --token-file: is missing; `token new` prints one"])
     found = token or (file.read(_TOKEN_MOST_BYTES) if file else "")
     found = found.strip()
     if not TOKEN_PATTERN.fullmatch(found):

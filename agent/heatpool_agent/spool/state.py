@@ -7,10 +7,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from heatpool.errors import StoreError
 from heatpool.sample import BootId, GapReason, SpoolKind
 from heatpool_agent.core import ranges
 from heatpool_agent.ports import QueueStat, Seq, SpoolMark
-from heatpool_agent.spool_files import FILES, read_only, refusal
+from heatpool_agent.spool_files import FILES, SCHEMA_VERSION, read_only, refusal
 
 
 def look(folder: Path, kind: SpoolKind) -> QueueStat | None:
@@ -25,9 +26,23 @@ def look(folder: Path, kind: SpoolKind) -> QueueStat | None:
     try:
         with closing(read_only(path)) as db:
             db.execute("BEGIN")
+            _check_version(db, path.name)
             return stat_of(db, kind)
     except sqlite3.Error as error:
         raise refusal(path.name, error) from error
+
+
+def _check_version(db: sqlite3.Connection, name: str) -> None:
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found < SCHEMA_VERSION:
+        fix = "the first start of this agent brings it up to date, nothing in it is lost"
+    elif found > SCHEMA_VERSION:
+        fix = "a newer agent wrote it, and reads it"
+    else:
+        return
+    raise StoreError(
+        f"spool {name}: has version {found}, this program reads {SCHEMA_VERSION}: {fix}"
+    )
 
 
 def stat_of(db: sqlite3.Connection, kind: SpoolKind) -> QueueStat:
