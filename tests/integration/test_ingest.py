@@ -167,7 +167,7 @@ REFUSED = [
     (site.batch(1, 10**18, cells=[1, 2]), "MALFORMED", "2 cells"),
     (site.batch(1, 10**18, -2e9), "OUT_OF_RANGE", "electric_w is"),
     (site.batch(1, 10**18, dt_ns=[1] * 1_100_000, n_rows=2), "TOO_LARGE", "bytes"),
-    (site.batch(1, time.time_ns(), sent_ns=time.time_ns() + 3600 * 10**9), "CLOCK", "ahead"),
+    (site.batch(1, time.time_ns() + 3600 * 10**9, sent_ns=time.time_ns()), "CLOCK", "ahead"),
 ]
 
 

@@ -15,7 +15,7 @@ from heatpool.codec import Columns
 from heatpool.process.journal import facts
 from heatpool.sample import RefusedReason, SiteId
 from heatpool_aggregator.core.admission import EVENT_LIMIT_NS, HOLD_NS, SiteClock
-from heatpool_aggregator.core.chunk import chunk_to_bytes, rows_from_columns
+from heatpool_aggregator.core.chunk import Rows, chunk_to_bytes, rows_from_columns
 from heatpool_aggregator.core.course import (
     READ_NS,
     RUN_ON_NS,
@@ -76,13 +76,18 @@ class Correcting:
         return is_far or frame.site_id in self._state.courses
 
     def take(self, frame: Frame, sent_ns: int, effects: Effects) -> None:
-        """Takes a frame in, and what was held before it; or holds it."""
+        """Takes a frame in, and what was held before it; or holds it.
+
+        Raises:
+            WireError: it cannot be used, whatever its time is.
+        """
         course = self._state.courses.setdefault(frame.site_id, Course(shifted_ns=frame.received_ns))
         one = HeldFrame(
             frame.boot_id, int(frame.kind), frame.seq, frame.received_ns, frame.payload, sent_ns
         )
         clock = self._state.clocks[frame.site_id]
         if not is_decided(clock, frame.received_ns - sent_ns):
+            self._check(frame)
             for gone in course.hold(one):
                 self._refuse(_frame(frame.site_id, gone), effects)
             return
@@ -116,23 +121,31 @@ class Correcting:
         act = self._registers if is_billing else self._rows
         self._guarded(frame, lambda: act(frame, sending, settled_ns, effects), effects)
 
-    def _rows(self, frame: Frame, sending: Sending, settled_ns: int, effects: Effects) -> None:
-        batch = telemetry.batch_from_bytes(frame.payload)
-        channels = schema_of(self._state, frame, batch.columns.schema_id).channels
-        rows = rows_from_columns(batch.columns, channels)
+    def _check(self, frame: Frame) -> None:
+        if frame.kind is FrameKind.BILLING:
+            check_registers(telemetry.registers_from_bytes(frame.payload).rows)
+        else:
+            self._decoded(frame)
+
+    def _decoded(self, frame: Frame) -> tuple[Columns, Rows]:
+        columns = telemetry.batch_from_bytes(frame.payload).columns
+        rows = rows_from_columns(columns, schema_of(self._state, frame, columns.schema_id).channels)
         if mistake := rows_mistake(rows):
             raise Unusable(RefusedReason.OUT_OF_RANGE, mistake)
+        return columns, rows
+
+    def _rows(self, frame: Frame, sending: Sending, settled_ns: int, effects: Effects) -> None:
+        columns, rows = self._decoded(frame)
         raw_ns = rows.times_ns.tolist()
         shifts = self._shifts(frame, raw_ns, sending, settled_ns)
         times_ns = _shifted(raw_ns, shifts)
         shifted = replace(rows, times_ns=np.array(times_ns, np.int64))
         self._state.live.apply(frame.site_id, frame.boot_id, frame.seq, shifted)
         self._state.count(frame.site_id, len(times_ns))
-        columns = batch.columns
         if len({ns for _, ns in shifts}) > 1:
             columns = _retimed(columns, times_ns, shifts[0][1])
             effects.events.append(_set_within(frame, shifts))
-        blob = chunk_to_bytes(columns, channels)
+        blob = chunk_to_bytes(columns, rows.channels)
         effects.chunks.append(chunk_of(frame, min(times_ns), max(times_ns), blob))
 
     def _registers(self, frame: Frame, sending: Sending, settled_ns: int, effects: Effects) -> None:
