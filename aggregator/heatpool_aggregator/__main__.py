@@ -49,8 +49,9 @@ def cli(ctx: click.Context, *, debug: bool) -> None:
 def main() -> None:
     """Runs the command line; every expected failure is a line on stderr and an exit code."""
     is_debug = "--debug" in sys.argv
-    # Read when grpc is imported: else each failed handshake is a line on stderr, past the journal.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Read when grpc is imported: else each failed handshake, and each head that is too large, is a
+    # line on stderr, past the journal.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_POLLING)
     try:
         cli(standalone_mode=True)

@@ -1,6 +1,7 @@
 """The gRPC server: streams as plain bytes, health for load balancers, reflection for people."""
 
 import ipaddress
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,8 +21,11 @@ from heatpool_aggregator.wire import control, telemetry
 MESSAGE_BYTES_LIMIT = 4 << 20
 # gRPC sheds what waits beyond this with CANCELLED: more than the sites of one process.
 PENDING_LIMIT = 20_000
-# Of one connection; an agent has two. Others wait at the caller's end.
-CALLS_LIMIT = 1_000
+# Of one connection; an agent has two. Others wait at the caller's end. More than a caller may have,
+# or nobody would hear of that; not many more, for gRPC holds all fields of a head before it refuses
+# it as too large: 8,000 references of one byte are 0.7 MB of each call, of 1,000 calls 700 MB.
+CALLS_LIMIT = 128
+NO_LIMIT = 2**31 - 1
 HANDSHAKE_S = 10.0
 IDLE_S = 300.0  # a connection without a call is closed
 STOP_S = 0.5
@@ -62,7 +66,8 @@ def make_server(
     telemetry_service: TelemetryService, control_service: ControlService, guard: Guard
 ) -> grpc.aio.Server:
     """A server with the two streams, health and reflection; others add themselves to it."""
-    server = grpc.aio.server(interceptors=(Door(guard),), options=_OPTIONS)
+    crowd = ("grpc.max_allowed_incoming_connections", connections_limit())
+    server = grpc.aio.server(interceptors=(Door(guard),), options=(*_OPTIONS, crowd))
     for name, service in (
         (telemetry.SERVICE, telemetry_service),
         (control.SERVICE, control_service),
@@ -76,6 +81,15 @@ def make_server(
         (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     return server
+
+
+def connections_limit() -> int:
+    """How many the port may have, those included of which nobody knows yet whose they are.
+
+    Of all descriptors the web port has a quarter at most; a sixteenth is left for our own files.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return NO_LIMIT if soft < 0 else soft * 11 // 16
 
 
 @asynccontextmanager

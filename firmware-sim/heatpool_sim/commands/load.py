@@ -103,7 +103,7 @@ _where = _options(
     click.option("--key", type=FILE, help="Its key, if it is in a file of its own."),
     click.option("--operator", type=FILE, help="Key and certificate of who may read; --verify."),
     click.option(
-        "--streams-per-connection", type=click.IntRange(1, 1_000), default=1, show_default=True
+        "--streams-per-connection", type=click.IntRange(1, 128), default=1, show_default=True
     ),
 )
 _faults = _options(
