@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 
 import pytest
+from fuzz import run
 from fuzz.laws import CUT, DECODERS, STAMP
 from fuzz.seeds import SEEDS
 from hypothesis import HealthCheck, given, settings
@@ -48,6 +49,10 @@ def broken(seed: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
         at = int(place_frac * len(data))
         data = data[:at] + put + data[at + taken :]
     return data
+
+
+def test_the_fuzzer_knows_every_decoder() -> None:
+    assert set(run._names()) == set(DECODERS)
 
 
 def test_every_decoder_has_a_seed_that_it_reads() -> None:
