@@ -97,15 +97,12 @@ async def test_garbage_is_refused_and_counted_and_harms_nobody(tmp_path: Path) -
     fleet, found = await loaded(replace(SHORT, seconds=2.4, faults=faults), tmp_path)
     all_is_there(found)
     off = [agent for agent in fleet.agents if agent.site.offset_ns]
-    held = sum(
-        agent.site.telemetry.course.rows(1, agent.site.telemetry.next_seq - 1) for agent in off
-    )
     assert (found["agents"]["liars"], len(off)) == (4, 5)
-    assert await rows_of_honest(fleet, tmp_path) == found["sent"]["rows"] - held
-    frames = sum(queue.next_seq - 1 for agent in off for queue in agent.site.queues)
+    # Rows of clocks that are far off are held until it is known how far, and taken in corrected.
+    assert await rows_of_honest(fleet, tmp_path) == found["sent"]["rows"]
     due = sum(found["garbage"]["refusals_due"].values())
     assert found["sent"]["garbage"] == due > 0
-    assert found["witness"]["counts"]["refused"] == due + frames
+    assert found["witness"]["counts"]["refused"] == due
     assert set(found["garbage"]["frames"]) == {
         "absurd", "broken", "too_few_cells", "too_large", "wrong_schema", "zip_bomb",
     }  # fmt: skip

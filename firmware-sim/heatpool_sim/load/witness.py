@@ -73,14 +73,8 @@ def _expected(run: Run) -> dict[str, int]:
     """Frames that the log must hold once each, and those that it must refuse."""
     durable = report.durable(run.agents)
     frames = durable["batches"] + durable["register_batches"] + durable["garbage"]
-    off = sum(
-        last - first + 1
-        for agent in run.agents
-        if agent.site.offset_ns
-        for queue in agent.site.queues
-        for first, last in queue.arrived()
-    )
-    return {"batches_durable": frames, "refused": durable["garbage"] + off}
+    # Rows of a clock that is far off are held, and then taken in corrected.
+    return {"batches_durable": frames, "refused": durable["garbage"]}
 
 
 def _energies(agents: list[Agent]) -> dict[str, int]:
