@@ -50,6 +50,7 @@ async def ill_treated(line: BadLine) -> None:
     for number in range(2):
         await asyncio.sleep(0.6)
         line.bytes_s = 60_000.0 if number % 2 else 120_000.0
+        await becomes(lambda: line.connections > number)  # noqa: B023  # it waits here
         line.cut()
         await asyncio.sleep(0.4)
         line.fall_silent()

@@ -30,6 +30,9 @@ from heatpool_agent.spool import SqliteSpool
 from heatpool_agent.spool_schema import migrate
 from heatpool_agent.uplinks import grpc as uplink
 
+# gRPC joins its poller thread when its last object goes, wherever that happens: keep it up instead.
+grpc.aio.init_grpc_aio()
+
 Up = telemetry_pb2.TelemetryServiceStreamRequest
 Down = telemetry_pb2.TelemetryServiceStreamResponse
 HEAT = Channel("rack", "heat_rate_w", -1)
