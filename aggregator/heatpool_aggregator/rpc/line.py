@@ -100,7 +100,6 @@ class Line:
 
     def say(self) -> None:
         """Says all that is to be said now."""
-        self._is_due = False
         if self._writing is None:
             try:
                 self._write()
@@ -150,6 +149,8 @@ class Line:
 
     def _write(self) -> None:
         if not self._unsaid:
+            # Not before: what came while the first of several was written is still to be asked for.
+            self._is_due = False
             self._unsaid = self._messages()[::-1]
         if self._unsaid:
             self._writing = self._context.write(self._unsaid.pop())

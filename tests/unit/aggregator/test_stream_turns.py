@@ -49,3 +49,26 @@ async def test_a_stream_whose_words_cannot_be_made_ends_alone() -> None:
     assert good.heard == [b"ack", b"later"]
     for line in lines:
         line.close()
+
+
+async def test_what_comes_while_the_first_of_two_is_written_is_said_too() -> None:
+    """An Ack that came behind a Slow and an Ack would else wait for whatever is said next."""
+    wire, words = Wire(), [b"slow", b"ack"]
+
+    def words_once() -> list[bytes]:
+        said, words[:] = list(words), []
+        return said
+
+    line = Line(wire, words_once, Turns())  # type: ignore[arg-type]  # enough of a context
+    reading = asyncio.create_task(line.read_on(lambda _: True), name="reading")
+    line.speak()
+    await asyncio.sleep(0)
+    assert (words, wire.heard) == ([], []), "the first one is under way"
+    words.append(b"later")
+    line.speak()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert wire.heard == [b"slow", b"ack", b"later"]
+    reading.cancel()
+    await asyncio.wait([reading])
+    line.close()
