@@ -16,7 +16,7 @@ from heatpool.errors import HeatpoolError
 from heatpool.sample import SiteId
 from heatpool_aggregator.core.principal import Role
 from heatpool_aggregator.core.turned_away import Reason
-from heatpool_aggregator.identity import places, server
+from heatpool_aggregator.identity import certificates, places, server
 from heatpool_aggregator.loops.renewal import Renewal
 from heatpool_aggregator.web import secured
 from heatpool_aggregator.web.access import COOKIE
@@ -333,6 +333,19 @@ async def test_our_own_certificate_is_renewed_at_two_thirds_of_its_life(bench: B
     (newest,) = await bench.audit.read(1)
     assert newest.action == "certificate.renew_server"
     await asyncio.to_thread(server.context, bench.files.server, bench.files.server_key)
+
+
+async def test_a_certificate_that_a_clock_ahead_made_is_replaced_once_it_is_right(
+    bench: Bench,
+) -> None:
+    renewal = Renewal(ca=bench.ca, files=bench.files, audit=bench.audit, clock=bench.clock)
+    right_ns = bench.clock.at_ns
+    bench.clock.at_ns = right_ns + 65 * https_bench.DAY_NS
+    assert await renewal.step()
+    bench.clock.at_ns = right_ns
+    assert await renewal.step() and not await renewal.step()
+    made = certificates.named(await asyncio.to_thread(places.read, bench.files.server))
+    assert made.issued_ns <= right_ns < made.expires_ns
 
 
 async def test_a_certificate_from_elsewhere_is_left_alone(bench: Bench, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from heatpool_aggregator.identity.authority import Authority
 from heatpool_aggregator.identity.places import OPEN_MODE, Places
 
 Mark = tuple[int, ...]
+# A CA that has just replaced another dates nothing earlier than its own beginning, some seconds on.
+_AHEAD_NS = 60 * 10**9
 
 
 def make(ca: Authority, files: Places, hosts: Sequence[str], *, now_ns: int) -> Issued:
@@ -45,6 +47,8 @@ def renew(ca: Authority, files: Places, *, now_ns: int) -> Issued:
 def is_due(ca: Authority, files: Places, *, now_ns: int) -> bool:
     """Whether our CA signed the present certificate, and two thirds of its life are over.
 
+    Or it is dated ahead, made while the clock was: no site would take it until then.
+
     Raises:
         HeatpoolError: it cannot be read.
     """
@@ -54,7 +58,8 @@ def is_due(ca: Authority, files: Places, *, now_ns: int) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     life = certificates.named(places.read(files.server))
-    return now_ns >= certificates.renew_after_ns(life.issued_ns, life.expires_ns)
+    is_ahead = life.issued_ns > now_ns + _AHEAD_NS
+    return is_ahead or now_ns >= certificates.renew_after_ns(life.issued_ns, life.expires_ns)
 
 
 def context(cert: Path, key: Path) -> ssl.SSLContext:

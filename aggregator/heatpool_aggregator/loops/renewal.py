@@ -48,7 +48,7 @@ class Renewal:
             who="local",
             action="certificate.renew_server",
             subject="server",
-            reason="two thirds of its life are over",
+            reason="two thirds of its life are over, or it was dated ahead",
             detail=json.dumps({"serial": issued.serial}),
             at_ns=self._clock.now_ns(),
         )
