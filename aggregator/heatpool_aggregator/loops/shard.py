@@ -89,6 +89,7 @@ class Shard:
         posted_ns = saved_ns = self._clock.boot_ns()
         pause_s = self._posted()
         while True:
+            began_s = time.monotonic()
             count = await self.step()
             now_ns = self._clock.boot_ns()
             if now_ns - posted_ns >= pause_s * 1e9:
@@ -97,8 +98,10 @@ class Shard:
             if now_ns - saved_ns >= SAVE_S * 1e9:
                 await self._patiently(self.save)
                 saved_ns = now_ns
-            if not count:
-                await asyncio.sleep(READ_S)
+            # Not at once for what has come meanwhile: of few frames each costs more.
+            rest_s = READ_S - (time.monotonic() - began_s)
+            if count < READ_FRAMES and rest_s > 0:
+                await asyncio.sleep(rest_s)
 
     def _posted(self) -> float:
         """Posts; time until it is to be done again, s: a large fleet is not looked at all day."""

@@ -53,7 +53,11 @@ def _kind(data: bytes) -> tuple[MessageKind, int]:
     if kind is None:
         number = _varint(data, 0, len(data))[0] >> 3
         raise WireError(f"field {number} is not a message that this server knows")
-    length, at = _varint(data, 1, len(data))
+    # Nearly all are as short as this, and a call would cost more than what it finds out.
+    if len(data) > 1 and data[1] < 0x80:
+        length, at = data[1], 2
+    else:
+        length, at = _varint(data, 1, len(data))
     if at + length != len(data):
         raise WireError(
             "a field reaches beyond its message"
