@@ -53,6 +53,14 @@ async def loaded(asked: Asked, folder: Path) -> tuple[Fleet, Mapping[str, Any]]:
         return fleet, await fleet.run(asyncio.Event())
 
 
+async def all_in(fleet: Fleet) -> None:
+    """Returns once every agent is in and some of what they sent is durable."""
+    agents, counts = fleet.agents, fleet.tally.counts
+    async with asyncio.timeout(60):
+        while not (all(agent.is_in for agent in agents) and counts["acked"] >= len(agents)):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.05)
+
+
 async def rows_of_honest(fleet: Fleet, folder: Path) -> int:
     """Rows in the store, each of its own time and frame."""
     found = 0
@@ -137,7 +145,7 @@ async def test_nothing_that_was_acked_is_denied_after_a_restart(tmp_path: Path) 
     async with asyncio.TaskGroup() as tasks:
         async with app.serving(tree, tmp_path):
             run = tasks.create_task(fleet.run(stop), name="load")
-            await asyncio.sleep(0.8)
+            await all_in(fleet)
         async with app.serving(tree, tmp_path):
             found = await run
     assert (found["lost"], found["left"], found["checked"]) == (0, 0, 20)
@@ -152,7 +160,7 @@ async def test_an_aggregator_that_forgets_is_found_out(tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         async with app.serving(tree, tmp_path / "first"):
             run = tasks.create_task(fleet.run(asyncio.Event()), name="load")
-            await asyncio.sleep(0.8)
+            await all_in(fleet)
         async with app.serving(tree, tmp_path / "second"):
             found = await run
     assert found["lost"] > 0
