@@ -44,7 +44,7 @@ async def test_a_late_answer_finds_its_connection_closed() -> None:
 
     async with (
         tcp([unit(1, wait)], connects) as url,
-        sensor_at(url, timeout_s=1.0) as sensor,
+        sensor_at(url, timeout_s=3.0) as sensor,
     ):
         with pytest.raises(SensorGone, match="no answer"):
             await sensor.read()

@@ -119,7 +119,7 @@ async def test_a_fault_of_speech_is_found_out(name: str, fault: str) -> None:
 @pytest.mark.parametrize(("fault", "error"), [("busy", SensorBusy), ("offline", SensorGone)])
 async def test_a_twin_that_cannot_speak_comes_back(fault: str, error: type[SensorError]) -> None:
     model = ModbusModel("carlo-gavazzi-em340")
-    async with reader(model, "carlo-gavazzi-em340", timeout_s=0.2) as sensor:
+    async with reader(model, "carlo-gavazzi-em340", timeout_s=2.0) as sensor:
         model.faults.add(fault)
         with pytest.raises(error):
             await sensor.read()

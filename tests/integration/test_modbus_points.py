@@ -228,7 +228,7 @@ async def test_a_units_fault_is_told_and_it_comes_back(
     plant: Any = Plant()
     async with (
         ModbusCdu().serve(plant) as address,
-        _sensor(address.url, "generic-cdu", timeout_s=1.0) as sensor,
+        _sensor(address.url, "generic-cdu", timeout_s=3.0) as sensor,
     ):
         plant.faults = frozenset({fault})
         with pytest.raises(error):

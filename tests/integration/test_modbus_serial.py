@@ -128,8 +128,8 @@ async def test_a_frame_with_a_wrong_checksum_is_refused_and_the_next_one_counts(
     def heard(data: bytes) -> bytes:
         return data[:-1] + bytes((data[-1] ^ 0x55,)) if is_bad else data
 
-    async with serial([unit(1)], heard=heard) as url, sensor_at(url, timeout_s=1.0) as sensor:
-        with pytest.raises(SensorGone, match="no answer in 1 s"):
+    async with serial([unit(1)], heard=heard) as url, sensor_at(url, timeout_s=3.0) as sensor:
+        with pytest.raises(SensorGone, match="no answer in 3 s"):
             await sensor.read()
         is_bad = False
         assert (await values_of(sensor))["hot_c"] == 45.12
@@ -148,10 +148,10 @@ async def test_a_late_answer_on_a_serial_line_is_thrown_away() -> None:
     units = [unit(1, slow_once, hot=4000), unit(2, hot=5000)]
     async with (
         serial(units) as url,
-        sensor_at(url, timeout_s=1.0) as slow,
+        sensor_at(url, timeout_s=3.0) as slow,
         sensor_at(url, unit_id=2) as other,
     ):
-        with pytest.raises(SensorGone, match="no answer in 1 s"):
+        with pytest.raises(SensorGone, match="no answer in 3 s"):
             await slow.read()
         answer_now.set()
         assert (await values_of(other))["hot_c"] == 50.0
