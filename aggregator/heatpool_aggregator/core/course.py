@@ -104,8 +104,15 @@ class Course:
 
     def before(self, boot_id: BootId, seq: int) -> End | None:
         """The end of the nearest frame before this one that is known."""
-        ends = (end for end in self.ends.get(boot_id, ()) if end.seq < seq)
-        return max(ends, default=None)
+        end = max((end for end in self.ends.get(boot_id, ()) if end.seq < seq), default=None)
+        # Others lie between: nothing runs on from there, whatever the clock showed.
+        if end is None or end.seq in {-1, seq - 1}:
+            return end
+        return end._replace(raw_ns=-(2**62))
+
+    def after(self, boot_id: BootId, seq: int) -> End | None:
+        """The end of the nearest frame behind this one that is known."""
+        return min((end for end in self.ends.get(boot_id, ()) if end.seq > seq), default=None)
 
     def nearest(self, raw_ns: int) -> End | None:
         """Of all spools of the site the end that the clock showed nearest to this."""
@@ -170,13 +177,22 @@ def runs(times_ns: Sequence[int]) -> list[Run]:
 
 
 def shift_of(
-    run: Run, sending: Sending, *, before: End | None, known_ns: Sequence[int]
+    run: Run,
+    sending: Sending,
+    *,
+    before: End | None,
+    known_ns: Sequence[int],
+    after: End | None = None,
 ) -> int | None:
     """What to add to the times of a run, ns; None if no shift can be.
 
     `known_ns` are those that may be, that of the sending first.
     """
     latest_ns = sending.received_ns + DELAY_NS
+    if after is not None and before is None:
+        # Of a backlog from before the course: what was taken later came first.
+        latest_ns = min(latest_ns, after.true_ns)
+        known_ns = sorted(known_ns, key=lambda ns: abs(after.true_ns - run.end_ns - ns))
     is_live = _is_live(run, sending, before)
     if before is not None and 0 <= run.start_ns - before.raw_ns <= RUN_ON_NS:
         same_ns = before.true_ns - before.raw_ns
@@ -201,12 +217,17 @@ def _is_live(run: Run, sending: Sending, before: End | None) -> bool:
 
 
 def shifts_of(
-    times_ns: Sequence[int], sending: Sending, *, before: End | None, known_ns: Iterable[int]
+    times_ns: Sequence[int],
+    sending: Sending,
+    *,
+    before: End | None,
+    known_ns: Iterable[int],
+    after: End | None = None,
 ) -> list[tuple[Run, int]] | None:
     """Each run of a frame with its shift, ns; None if one of them has none."""
     known, found = list(known_ns), list[tuple[Run, int]]()
     for run in runs(times_ns):
-        shift_ns = shift_of(run, sending, before=before, known_ns=known)
+        shift_ns = shift_of(run, sending, before=before, known_ns=known, after=after)
         if shift_ns is None:
             return None
         found.append((run, shift_ns))

@@ -65,6 +65,16 @@ class LiveState:
                 self._rank[slot, column] = rank
                 self._values[slot, column] = rows.values[place, newest]
 
+    def newest(self, slot: int, boot_id: BootId) -> tuple[int, int]:
+        """Event time of the newest row of a slot, ns, and its number in this spool, -1 of another.
+
+        Numbers are known up to 2^32.
+        """
+        column = int(self._event_ns[slot].argmax())
+        rank = int(self._rank[slot, column])
+        seq = rank & 0xFFFFFFFF
+        return int(self._event_ns[slot, column]), seq if rank_of(boot_id, seq) == rank else -1
+
     def cells_of(self, site_id: SiteId, channels: Sequence[Channel]) -> NDArray[np.intp]:
         """Flat places of those channels that are kept, in their order; good for good."""
         return np.array(

@@ -39,6 +39,7 @@ from heatpool_aggregator.wire import telemetry
 logger = logging.getLogger(__name__)
 
 NEW_CLOCK = SiteClock()
+NO_ROW = (NEVER_NS, -1)
 Shifts = list[tuple[Run, int]]
 
 
@@ -165,10 +166,11 @@ class Correcting:
         """Each run of rows with what to add to its times, ns."""
         course = self._state.courses[frame.site_id]
         if frame.boot_id not in course.ends and (newest := self._newest(frame, raw_ns[0])):
-            course.ends[frame.boot_id] = [newest._replace(seq=-1)]
+            course.ends[frame.boot_id] = [newest]
         before = course.before(frame.boot_id, frame.seq)
         known_ns = course.known_ns(settled_ns, sending.offset_ns)
-        shifts = shifts_of(raw_ns, sending, before=before, known_ns=known_ns)
+        after = course.after(frame.boot_id, frame.seq)
+        shifts = shifts_of(raw_ns, sending, before=before, known_ns=known_ns, after=after)
         if shifts is None:
             raise Unusable(
                 RefusedReason.CLOCK,
@@ -189,12 +191,17 @@ class Correcting:
         if frame.kind is FrameKind.BILLING and read:
             return End(-1, max(read), max(read), 0)
         if frame.kind is FrameKind.BILLING and self._state.courses[site_id].ends:
-            return self._state.courses[site_id].nearest(raw_ns)
+            return self._nearest(site_id, raw_ns)
         shown = [place for (site, _), place in live.slots.items() if site == site_id]
-        newest_ns = max((int(live.event_ns[place].max()) for place in shown), default=NEVER_NS)
+        newest_ns, seq = max((live.newest(place, frame.boot_id) for place in shown), default=NO_ROW)
         if newest_ns > NEVER_NS:
-            return End(-1, newest_ns, newest_ns, 0)
-        return self._state.courses[site_id].nearest(raw_ns)
+            is_own = frame.kind is FrameKind.TELEMETRY
+            return End(seq if is_own else -1, newest_ns, newest_ns, 0)
+        return self._nearest(site_id, raw_ns)
+
+    def _nearest(self, site_id: SiteId, raw_ns: int) -> End | None:
+        nearest = self._state.courses[site_id].nearest(raw_ns)
+        return nearest and nearest._replace(seq=-1)
 
 
 def _frame(site_id: SiteId, held: HeldFrame) -> Frame:

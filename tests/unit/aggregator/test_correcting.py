@@ -56,7 +56,8 @@ def lived(
     site.drain()
 
 
-@settings(max_examples=40, deadline=None)
+# The same lives each time: a clock that is off by just the time without a line fools anybody.
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.sampled_from(ERRORS_S),
     st.integers(3, 20),
