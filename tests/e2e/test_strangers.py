@@ -239,7 +239,7 @@ async def test_heads_that_swell_fill_no_journal(place: Place) -> None:
         for number in range(1, SWOLLEN_COUNT):
             await raw.send(http2.head(2 * number + 1, STREAM, again))
         ended = 0
-        while ended < SWOLLEN_COUNT:
+        while ended < SWOLLEN_COUNT - 1:  # the first head is small, and its call waits
             ended += (await raw.next())[0] == http2.RST_STREAM
     async with place.line(who) as line:
         assert (await line.next()).HasField("hello_reply")
