@@ -29,7 +29,7 @@ KINDS = sorted({point.name for point in entry_points(group=sensors.GROUP)} | {*s
 NETWORK = sorted({*KINDS} - {*sensors.local_kinds()})
 EVENT_NS, BOOT_NS = 1_750_000_000_000_000_000, 7_000_000_000
 # How long a driver may wait in tests of faults: long enough for a healthy device on loopback, and
-# where each pass is a process of its own and a login of ten datagrams.
+# where each pass is a process of its own and a login of ten datagrams, or a dozen documents.
 TIMEOUT_S, TOOL_TIMEOUT_S = 0.8, 1.5
 # Only ends a wait that would never end.
 PATIENCE_S = 30.0
@@ -202,7 +202,7 @@ class Rig:
     @property
     def timeout_s(self) -> float:
         """How long the driver may wait for its device in tests of faults."""
-        return TOOL_TIMEOUT_S if self.kind == "ipmi" else TIMEOUT_S
+        return TOOL_TIMEOUT_S if self.kind in ("ipmi", "redfish") else TIMEOUT_S
 
     def config(self, settings: Mapping[str, Any], **more: Any) -> Any:
         """The driver's own settings, checked by it."""
