@@ -171,14 +171,7 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
 
     trail = await _trail(access.audit, clock, board)
     book = OrderBook(store, trail)
-    control = Control(
-        standing=_standing(config),
-        clock=clock,
-        record=_recorder(gateway),
-        book=book,
-        last_seq=lambda site_id: _last_seq(shard, site_id),
-    )
-    await control.restore()
+    control = await _control(config, clock, gateway=gateway, book=book, shard=shard)
     return Parts(
         config=config,
         board=board,
@@ -193,6 +186,20 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         planner=Planner(config, store, board, clock),
         access=access,
     )
+
+
+async def _control(
+    config: Config, clock: Clock, *, gateway: Gateway, book: OrderBook, shard: Shard
+) -> Control:
+    control = Control(
+        standing=_standing(config),
+        clock=clock,
+        record=_recorder(gateway),
+        book=book,
+        last_seq=lambda site_id: _last_seq(shard, site_id),
+    )
+    await control.restore()
+    return control
 
 
 def _recorder(gateway: Gateway) -> Record:

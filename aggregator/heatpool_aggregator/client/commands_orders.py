@@ -90,23 +90,16 @@ def _setpoint(options: Options, show: Show) -> click.Command:
     @options
     def setpoint(place: Place, *, as_json: bool, debug: bool, **told: Any) -> None:
         """Ask one site for a heat rate; without a lease it rejects all its heat locally."""
-        if told["is_end"]:
-            if told["heat_rate_w"] is not None or told["until_s"] is not None:
-                raise click.UsageError(
-                    "--end takes the order back; --heat-rate-w, --until give one"
-                )
+        ask = _ask_of(told)
+        if ask is None:
             taken = told["site_id"], told["reason"]
             ended_shape = orders.order_json if as_json else _ended_text
             show(lambda: orders.end(place, *taken), ended_shape, debug=debug)
-            return
-        if told["heat_rate_w"] is None:
-            raise click.UsageError("--heat-rate-w is missing; or did you mean --end?")
-        ask = _ask_of(told)
-        if told["watch"]:
+        elif told["watch"]:
             _watch(place, ask, show, as_json=as_json, debug=debug)
-            return
-        shape = orders.order_json if as_json else orders.given_text
-        show(lambda: orders.give(place, ask), shape, debug=debug)
+        else:
+            shape = orders.order_json if as_json else orders.given_text
+            show(lambda: orders.give(place, ask), shape, debug=debug)
 
     command: click.Command = setpoint
     return command
@@ -151,12 +144,19 @@ def _audit(options: Options, show: Show) -> click.Command:
     return command
 
 
-def _ask_of(told: dict[str, Any]) -> Ask:
-    until_s = told["until_s"]
+def _ask_of(told: dict[str, Any]) -> Ask | None:
+    """The order that is asked for; None: one is to be taken back."""
+    heat_rate_w, until_s = told["heat_rate_w"], told["until_s"]
+    if told["is_end"]:
+        if heat_rate_w is not None or until_s is not None:
+            raise click.UsageError("--end takes the order back; --heat-rate-w, --until give one")
+        return None
+    if heat_rate_w is None:
+        raise click.UsageError("--heat-rate-w is missing; or did you mean --end?")
     return Ask(
         site_id=SiteId(told["site_id"]),
         loop_id=told["loop_id"],
-        heat_rate_w=told["heat_rate_w"],
+        heat_rate_w=heat_rate_w,
         lease_s=told["lease_s"],
         hot_c=told["hot_c"],
         reason=told["reason"],
