@@ -27,9 +27,9 @@ def leave_out(*, has_page: bool) -> None:
 
 
 class _StandIn(ModuleType):
-    """For pymodbus and prometheus-client, which cannot be imported without the names in `ssl`.
+    """For pymodbus, which cannot be imported without the names in `ssl`.
 
-    They name exceptions, annotate, and build contexts as defaults: each name is an exception that
+    It names exceptions, annotates, and builds contexts as defaults: each name is an exception that
     nobody raises. Real use fails at once, by an attribute that is not there.
     """
 
