@@ -11,7 +11,6 @@
     ├─ LogError         do not acknowledge
     │  └─ LogDamaged    stop: no patience mends the file, a person does
     ├─ StoreError       do not acknowledge
-    ├─ ClockError       mark the sample, do not move it
     └─ LedgerError      stop settling this period; money is never guessed
 
 Anything outside this tree is a bug and is loud.
@@ -86,10 +85,6 @@ class LogDamaged(LogError):
 
 class StoreError(HeatpoolError):
     """The history did not take the change."""
-
-
-class ClockError(HeatpoolError):
-    """A clock that cannot be trusted: the sample is marked, never moved."""
 
 
 class LedgerError(HeatpoolError):
