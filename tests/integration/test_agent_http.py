@@ -23,7 +23,6 @@ from heatpool_agent.http.seen import look
 
 GOLDEN = Path(__file__).parent.parent / "data" / "agent_metrics.txt"
 PERIOD_S = 1.0
-UNWELL = SensorView(id="", kind="modbus", state="gone", detail="<" * 999, fix="&" * 99)
 VOID = frozenset({"meta", "link", "br"})
 
 

@@ -33,7 +33,6 @@ from heatpool_agent.sensors import host, ipmi, rapl
 from heatpool_sim.devices.sysfs_tree import MachineModel, SysfsTree
 
 S = 1_000_000_000
-BASIS = "dram+package"
 
 
 @dataclass

@@ -99,9 +99,6 @@ class Relay:
         self._there = (host, port)
         self._talks: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
 
-    def _spoilt(self, answer: bytes) -> bytes | None:
-        return self.spoil(answer)
-
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Relay"]:
         server = await asyncio.start_server(self._talk, "127.0.0.1", 0)

@@ -95,10 +95,6 @@ class Admission:
             for reading in readings
         ]
 
-    def counter_checks(self) -> Mapping[Key, counter_check.CounterCheck]:
-        """The state of every counter that has a power beside it."""
-        return self._counters
-
     def _judged(self, reading: Reading, rated_w: float | None, scene: Scene) -> Reading:
         key = (reading.sensor, reading.channel, reading.quantity)
         # Most readings have no past that could say anything: half of a tick's time.

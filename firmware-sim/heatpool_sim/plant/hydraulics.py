@@ -15,7 +15,6 @@ _LEAK_DROP_KPA = 45.0  # what a leaking loop has lost by the time it is seen
 _STATIC_KPA = {"loop": 160.0, "facility": 320.0}
 _COOLER_APPROACH_K = 1.0
 _LEAST_RISE_K = 0.5
-PUMPS = 2  # one is enough: the other takes over, faster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
