@@ -11,6 +11,7 @@ import msgspec
 
 from heatpool.errors import ConfigError
 from heatpool.process import settings
+from heatpool.setpoint import LEASE_DEFAULT_S
 
 ENV_PREFIX = "HEATPOOL_AGGREGATOR"
 
@@ -96,7 +97,7 @@ class StandingSetpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     site_id: Name
     heat_rate_w: NotNegative
-    lease_s: Annotated[float, msgspec.Meta(ge=1, le=900)] = 120.0
+    lease_s: Annotated[float, msgspec.Meta(ge=1, le=900)] = LEASE_DEFAULT_S
     reason: str = "standing setpoint"
 
 
