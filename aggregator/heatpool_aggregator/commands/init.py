@@ -17,8 +17,6 @@ from heatpool_aggregator.identity import authority, certificates, people, places
 from heatpool_aggregator.identity.authority import Authority
 from heatpool_aggregator.identity.places import Places
 
-_HERE = ("localhost", "127.0.0.1", "::1")
-
 
 @click.command("init")
 @click.option(
@@ -63,7 +61,7 @@ def command(
         return ca_exchange.begin(setting)
     if drop_old_ca:
         return ca_exchange.end(setting, is_forced=force)
-    names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *_HERE)))
+    names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *office.HERE)))
     for name in names:
         certificates.general_name(name)  # refused before anything is made
     if setting.files.folder.exists() and not force:

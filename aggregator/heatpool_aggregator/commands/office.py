@@ -27,6 +27,8 @@ from heatpool_aggregator.ports import Audit, Clock, Identities
 
 F = TypeVar("F", bound=Callable[..., Any])
 Row = Mapping[str, object]
+# Whoever is on this machine reaches the service by these, and nobody else does.
+HERE = ("localhost", "127.0.0.1", "::1")
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([0-9]{1,5})([mhd])")
 

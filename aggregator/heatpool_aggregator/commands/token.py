@@ -13,7 +13,6 @@ from heatpool_aggregator.identity import certificates, places
 from heatpool_aggregator.identity.tokens import Secret, new_join_token
 
 _USES_MAX, _FLEET_USES_MAX = 1_000, 100_000
-_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def _sites(context: click.Context, option: click.Parameter, value: str) -> str | None:
@@ -196,4 +195,4 @@ def _say(setting: Setting, token: JoinToken, secret: Secret, ca_hash: str) -> No
 
 def _reached_by(hosts: Sequence[str]) -> str:
     """The first that other machines can reach; an address of this one for want of such."""
-    return next((host for host in hosts if host not in _HERE), hosts[0])
+    return next((host for host in hosts if host not in office.HERE), hosts[0])
