@@ -243,6 +243,9 @@ class SiteClock:
         return event_ns + self.offset_ns if self.is_flagged and not self.is_far else event_ns
 
 
+NEW_CLOCK = SiteClock()  # of a site that has said nothing yet
+
+
 def time_mistake(event_ns: int, received_ns: int) -> str | None:
     """Why an event time on our clock cannot be, for people; None if it can."""
     if event_ns > received_ns + HOLD_NS:

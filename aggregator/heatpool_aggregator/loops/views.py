@@ -10,7 +10,7 @@ from heatpool.sample import MeteringPointId, Provenance, QualityClass, SiteId, V
 from heatpool.setpoint import SetpointState
 from heatpool_aggregator.board import HeatView, MeterView, SetpointView, SiteView, SourceView
 from heatpool_aggregator.config import Config
-from heatpool_aggregator.core.admission import SiteClock
+from heatpool_aggregator.core.admission import NEW_CLOCK
 from heatpool_aggregator.core.agreement import memberships
 from heatpool_aggregator.core.live import NEVER_NS
 from heatpool_aggregator.core.shard_state import Capability, ShardState
@@ -24,7 +24,6 @@ from heatpool_aggregator.core.virtual_source import (
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-NEW_CLOCK = SiteClock()
 
 
 class Views:
