@@ -137,13 +137,21 @@ def _site_cells(view: SiteView) -> tuple[str, ...]:
         *_heat_cells(view.heat),
         kilo(view.energy_wh, digits=3),
         ABSENT if asked is None else kilo(asked.heat_rate_w, digits=3),
-        ", ".join(_state(view.setpoint, is_stale=view.is_stale)),
+        ", ".join((*_state(view.setpoint, is_stale=view.is_stale), *_clock(view))),
     )
 
 
 def _state(asked: SetpointView | None, *, is_stale: bool) -> list[str]:
     words = ["stale" if is_stale else "fresh"]
     return words if asked is None else [*words, asked.state.name.lower().replace("_", " ")]
+
+
+def _clock(view: SiteView) -> list[str]:
+    off_s = view.clock_offset_s
+    held = ["rows wait for its clock"] if view.is_clock_held else []
+    if off_s is None:
+        return held
+    return [f"clock {abs(off_s):.0f} s {'behind' if off_s > 0 else 'ahead'}", *held]
 
 
 def _sums(closed: Statement) -> list[str]:
@@ -216,7 +224,6 @@ def _heat_json(heat: HeatView) -> dict[str, Any]:
 
 def _site_json(view: SiteView) -> dict[str, Any]:
     left_out = {"heat", "setpoint", "meters", "loop_ids", "rejection_capacity_w"}
-    left_out |= {"clock_offset_s", "is_clock_held"}  # not on this wire
     setpoint = None
     if view.setpoint is not None:
         setpoint = {**_fields(view.setpoint), "state": view.setpoint.state.name.lower()}

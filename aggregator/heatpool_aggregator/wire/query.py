@@ -208,6 +208,8 @@ def _site(view: SiteView) -> pb.SiteStatus:
         is_stale=view.is_stale,
         energy_wh=view.energy_wh,
         setpoint=None if view.setpoint is None else _setpoint(view.setpoint),
+        clock_offset_s=view.clock_offset_s,
+        is_clock_held=view.is_clock_held,
     )
 
 
@@ -225,6 +227,8 @@ def _site_view(site: pb.SiteStatus) -> SiteView:
         is_stale=site.is_stale,
         energy_wh=_int(site, "energy_wh"),
         setpoint=_setpoint_view(site.setpoint) if site.HasField("setpoint") else None,
+        clock_offset_s=_float(site, "clock_offset_s"),
+        is_clock_held=site.is_clock_held,
     )
 
 

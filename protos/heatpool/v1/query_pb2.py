@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17heatpool/v1/query.proto\x12\x0bheatpool.v1\"\xb7\x02\n\x0cHeatQuantity\x12\x18\n\x0bheat_rate_w\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rheat_rate_w_u\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05hot_c\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x06\x63old_c\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1d\n\x10volume_flow_m3_h\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x30\n\rquality_class\x18\x06 \x01(\x0e\x32\x19.heatpool.v1.QualityClass\x12+\n\nprovenance\x18\x07 \x01(\x0e\x32\x17.heatpool.v1.ProvenanceB\x0e\n\x0c_heat_rate_wB\x10\n\x0e_heat_rate_w_uB\x08\n\x06_hot_cB\t\n\x07_cold_cB\x13\n\x11_volume_flow_m3_h\"\x17\n\x15ListSiteStatusRequest\"@\n\x16ListSiteStatusResponse\x12&\n\x05sites\x18\x01 \x03(\x0b\x32\x17.heatpool.v1.SiteStatus\"\xaa\x03\n\nSiteStatus\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x19\n\x11virtual_source_id\x18\x02 \x01(\t\x12\'\n\x04heat\x18\x03 \x01(\x0b\x32\x19.heatpool.v1.HeatQuantity\x12\x17\n\nelectric_w\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0freported_heat_w\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0f\x63omputed_heat_w\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0f\x65lectric_heat_w\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08\x65vent_ns\x18\x08 \x01(\x03H\x04\x88\x01\x01\x12\x10\n\x08is_stale\x18\t \x01(\x08\x12\x16\n\tenergy_wh\x18\n \x01(\x03H\x05\x88\x01\x01\x12-\n\x08setpoint\x18\x0b \x01(\x0b\x32\x1b.heatpool.v1.SetpointStatusB\r\n\x0b_electric_wB\x12\n\x10_reported_heat_wB\x12\n\x10_computed_heat_wB\x12\n\x10_electric_heat_wB\x0b\n\t_event_nsB\x0c\n\n_energy_wh\"\xa9\x01\n\x0eSetpointStatus\x12\x14\n\x0csetpoint_seq\x18\x01 \x01(\x04\x12\x18\n\x0bheat_rate_w\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x61pplied_heat_rate_w\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\tB\x0e\n\x0c_heat_rate_wB\x16\n\x14_applied_heat_rate_w\"\x19\n\x17ListSourceStatusRequest\"N\n\x18ListSourceStatusResponse\x12\x32\n\x0fvirtual_sources\x18\x01 \x03(\x0b\x32\x19.heatpool.v1.SourceStatus\"\x1a\n\x18WatchSourceStatusRequest\"O\n\x19WatchSourceStatusResponse\x12\x32\n\x0fvirtual_sources\x18\x01 \x03(\x0b\x32\x19.heatpool.v1.SourceStatus\"\xf3\x01\n\x0cSourceStatus\x12\x19\n\x11virtual_source_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\'\n\x04heat\x18\x03 \x01(\x0b\x32\x19.heatpool.v1.HeatQuantity\x12\x11\n\tenergy_wh\x18\x04 \x01(\x03\x12\x15\n\rmembers_count\x18\x05 \x01(\r\x12\x13\n\x0b\x66resh_count\x18\x06 \x01(\r\x12\x15\n\rcoverage_frac\x18\x07 \x01(\x01\x12\x19\n\x0cwatermark_ns\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\t \x01(\rB\x0f\n\r_watermark_ns\"3\n\x13GetStatementRequest\x12\x12\n\x05\x61t_ns\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_at_ns\"A\n\x14GetStatementResponse\x12)\n\tstatement\x18\x01 \x01(\x0b\x32\x16.heatpool.v1.Statement\"\x9c\x01\n\tStatement\x12\x10\n\x08start_ns\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x03\x12)\n\x05lines\x18\x03 \x03(\x0b\x32\x1a.heatpool.v1.StatementLine\x12\x13\n\x0bis_complete\x18\x04 \x01(\x08\x12-\n\x07missing\x18\x05 \x03(\x0b\x32\x1c.heatpool.v1.MissingRegister\"\x80\x02\n\rStatementLine\x12\x19\n\x11virtual_source_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x19\n\x11metering_point_id\x18\x03 \x01(\t\x12\x10\n\x08meter_id\x18\x04 \x01(\t\x12\x18\n\x10register_open_wh\x18\x05 \x01(\x03\x12\x19\n\x11register_close_wh\x18\x06 \x01(\x03\x12\x11\n\tenergy_wh\x18\x07 \x01(\x03\x12\x15\n\rprice_eur_mwh\x18\x08 \x01(\t\x12\x12\n\namount_eur\x18\t \x01(\t\x12\x14\n\x0c\x61greement_id\x18\n \x01(\t\x12\r\n\x05\x66lags\x18\x0b \x03(\t\"2\n\x0fMissingRegister\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0fListGapsRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"8\n\x10ListGapsResponse\x12$\n\x04gaps\x18\x01 \x03(\x0b\x32\x16.heatpool.v1.GapRecord\"\xa6\x01\n\tGapRecord\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x11\n\tfirst_seq\x18\x03 \x01(\x04\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\x15\n\x08start_ns\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_ns\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06reason\x18\x07 \x01(\tB\x0b\n\t_start_nsB\t\n\x07_end_ns*\x96\x01\n\x0cQualityClass\x12\x1d\n\x19QUALITY_CLASS_UNSPECIFIED\x10\x00\x12\x13\n\x0fQUALITY_CLASS_A\x10\x01\x12\x13\n\x0fQUALITY_CLASS_B\x10\x02\x12\x13\n\x0fQUALITY_CLASS_C\x10\x03\x12\x13\n\x0fQUALITY_CLASS_D\x10\x04\x12\x13\n\x0fQUALITY_CLASS_E\x10\x05*\xd8\x01\n\nProvenance\x12\x1a\n\x16PROVENANCE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROVENANCE_REPORTED\x10\x01\x12\x17\n\x13PROVENANCE_COMPUTED\x10\x02\x12\x17\n\x13PROVENANCE_ELECTRIC\x10\x03\x12\x14\n\x10PROVENANCE_FUSED\x10\x04\x12\x1a\n\x16PROVENANCE_SUBSTITUTED\x10\x05\x12\x17\n\x13PROVENANCE_FORECAST\x10\x06\x12\x18\n\x14PROVENANCE_SIMULATED\x10\x07\x32\xce\x03\n\x0cQueryService\x12Y\n\x0eListSiteStatus\x12\".heatpool.v1.ListSiteStatusRequest\x1a#.heatpool.v1.ListSiteStatusResponse\x12_\n\x10ListSourceStatus\x12$.heatpool.v1.ListSourceStatusRequest\x1a%.heatpool.v1.ListSourceStatusResponse\x12\x64\n\x11WatchSourceStatus\x12%.heatpool.v1.WatchSourceStatusRequest\x1a&.heatpool.v1.WatchSourceStatusResponse0\x01\x12S\n\x0cGetStatement\x12 .heatpool.v1.GetStatementRequest\x1a!.heatpool.v1.GetStatementResponse\x12G\n\x08ListGaps\x12\x1c.heatpool.v1.ListGapsRequest\x1a\x1d.heatpool.v1.ListGapsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17heatpool/v1/query.proto\x12\x0bheatpool.v1\"\xb7\x02\n\x0cHeatQuantity\x12\x18\n\x0bheat_rate_w\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rheat_rate_w_u\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05hot_c\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x06\x63old_c\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1d\n\x10volume_flow_m3_h\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x30\n\rquality_class\x18\x06 \x01(\x0e\x32\x19.heatpool.v1.QualityClass\x12+\n\nprovenance\x18\x07 \x01(\x0e\x32\x17.heatpool.v1.ProvenanceB\x0e\n\x0c_heat_rate_wB\x10\n\x0e_heat_rate_w_uB\x08\n\x06_hot_cB\t\n\x07_cold_cB\x13\n\x11_volume_flow_m3_h\"\x17\n\x15ListSiteStatusRequest\"@\n\x16ListSiteStatusResponse\x12&\n\x05sites\x18\x01 \x03(\x0b\x32\x17.heatpool.v1.SiteStatus\"\xf1\x03\n\nSiteStatus\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x19\n\x11virtual_source_id\x18\x02 \x01(\t\x12\'\n\x04heat\x18\x03 \x01(\x0b\x32\x19.heatpool.v1.HeatQuantity\x12\x17\n\nelectric_w\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0freported_heat_w\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0f\x63omputed_heat_w\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0f\x65lectric_heat_w\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\x08\x65vent_ns\x18\x08 \x01(\x03H\x04\x88\x01\x01\x12\x10\n\x08is_stale\x18\t \x01(\x08\x12\x16\n\tenergy_wh\x18\n \x01(\x03H\x05\x88\x01\x01\x12-\n\x08setpoint\x18\x0b \x01(\x0b\x32\x1b.heatpool.v1.SetpointStatus\x12\x1b\n\x0e\x63lock_offset_s\x18\x0c \x01(\x01H\x06\x88\x01\x01\x12\x15\n\ris_clock_held\x18\r \x01(\x08\x42\r\n\x0b_electric_wB\x12\n\x10_reported_heat_wB\x12\n\x10_computed_heat_wB\x12\n\x10_electric_heat_wB\x0b\n\t_event_nsB\x0c\n\n_energy_whB\x11\n\x0f_clock_offset_s\"\xa9\x01\n\x0eSetpointStatus\x12\x14\n\x0csetpoint_seq\x18\x01 \x01(\x04\x12\x18\n\x0bheat_rate_w\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x61pplied_heat_rate_w\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\tB\x0e\n\x0c_heat_rate_wB\x16\n\x14_applied_heat_rate_w\"\x19\n\x17ListSourceStatusRequest\"N\n\x18ListSourceStatusResponse\x12\x32\n\x0fvirtual_sources\x18\x01 \x03(\x0b\x32\x19.heatpool.v1.SourceStatus\"\x1a\n\x18WatchSourceStatusRequest\"O\n\x19WatchSourceStatusResponse\x12\x32\n\x0fvirtual_sources\x18\x01 \x03(\x0b\x32\x19.heatpool.v1.SourceStatus\"\xf3\x01\n\x0cSourceStatus\x12\x19\n\x11virtual_source_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\'\n\x04heat\x18\x03 \x01(\x0b\x32\x19.heatpool.v1.HeatQuantity\x12\x11\n\tenergy_wh\x18\x04 \x01(\x03\x12\x15\n\rmembers_count\x18\x05 \x01(\r\x12\x13\n\x0b\x66resh_count\x18\x06 \x01(\r\x12\x15\n\rcoverage_frac\x18\x07 \x01(\x01\x12\x19\n\x0cwatermark_ns\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\t \x01(\rB\x0f\n\r_watermark_ns\"3\n\x13GetStatementRequest\x12\x12\n\x05\x61t_ns\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_at_ns\"A\n\x14GetStatementResponse\x12)\n\tstatement\x18\x01 \x01(\x0b\x32\x16.heatpool.v1.Statement\"\x9c\x01\n\tStatement\x12\x10\n\x08start_ns\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x03\x12)\n\x05lines\x18\x03 \x03(\x0b\x32\x1a.heatpool.v1.StatementLine\x12\x13\n\x0bis_complete\x18\x04 \x01(\x08\x12-\n\x07missing\x18\x05 \x03(\x0b\x32\x1c.heatpool.v1.MissingRegister\"\x80\x02\n\rStatementLine\x12\x19\n\x11virtual_source_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x19\n\x11metering_point_id\x18\x03 \x01(\t\x12\x10\n\x08meter_id\x18\x04 \x01(\t\x12\x18\n\x10register_open_wh\x18\x05 \x01(\x03\x12\x19\n\x11register_close_wh\x18\x06 \x01(\x03\x12\x11\n\tenergy_wh\x18\x07 \x01(\x03\x12\x15\n\rprice_eur_mwh\x18\x08 \x01(\t\x12\x12\n\namount_eur\x18\t \x01(\t\x12\x14\n\x0c\x61greement_id\x18\n \x01(\t\x12\r\n\x05\x66lags\x18\x0b \x03(\t\"2\n\x0fMissingRegister\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0fListGapsRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"8\n\x10ListGapsResponse\x12$\n\x04gaps\x18\x01 \x03(\x0b\x32\x16.heatpool.v1.GapRecord\"\xa6\x01\n\tGapRecord\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x11\n\tfirst_seq\x18\x03 \x01(\x04\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\x15\n\x08start_ns\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_ns\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x0e\n\x06reason\x18\x07 \x01(\tB\x0b\n\t_start_nsB\t\n\x07_end_ns*\x96\x01\n\x0cQualityClass\x12\x1d\n\x19QUALITY_CLASS_UNSPECIFIED\x10\x00\x12\x13\n\x0fQUALITY_CLASS_A\x10\x01\x12\x13\n\x0fQUALITY_CLASS_B\x10\x02\x12\x13\n\x0fQUALITY_CLASS_C\x10\x03\x12\x13\n\x0fQUALITY_CLASS_D\x10\x04\x12\x13\n\x0fQUALITY_CLASS_E\x10\x05*\xd8\x01\n\nProvenance\x12\x1a\n\x16PROVENANCE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROVENANCE_REPORTED\x10\x01\x12\x17\n\x13PROVENANCE_COMPUTED\x10\x02\x12\x17\n\x13PROVENANCE_ELECTRIC\x10\x03\x12\x14\n\x10PROVENANCE_FUSED\x10\x04\x12\x1a\n\x16PROVENANCE_SUBSTITUTED\x10\x05\x12\x17\n\x13PROVENANCE_FORECAST\x10\x06\x12\x18\n\x14PROVENANCE_SIMULATED\x10\x07\x32\xce\x03\n\x0cQueryService\x12Y\n\x0eListSiteStatus\x12\".heatpool.v1.ListSiteStatusRequest\x1a#.heatpool.v1.ListSiteStatusResponse\x12_\n\x10ListSourceStatus\x12$.heatpool.v1.ListSourceStatusRequest\x1a%.heatpool.v1.ListSourceStatusResponse\x12\x64\n\x11WatchSourceStatus\x12%.heatpool.v1.WatchSourceStatusRequest\x1a&.heatpool.v1.WatchSourceStatusResponse0\x01\x12S\n\x0cGetStatement\x12 .heatpool.v1.GetStatementRequest\x1a!.heatpool.v1.GetStatementResponse\x12G\n\x08ListGaps\x12\x1c.heatpool.v1.ListGapsRequest\x1a\x1d.heatpool.v1.ListGapsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'heatpool.v1.query_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUALITYCLASS']._serialized_start=2362
-  _globals['_QUALITYCLASS']._serialized_end=2512
-  _globals['_PROVENANCE']._serialized_start=2515
-  _globals['_PROVENANCE']._serialized_end=2731
+  _globals['_QUALITYCLASS']._serialized_start=2433
+  _globals['_QUALITYCLASS']._serialized_end=2583
+  _globals['_PROVENANCE']._serialized_start=2586
+  _globals['_PROVENANCE']._serialized_end=2802
   _globals['_HEATQUANTITY']._serialized_start=41
   _globals['_HEATQUANTITY']._serialized_end=352
   _globals['_LISTSITESTATUSREQUEST']._serialized_start=354
@@ -42,35 +42,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSITESTATUSRESPONSE']._serialized_start=379
   _globals['_LISTSITESTATUSRESPONSE']._serialized_end=443
   _globals['_SITESTATUS']._serialized_start=446
-  _globals['_SITESTATUS']._serialized_end=872
-  _globals['_SETPOINTSTATUS']._serialized_start=875
-  _globals['_SETPOINTSTATUS']._serialized_end=1044
-  _globals['_LISTSOURCESTATUSREQUEST']._serialized_start=1046
-  _globals['_LISTSOURCESTATUSREQUEST']._serialized_end=1071
-  _globals['_LISTSOURCESTATUSRESPONSE']._serialized_start=1073
-  _globals['_LISTSOURCESTATUSRESPONSE']._serialized_end=1151
-  _globals['_WATCHSOURCESTATUSREQUEST']._serialized_start=1153
-  _globals['_WATCHSOURCESTATUSREQUEST']._serialized_end=1179
-  _globals['_WATCHSOURCESTATUSRESPONSE']._serialized_start=1181
-  _globals['_WATCHSOURCESTATUSRESPONSE']._serialized_end=1260
-  _globals['_SOURCESTATUS']._serialized_start=1263
-  _globals['_SOURCESTATUS']._serialized_end=1506
-  _globals['_GETSTATEMENTREQUEST']._serialized_start=1508
-  _globals['_GETSTATEMENTREQUEST']._serialized_end=1559
-  _globals['_GETSTATEMENTRESPONSE']._serialized_start=1561
-  _globals['_GETSTATEMENTRESPONSE']._serialized_end=1626
-  _globals['_STATEMENT']._serialized_start=1629
-  _globals['_STATEMENT']._serialized_end=1785
-  _globals['_STATEMENTLINE']._serialized_start=1788
-  _globals['_STATEMENTLINE']._serialized_end=2044
-  _globals['_MISSINGREGISTER']._serialized_start=2046
-  _globals['_MISSINGREGISTER']._serialized_end=2096
-  _globals['_LISTGAPSREQUEST']._serialized_start=2098
-  _globals['_LISTGAPSREQUEST']._serialized_end=2132
-  _globals['_LISTGAPSRESPONSE']._serialized_start=2134
-  _globals['_LISTGAPSRESPONSE']._serialized_end=2190
-  _globals['_GAPRECORD']._serialized_start=2193
-  _globals['_GAPRECORD']._serialized_end=2359
-  _globals['_QUERYSERVICE']._serialized_start=2734
-  _globals['_QUERYSERVICE']._serialized_end=3196
+  _globals['_SITESTATUS']._serialized_end=943
+  _globals['_SETPOINTSTATUS']._serialized_start=946
+  _globals['_SETPOINTSTATUS']._serialized_end=1115
+  _globals['_LISTSOURCESTATUSREQUEST']._serialized_start=1117
+  _globals['_LISTSOURCESTATUSREQUEST']._serialized_end=1142
+  _globals['_LISTSOURCESTATUSRESPONSE']._serialized_start=1144
+  _globals['_LISTSOURCESTATUSRESPONSE']._serialized_end=1222
+  _globals['_WATCHSOURCESTATUSREQUEST']._serialized_start=1224
+  _globals['_WATCHSOURCESTATUSREQUEST']._serialized_end=1250
+  _globals['_WATCHSOURCESTATUSRESPONSE']._serialized_start=1252
+  _globals['_WATCHSOURCESTATUSRESPONSE']._serialized_end=1331
+  _globals['_SOURCESTATUS']._serialized_start=1334
+  _globals['_SOURCESTATUS']._serialized_end=1577
+  _globals['_GETSTATEMENTREQUEST']._serialized_start=1579
+  _globals['_GETSTATEMENTREQUEST']._serialized_end=1630
+  _globals['_GETSTATEMENTRESPONSE']._serialized_start=1632
+  _globals['_GETSTATEMENTRESPONSE']._serialized_end=1697
+  _globals['_STATEMENT']._serialized_start=1700
+  _globals['_STATEMENT']._serialized_end=1856
+  _globals['_STATEMENTLINE']._serialized_start=1859
+  _globals['_STATEMENTLINE']._serialized_end=2115
+  _globals['_MISSINGREGISTER']._serialized_start=2117
+  _globals['_MISSINGREGISTER']._serialized_end=2167
+  _globals['_LISTGAPSREQUEST']._serialized_start=2169
+  _globals['_LISTGAPSREQUEST']._serialized_end=2203
+  _globals['_LISTGAPSRESPONSE']._serialized_start=2205
+  _globals['_LISTGAPSRESPONSE']._serialized_end=2261
+  _globals['_GAPRECORD']._serialized_start=2264
+  _globals['_GAPRECORD']._serialized_end=2430
+  _globals['_QUERYSERVICE']._serialized_start=2805
+  _globals['_QUERYSERVICE']._serialized_end=3267
 # @@protoc_insertion_point(module_scope)

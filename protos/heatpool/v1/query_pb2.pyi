@@ -225,6 +225,8 @@ class SiteStatus(_message.Message):
     IS_STALE_FIELD_NUMBER: _builtins.int
     ENERGY_WH_FIELD_NUMBER: _builtins.int
     SETPOINT_FIELD_NUMBER: _builtins.int
+    CLOCK_OFFSET_S_FIELD_NUMBER: _builtins.int
+    IS_CLOCK_HELD_FIELD_NUMBER: _builtins.int
     site_id: _builtins.str
     """The site."""
     virtual_source_id: _builtins.str
@@ -243,6 +245,10 @@ class SiteStatus(_message.Message):
     """No row for three message periods."""
     energy_wh: _builtins.int
     """Whole Wh that its billing registers moved since the first reading."""
+    clock_offset_s: _builtins.float
+    """What its clock is behind that of the aggregator, s; unset: within two seconds."""
+    is_clock_held: _builtins.bool
+    """Its clock is so far off that its rows wait until that is sure."""
     @_builtins.property
     def heat(self) -> Global___HeatQuantity:
         """Best estimate of the heat that leaves the site."""
@@ -265,11 +271,15 @@ class SiteStatus(_message.Message):
         is_stale: _builtins.bool = ...,
         energy_wh: _builtins.int | None = ...,
         setpoint: Global___SetpointStatus | None = ...,
+        clock_offset_s: _builtins.float | None = ...,
+        is_clock_held: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_computed_heat_w", b"_computed_heat_w", "_electric_heat_w", b"_electric_heat_w", "_electric_w", b"_electric_w", "_energy_wh", b"_energy_wh", "_event_ns", b"_event_ns", "_reported_heat_w", b"_reported_heat_w", "computed_heat_w", b"computed_heat_w", "electric_heat_w", b"electric_heat_w", "electric_w", b"electric_w", "energy_wh", b"energy_wh", "event_ns", b"event_ns", "heat", b"heat", "reported_heat_w", b"reported_heat_w", "setpoint", b"setpoint"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_s", b"_clock_offset_s", "_computed_heat_w", b"_computed_heat_w", "_electric_heat_w", b"_electric_heat_w", "_electric_w", b"_electric_w", "_energy_wh", b"_energy_wh", "_event_ns", b"_event_ns", "_reported_heat_w", b"_reported_heat_w", "clock_offset_s", b"clock_offset_s", "computed_heat_w", b"computed_heat_w", "electric_heat_w", b"electric_heat_w", "electric_w", b"electric_w", "energy_wh", b"energy_wh", "event_ns", b"event_ns", "heat", b"heat", "reported_heat_w", b"reported_heat_w", "setpoint", b"setpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_computed_heat_w", b"_computed_heat_w", "_electric_heat_w", b"_electric_heat_w", "_electric_w", b"_electric_w", "_energy_wh", b"_energy_wh", "_event_ns", b"_event_ns", "_reported_heat_w", b"_reported_heat_w", "computed_heat_w", b"computed_heat_w", "electric_heat_w", b"electric_heat_w", "electric_w", b"electric_w", "energy_wh", b"energy_wh", "event_ns", b"event_ns", "heat", b"heat", "is_stale", b"is_stale", "reported_heat_w", b"reported_heat_w", "setpoint", b"setpoint", "site_id", b"site_id", "virtual_source_id", b"virtual_source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_offset_s", b"_clock_offset_s", "_computed_heat_w", b"_computed_heat_w", "_electric_heat_w", b"_electric_heat_w", "_electric_w", b"_electric_w", "_energy_wh", b"_energy_wh", "_event_ns", b"_event_ns", "_reported_heat_w", b"_reported_heat_w", "clock_offset_s", b"clock_offset_s", "computed_heat_w", b"computed_heat_w", "electric_heat_w", b"electric_heat_w", "electric_w", b"electric_w", "energy_wh", b"energy_wh", "event_ns", b"event_ns", "heat", b"heat", "is_clock_held", b"is_clock_held", "is_stale", b"is_stale", "reported_heat_w", b"reported_heat_w", "setpoint", b"setpoint", "site_id", b"site_id", "virtual_source_id", b"virtual_source_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clock_offset_s: _TypeAlias = _typing.Literal["clock_offset_s"]  # noqa: Y015
+    _WhichOneofArgType__clock_offset_s: _TypeAlias = _typing.Literal["_clock_offset_s", b"_clock_offset_s"]  # noqa: Y015
     _WhichOneofReturnType__computed_heat_w: _TypeAlias = _typing.Literal["computed_heat_w"]  # noqa: Y015
     _WhichOneofArgType__computed_heat_w: _TypeAlias = _typing.Literal["_computed_heat_w", b"_computed_heat_w"]  # noqa: Y015
     _WhichOneofReturnType__electric_heat_w: _TypeAlias = _typing.Literal["electric_heat_w"]  # noqa: Y015
@@ -282,6 +292,8 @@ class SiteStatus(_message.Message):
     _WhichOneofArgType__event_ns: _TypeAlias = _typing.Literal["_event_ns", b"_event_ns"]  # noqa: Y015
     _WhichOneofReturnType__reported_heat_w: _TypeAlias = _typing.Literal["reported_heat_w"]  # noqa: Y015
     _WhichOneofArgType__reported_heat_w: _TypeAlias = _typing.Literal["_reported_heat_w", b"_reported_heat_w"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_offset_s) -> _WhichOneofReturnType__clock_offset_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__computed_heat_w) -> _WhichOneofReturnType__computed_heat_w | None: ...
     @_typing.overload

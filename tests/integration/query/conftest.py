@@ -118,6 +118,8 @@ SITES = (
         event_ns=None,
         is_stale=True,
         energy_wh=None,
+        clock_offset_s=-43_200.5,
+        is_clock_held=True,
     ),
 )
 SOURCES = (

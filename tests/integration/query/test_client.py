@@ -50,7 +50,8 @@ async def test_sites_are_a_table_in_kilo_with_doubt_and_class(rig: Any) -> None:
         *("site-1", "vs-greenhouse", "41.250", "1.641", "B", "58.2", "41.5"),
         *("1234.567", "30.000", "fresh,", "effect", "seen"),
     ]
-    assert second.split() == ["site-2", *["-"] * 8, "stale"]
+    held = "stale, clock 43200 s ahead, rows wait for its clock"
+    assert second.split() == ["site-2", *["-"] * 8, *held.split()]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,8 @@ async def test_json_keeps_units_and_absence(rig: Any) -> None:
         "fused",
     )
     assert (second["heat_rate_w"], second["energy_wh"], second["setpoint"]) == (None, None, None)
+    clocks = [(site["clock_offset_s"], site["is_clock_held"]) for site in (first, second)]
+    assert clocks == [(None, False), (-43_200.5, True)]
 
 
 async def test_a_statement_shows_registers_sums_and_who_is_missing(rig: Any) -> None:

@@ -48,7 +48,9 @@ async def test_a_site_is_told_whole(rig: Any, stub: Any) -> None:
 async def test_what_is_absent_stays_unset(rig: Any, stub: Any) -> None:
     answer = await stub.ListSiteStatus(question("ListSiteStatus"))
     site = answer.sites[1]
-    assert [field.name for field, _ in site.ListFields()] == ["site_id", "heat", "is_stale"]
+    assert [field.name for field, _ in site.ListFields()] == [
+        *("site_id", "heat", "is_stale", "clock_offset_s", "is_clock_held")
+    ]
     assert site.heat.ListFields() == []
 
 
