@@ -123,13 +123,15 @@ async def run(config: Config, *, environ: Mapping[str, str], ready_file: Path | 
 
 
 @asynccontextmanager
-async def serving(config: Config, directory: Path) -> AsyncIterator[Mapping[str, str]]:
+async def serving(
+    config: Config, directory: Path, clock: Clock | None = None
+) -> AsyncIterator[Mapping[str, str]]:
     """The addresses of a running aggregator; leaving flushes everything and stops it."""
     files = tls_files(config, directory)
     check_address = check_listen if files else check_loopback
     check_address(config.listen.grpc)
     async with AsyncExitStack() as stack:
-        parts = await _opened(config, directory, stack)
+        parts = await _opened(config, directory, stack, clock or SystemClock())
         async with asyncio.TaskGroup() as loops:
             works = _works(parts).items()
             tasks = [loops.create_task(work, name=name) for name, work in works]
@@ -142,8 +144,8 @@ async def serving(config: Config, directory: Path) -> AsyncIterator[Mapping[str,
         await _finish(parts)
 
 
-async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Parts:
-    board, clock, refusals = Board(), SystemClock(), deque[Refusal](maxlen=REFUSALS_LIMIT)
+async def _opened(config: Config, directory: Path, stack: AsyncExitStack, clock: Clock) -> Parts:
+    board, refusals = Board(), deque[Refusal](maxlen=REFUSALS_LIMIT)
     log = await stack.enter_async_context(open_log(config.state.log, directory))
     store = await stack.enter_async_context(open_store(config.state.store, directory))
     partition = await stack.enter_async_context(log.partition(0))
@@ -183,7 +185,7 @@ async def _opened(config: Config, directory: Path, stack: AsyncExitStack) -> Par
         book=book,
         trail=trail,
         cut_off=_cut_off(access, control, clock),
-        planner=Planner(config, store, board, clock),
+        planner=Planner(config, store, board, clock, is_clock_suspect=shard.is_clock_suspect),
         access=access,
     )
 

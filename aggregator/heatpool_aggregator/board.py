@@ -125,6 +125,8 @@ class Board:
     version: int = 0
     # Kept by the doors themselves: a refusal must wake nobody, or a stranger could.
     turned_away: TurnedAway = field(default_factory=TurnedAway)
+    # What is wrong with our own clock, for people; empty while it is believed.
+    clock_suspect: str = ""
     # Who cannot write, and why; empty while all can.
     disk_errors: Mapping[str, str] = field(default_factory=dict)
     _waiters: asyncio.Event = field(default_factory=asyncio.Event)

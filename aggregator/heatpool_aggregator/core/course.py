@@ -5,7 +5,7 @@ found by what came before: times that run on were taken under the same clock, an
 keep the order the one counts that leaves the smallest gap. No row lies ahead of its arrival.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from heatpool.sample import BootId
 from heatpool.units import NS_PER_S
 from heatpool_aggregator.core.admission import AGREE_NS, HOLD_NS, SiteClock
+from heatpool_aggregator.core.own_clock import Mistake
 
 DELAY_NS = 60 * NS_PER_S  # what a message may take; a slower one waits for the next
 RUN_ON_NS = 120 * NS_PER_S  # rows this close were taken under one clock: a step is 10 min or more
@@ -59,6 +60,7 @@ class HeldFrame(NamedTuple):
     received_ns: int
     payload: bytes
     sent_ns: int
+    epoch: int = 0  # of our own clock, at its arrival
 
 
 class Run(NamedTuple):
@@ -134,6 +136,13 @@ class Course:
             count += 1
         gone, self.held = self.held[:count], self.held[count:]
         return gone
+
+    def came_right(self, mistakes: Mapping[int, Mistake]) -> None:
+        """What is held came at another time than our own clock showed, by epoch of it."""
+        for place, one in enumerate(self.held):
+            if mistake := mistakes.get(one.epoch):
+                received_ns = one.received_ns - mistake.of(one.received_ns - one.sent_ns)
+                self.held[place] = one._replace(received_ns=received_ns, epoch=0)
 
     def is_over(self, received_ns: int) -> bool:
         """Whether nothing more can come that needs a shift."""

@@ -1,5 +1,6 @@
 """All that a shard remembers, saved as one: a frame is in all of it or in none of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from heatpool.setpoint import SetpointState
 from heatpool_aggregator.core.admission import EVENT_LIMIT_NS, DurableRanges, SiteClock
 from heatpool_aggregator.core.course import Course
 from heatpool_aggregator.core.live import LiveState
+from heatpool_aggregator.core.own_clock import Mistake, OwnClock
 
 VERSION = 1
 
@@ -46,6 +48,7 @@ class ShardState:
     clocks: dict[SiteId, SiteClock] = field(default_factory=dict)
     # Of sites alone whose clock is or was far off.
     courses: dict[SiteId, Course] = field(default_factory=dict)
+    own_clock: OwnClock = field(default_factory=OwnClock)
     capabilities: dict[SiteId, Capability] = field(default_factory=dict)
     asked: dict[SiteId, Asked] = field(default_factory=dict)
     # Rows ever taken in, a sum that shows at once what is lost or counted twice.
@@ -61,6 +64,7 @@ class ShardState:
                 "schemas": [[site, *_schema_to_list(s)] for (site, *_), s in self.schemas.items()],
                 "clocks": [[site, clock.offsets_ns] for site, clock in self.clocks.items()],
                 "courses": [[site, course.to_list()] for site, course in self.courses.items()],
+                "own_clock": self.own_clock.to_list(),
                 "capabilities": [
                     [site, c.rejection_capacity_w, c.loop_ids]
                     for site, c in self.capabilities.items()
@@ -74,6 +78,11 @@ class ShardState:
     def count(self, site_id: SiteId, n_rows: int) -> None:
         """Rows of a site that are taken in now."""
         self.rows_count[site_id] = self.rows_count.get(site_id, 0) + n_rows
+
+    def came_right(self, mistakes: Mapping[int, Mistake]) -> None:
+        """Our own clock is right again: what is held came at other times than it showed."""
+        for course in self.courses.values():
+            course.came_right(mistakes)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ShardState":
@@ -95,6 +104,7 @@ class ShardState:
             clocks={site: _clock_from_list(ns) for site, ns in fields["clocks"]},
             # Versions before this one held out what was far off.
             courses={site: Course.from_list(one) for site, one in fields.get("courses", ())},
+            own_clock=_own_clock_from_list(fields.get("own_clock")),
             capabilities={
                 site: Capability(rejection_capacity_w=capacity, loop_ids=tuple(loop_ids))
                 for site, capacity, loop_ids in fields["capabilities"]
@@ -124,6 +134,11 @@ def _schema_from_list(
 def _clock_from_list(offsets_ns: list[int]) -> SiteClock:
     # Older versions let any sent_ns in; an offset beyond all times would overflow int64.
     return SiteClock(offsets_ns=tuple(ns for ns in offsets_ns if abs(ns) <= EVENT_LIMIT_NS))
+
+
+def _own_clock_from_list(items: list[Any] | None) -> OwnClock:
+    # Versions before this one believed their own clock.
+    return OwnClock() if items is None else OwnClock.from_list(items)
 
 
 def _asked_to_list(asked: Asked) -> list[object]:

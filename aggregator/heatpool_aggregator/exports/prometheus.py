@@ -80,6 +80,11 @@ class _Board:
             value=board.turned_away.contested_count,
         )
         yield from _clocks(board.sites)
+        yield GaugeMetricFamily(
+            "heatpool_clock_suspect",
+            "1 while the aggregator's own clock is not believed: nothing is corrected or closed.",
+            value=bool(board.clock_suspect),
+        )
         if board.statement is not None:
             yield from _statement(board.statement)
         yield from _balance(board)

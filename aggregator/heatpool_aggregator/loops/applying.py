@@ -143,6 +143,8 @@ class Applying:
         if not known.ranges.follow(frame.seq):
             return None
         self.state.clocks[site_id] = clock
+        if mistakes := self.state.own_clock.near(site_id, frame.received_ns):
+            self.state.came_right(mistakes)
         known.fingerprints.remember(frame.seq, head.content_crc32)
         return Ready(frame, head, layout, clock)
 

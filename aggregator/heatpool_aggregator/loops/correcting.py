@@ -62,6 +62,10 @@ class Correcting:
         """
         if not 0 < sent_ns < EVENT_LIMIT_NS:
             raise Unusable(RefusedReason.CLOCK, f"sent_ns is {sent_ns}, not a time since 1970")
+        offset_ns = frame.received_ns - sent_ns
+        self._ask(frame, offset_ns)
+        if self._state.own_clock.is_suspect and _is_far(offset_ns):
+            return  # it may say more of our clock than of this one
         before = self._state.clocks.get(frame.site_id, NEW_CLOCK)
         clock = before.observed(sent_ns=sent_ns, received_ns=frame.received_ns)
         self._state.clocks[frame.site_id] = clock
@@ -72,8 +76,8 @@ class Correcting:
 
     def is_due(self, frame: Frame, sent_ns: int) -> bool:
         """Whether a frame goes this way: its site's clock is or was far off, or may have become."""
-        clock = self._state.clocks[frame.site_id]
-        is_far = clock.is_far or frame.received_ns - sent_ns - clock.offset_ns > HOLD_NS
+        clock = self._state.clocks.get(frame.site_id, NEW_CLOCK)
+        is_far = clock.is_far or _is_far(frame.received_ns - sent_ns - clock.offset_ns)
         return is_far or frame.site_id in self._state.courses
 
     def take(self, frame: Frame, sent_ns: int, effects: Effects) -> None:
@@ -82,12 +86,15 @@ class Correcting:
         Raises:
             WireError: it cannot be used, whatever its time is.
         """
-        course = self._state.courses.setdefault(frame.site_id, Course(shifted_ns=frame.received_ns))
-        one = HeldFrame(
-            frame.boot_id, int(frame.kind), frame.seq, frame.received_ns, frame.payload, sent_ns
-        )
-        clock = self._state.clocks[frame.site_id]
-        if not is_decided(clock, frame.received_ns - sent_ns):
+        own_clock = self._state.own_clock
+        # A site that waits for our clock alone has no course of its own once that is right.
+        shifted_ns = 0 if own_clock.is_suspect else frame.received_ns
+        course = self._state.courses.setdefault(frame.site_id, Course(shifted_ns=shifted_ns))
+        one = _held(frame, sent_ns, own_clock.epoch)
+        clock = self._state.clocks.get(frame.site_id, NEW_CLOCK)
+        offset_ns = frame.received_ns - sent_ns
+        is_ours = own_clock.is_suspect and (_is_far(offset_ns) or bool(course.held))
+        if is_ours or not is_decided(clock, offset_ns):
             self._check(frame)
             for gone in course.hold(one):
                 self._refuse(_frame(frame.site_id, gone), effects)
@@ -106,12 +113,22 @@ class Correcting:
         if course.is_over(frame.received_ns):
             del self._state.courses[frame.site_id]
 
+    def _ask(self, frame: Frame, offset_ns: int) -> None:
+        own_clock, site_id = self._state.own_clock, frame.site_id
+        if _is_far(offset_ns):
+            mistakes = own_clock.far(site_id, frame.received_ns, offset_ns)
+        else:
+            mistakes = own_clock.near(site_id, frame.received_ns)
+        if mistakes:
+            self._state.came_right(mistakes)
+
     def _refuse(self, frame: Frame, effects: Effects) -> None:
+        whose = "the site's clock is far off and no three messages agree by how much: set it right"
+        if self._state.own_clock.is_suspect:
+            whose = "the aggregator's own clock is suspect, so nothing is corrected: set it right"
+
         def refused() -> None:
-            raise Unusable(
-                RefusedReason.CLOCK,
-                "the site's clock is far off and no three messages agree by how much: set it right",
-            )
+            raise Unusable(RefusedReason.CLOCK, whose)
 
         self._guarded(frame, refused, effects)
 
@@ -204,8 +221,17 @@ class Correcting:
         return nearest and nearest._replace(seq=-1)
 
 
+def _is_far(offset_ns: int) -> bool:
+    return not -HOLD_NS <= offset_ns <= HOLD_NS
+
+
+def _held(frame: Frame, sent_ns: int, epoch: int) -> HeldFrame:
+    _, boot_id, kind, seq, received_ns, payload = frame
+    return HeldFrame(boot_id, int(kind), seq, received_ns, payload, sent_ns, epoch)
+
+
 def _frame(site_id: SiteId, held: HeldFrame) -> Frame:
-    boot_id, kind, seq, received_ns, payload, _ = held
+    boot_id, kind, seq, received_ns, payload, *_ = held
     return Frame(site_id, boot_id, FrameKind(kind), seq, received_ns, payload)
 
 

@@ -22,6 +22,7 @@ from heatpool_aggregator.core.live import Point
 from heatpool_aggregator.core.shard_state import ShardState
 from heatpool_aggregator.loops.applying import Applying
 from heatpool_aggregator.loops.effects import Effects
+from heatpool_aggregator.loops.own_clock import ClockWatch
 from heatpool_aggregator.loops.views import Views
 from heatpool_aggregator.ports import (
     START,
@@ -79,6 +80,7 @@ class Shard:
         asked_w = {SiteId(wish.site_id): wish.heat_rate_w for wish in config.setpoint}
         self._applying = Applying(self.state, asked_w=asked_w, fingerprints=fingerprints)
         self._views = Views(config, asked_w)
+        self._watch = ClockWatch(self.state, clock, board)
         self._pending = Effects()
         self._history: list[Chunk] = []
         # Frames of one commit share a position: a cancelled step leaves the rest of them here.
@@ -117,6 +119,7 @@ class Shard:
         if not self._unapplied:
             self._unapplied.extend(await self._patiently(self._read))
         self._tell_wait()
+        self._watch.look()
         count, yielded_s = len(self._unapplied), time.monotonic()
         while self._unapplied:
             self._apply_some()
@@ -126,6 +129,10 @@ class Shard:
                 yielded_s = time.monotonic()
         await self._store_pending()
         return count
+
+    def is_clock_suspect(self) -> bool:
+        """Whether no period may be closed by our wall clock as it stands now."""
+        return self._watch.is_suspect()
 
     def _tell_wait(self) -> None:
         """Says how long the oldest frame has waited, s."""

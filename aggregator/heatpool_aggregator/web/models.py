@@ -166,7 +166,10 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All of the page's figures at one version of the board; `at_ns` is the aggregator's clock."""
+    """All of the page's figures at one version of the board; `at_ns` is the aggregator's clock.
+
+    `clock_suspect` says what is wrong with it; empty: nothing.
+    """
 
     version: int
     at_ns: int
@@ -179,6 +182,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ingest: Ingest
     log_position: int
     applied_position: int
+    clock_suspect: str
 
 
 class Sites(msgspec.Struct, frozen=True, kw_only=True):

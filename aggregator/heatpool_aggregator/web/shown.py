@@ -140,6 +140,7 @@ def state(desk: Desk) -> models.State:
         ingest=ingest(board),
         log_position=board.log_position,
         applied_position=board.applied_position,
+        clock_suspect=board.clock_suspect,
     )
 
 

@@ -8,12 +8,13 @@ import { moveAges, showSites } from "/static/sites.js";
 import { showBalance, showIngest, showStatement } from "/static/accounts.js";
 
 const byId = (id) => document.getElementById(id);
-const seen = { dataNs: null, messagePeriodS: 60, wasLive: false, drawnMs: -Infinity };
+const seen = { clock: "", dataNs: null, messagePeriodS: 60, wasLive: false, drawnMs: -Infinity };
 
 function onState(state) {
   seen.messagePeriodS = state.message_period_s;
   const times = state.sites.map((site) => site.event_ns).filter(isNumber);
   seen.dataNs = times.length ? Math.max(...times) : null;
+  seen.clock = state.clock_suspect;
   showSources(state);
   showSites(state);
   showStatement(state.statement);
@@ -49,8 +50,10 @@ function showLine(line, nowNs) {
     old: `Old data: the aggregator answers, but no site has sent since ${when}.`,
   };
   const banner = byId("banner");
-  banner.hidden = !(state in texts);
-  if (state in texts) say(banner, texts[state]);
+  // A clock that is wrong makes data look old.
+  const text = line.isLive && seen.clock ? `Clock: ${seen.clock}. Nothing is corrected or settled until then.` : texts[state];
+  banner.hidden = text === undefined;
+  if (text !== undefined) say(banner, text);
 }
 
 // Without TLS nobody has logged in.
