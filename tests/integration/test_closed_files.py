@@ -9,10 +9,10 @@ import pytest
 from integration.test_identity_commands import mode
 
 from heatpool_aggregator.app import SystemClock
+from heatpool_aggregator.closed_file import close_to_others
 from heatpool_aggregator.logs import open_log
 from heatpool_aggregator.stores import open_store
 from heatpool_aggregator.stores.audit import open_audit
-from heatpool_aggregator.stores.closed_file import close_to_others
 from heatpool_aggregator.stores.identities import open_identities
 
 FILES = ("audit.db", "identity.db", "ledger.db", "log.db", "store.db")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heatpool.errors import StoreError
-from heatpool_aggregator.stores.closed_file import close_to_others
+from heatpool_aggregator.closed_file import close_to_others
 
 DISK_TIMEOUT_S = 30.0  # a disk that takes longer does not work
 MEND = "stop the aggregator and restore a backup of it"

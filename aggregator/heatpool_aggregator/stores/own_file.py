@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from heatpool_aggregator.stores.closed_file import OWNER_ONLY
+from heatpool_aggregator.closed_file import OWNER_ONLY
 from heatpool_aggregator.stores.files import SqliteFile
 
 
