@@ -76,7 +76,8 @@ def take(
         # An aggregator whose clock was set back begins anew with a fresh order.
         floor_ns = min(state.beat_floor_ns, wish.valid_from_ns)
         state = replace(state, held=held, is_over=False, beat_floor_ns=floor_ns)
-    return state, outcome, detail or state.waits(boot_ns)
+    waits = "" if wish.dry_run else state.waits(boot_ns)
+    return state, outcome, "; ".join(part for part in (detail, waits) if part)
 
 
 def beat(state: Obedience, heartbeat: Heartbeat, *, boot_ns: int) -> Obedience:

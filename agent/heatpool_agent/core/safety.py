@@ -123,7 +123,8 @@ def admit(
         lease_ends_boot_ns=boot_ns + _lease_ns(setpoint),
         before=followed(held, boot_ns),
     )
-    return admitted, SetpointState.RECEIVED, f"starts in {wait_ns / 1e9:.0f} s" if wait_ns else ""
+    wait_s = round(wait_ns / NS_PER_S)  # the way of a message is no wait to speak of
+    return admitted, SetpointState.RECEIVED, f"starts in {wait_s} s" if wait_s else ""
 
 
 def renew(held: Held | None, heartbeat: Heartbeat, *, boot_ns: int) -> Held | None:

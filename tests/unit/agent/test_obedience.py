@@ -116,6 +116,21 @@ def test_after_a_start_an_order_waits_for_the_hold_and_for_two_heartbeats() -> N
     assert loop.told().heat_rate_w == 40_000
 
 
+@pytest.mark.parametrize(
+    ("ahead_ns", "told"),
+    [
+        (3_000_000, "the site keeps to itself for 10 s more"),
+        (5 * NS, "starts in 5 s; the site keeps to itself for 10 s more"),
+    ],
+)
+def test_an_order_whose_time_comes_soon_is_told_of_the_hold_as_well(
+    ahead_ns: int, told: str
+) -> None:
+    loop = Loop()
+    order = replace(WISH, valid_from_ns=WISH.valid_from_ns + ahead_ns)
+    assert loop.take(order) == (SetpointState.RECEIVED, told)
+
+
 def test_after_a_lease_that_ran_out_the_line_must_prove_itself_again() -> None:
     loop = trusting()
     loop.take(WISH)
