@@ -6,11 +6,10 @@ writes, one reads, so that a shard that catches up does not hold up acknowledgem
 
 import asyncio
 import fcntl
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import IO, TypeVar
 from zlib import crc32
@@ -19,11 +18,11 @@ import msgpack
 
 from heatpool.errors import LogDamaged, LogError
 from heatpool.sample import BootId, SiteId
+from heatpool_aggregator.closed_file import close_to_others
 from heatpool_aggregator.logs.tail import Tail
 from heatpool_aggregator.ports import START, Frame, FrameKind, Position, Snapshot
 
 SCHEMA_VERSION = 1
-OWNER_ONLY = 0o600
 # Sites keep what is acknowledged for as long, so that either end can mend the other.
 KEEP_NS = 24 * 3600 * 1_000_000_000
 # A disk that takes longer does not work; nothing is acknowledged meanwhile.
@@ -252,7 +251,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _opened(path: Path) -> tuple[sqlite3.Connection, Position]:
-    _close_to_others(path)
+    close_to_others(path)
     connection = _connected(path)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
@@ -268,14 +267,6 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, Position]:
         " coalesce((SELECT max(position) FROM snapshot), 0))"
     ).fetchone()
     return connection, Position(last)
-
-
-def _close_to_others(path: Path) -> None:
-    """It holds what meters said; a file of an older version is closed, too."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY))
-    for beside in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError, PermissionError):
-            path.with_name(path.name + beside).chmod(OWNER_ONLY)
 
 
 def _open(connection: sqlite3.Connection | None) -> sqlite3.Connection:
