@@ -51,12 +51,8 @@ class Pressure:
         passed_ns = boot_ns - self._looked_ns
         if passed_ns < LOOK_NS:
             return None
-        live_s = sum(self._waits_s) / len(self._waits_s) if self._waits_s else 0.0
         rate_bytes_s = self._n_bytes / (passed_ns / 1e9)
-        # A queue that shrinks already needs no more than time.
-        is_growing = self._apply_s > self._apply_before_s
-        is_behind = live_s > LIVE_WAIT_S or (self._apply_s > APPLY_WAIT_S and is_growing)
-        is_calm = live_s < LIVE_CALM_S and self._apply_s < APPLY_CALM_S
+        is_behind, is_calm = self._seen()
         if rate_bytes_s:
             self._history_ns = boot_ns
         if boot_ns - self._history_ns > REST_NS:
@@ -67,6 +63,14 @@ class Pressure:
         self._n_bytes = 0
         self._apply_before_s, self._looked_ns = self._apply_s, boot_ns
         return is_behind and rate_bytes_s > 0
+
+    def _seen(self) -> tuple[bool, bool]:
+        """Whether something waits for too long, and whether nothing does."""
+        live_s = sum(self._waits_s) / len(self._waits_s) if self._waits_s else 0.0
+        # A queue that shrinks already needs no more than time.
+        is_growing = self._apply_s > self._apply_before_s
+        is_behind = live_s > LIVE_WAIT_S or (self._apply_s > APPLY_WAIT_S and is_growing)
+        return is_behind, live_s < LIVE_CALM_S and self._apply_s < APPLY_CALM_S
 
     def _change(self, rate_bytes_s: float, boot_ns: int, *, is_behind: bool, is_calm: bool) -> None:
         before = self.budget_bytes_s
