@@ -14,6 +14,7 @@ from heatpool_agent.http.figures import stamp
 from heatpool_agent.kept_orders import OverrideFile
 
 _FACTORS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_OPTIONS = {"for_s": "--for in seconds", "reason": "--reason"}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 
 
@@ -45,7 +46,8 @@ def command(*, path: Path | None, for_s: float | None, reason: str, is_end: bool
         click.echo("the override has ended" if had_one else "there was no override")
         return
     if mistake := ask_mistake(for_s, reason):
-        raise click.UsageError(mistake)
+        name = next(name for name in _OPTIONS if mistake.startswith(name))
+        raise click.UsageError(_OPTIONS[name] + mistake.removeprefix(name))
     ask = asked(for_s, reason, event_ns=SystemClock().event_ns())
     file.write(ask)
     click.echo(f"all heat is rejected here until {stamp(ask.until_ns)}; an agent that runs obeys")
