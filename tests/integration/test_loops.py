@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from integration import site_client as site
+from integration.gateway_rig import NOW_NS, NS, HandClock, send
 
 from heatpool.errors import LogDamaged, LogError, StoreError
 from heatpool.process.settings import convert
@@ -28,8 +29,6 @@ from heatpool_aggregator.stores.sqlite import SqliteStore, open_store
 from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
 
-NS = 10**9
-NOW_NS = 1_700_000_000 * NS
 SITE = SiteId("site-a")
 CONFIG = convert(
     {
@@ -44,19 +43,6 @@ CONFIG = convert(
     },
     Config,
 )
-
-
-@dataclass(slots=True)
-class HandClock:
-    """A clock that stands until it is moved."""
-
-    at_ns: int = NOW_NS
-
-    def now_ns(self) -> int:
-        return self.at_ns
-
-    def boot_ns(self) -> int:
-        return self.at_ns
 
 
 class FaultyLog(MemoryLog):
@@ -84,11 +70,6 @@ async def greeted(gateway: Gateway) -> Session:
     data = site.hello().SerializeToString()
     assert await session.hello(hello_from_bytes(data), data)
     return session
-
-
-async def send(session: Session, seq: int) -> bool:
-    data = site.batch(seq, NOW_NS + seq).SerializeToString()
-    return await session.put(peek(data), data)
 
 
 def said(messages: Sequence[bytes]) -> list[str]:
