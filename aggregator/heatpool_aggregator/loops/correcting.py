@@ -14,7 +14,7 @@ import numpy as np
 from heatpool.codec import Columns
 from heatpool.process.journal import facts
 from heatpool.sample import RefusedReason, SiteId
-from heatpool_aggregator.core.admission import EVENT_LIMIT_NS, HOLD_NS, SiteClock
+from heatpool_aggregator.core.admission import EVENT_LIMIT_NS, HOLD_NS, NEW_CLOCK
 from heatpool_aggregator.core.chunk import Rows, chunk_to_bytes, rows_from_columns
 from heatpool_aggregator.core.course import (
     READ_NS,
@@ -38,7 +38,6 @@ from heatpool_aggregator.wire import telemetry
 
 logger = logging.getLogger(__name__)
 
-NEW_CLOCK = SiteClock()
 NO_ROW = (NEVER_NS, -1)
 Shifts = list[tuple[Run, int]]
 
