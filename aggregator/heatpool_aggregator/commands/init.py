@@ -58,21 +58,27 @@ def command(
     if new_ca and drop_old_ca:
         raise click.UsageError("--new-ca begins what --drop-old-ca ends, weeks later")
     if new_ca:
-        return ca_exchange.begin(setting)
-    if drop_old_ca:
-        return ca_exchange.end(setting, is_forced=force)
-    names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *office.HERE)))
+        ca_exchange.begin(setting)
+    elif drop_old_ca:
+        ca_exchange.end(setting, is_forced=force)
+    else:
+        names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *office.HERE)))
+        _check(setting, names, is_forced=force)
+        office.begin(setting, lambda desk: _init(desk, names, admin))
+
+
+def _check(setting: Setting, names: Sequence[str], *, is_forced: bool) -> None:
+    """Refuses before anything is made."""
     for name in names:
-        certificates.general_name(name)  # refused before anything is made
-    if setting.files.folder.exists() and not force:
+        certificates.general_name(name)
+    if setting.files.folder.exists() and not is_forced:
         raise ConfigError(
             [
                 f"{setting.files.folder}: is there already, and sites may rely on its CA; --force "
-                "puts it aside and makes a new one, `certificate renew-server` only renews"
+                "puts it aside and makes a new one, --new-ca exchanges it and no site joins anew, "
+                "`certificate renew-server` only renews"
             ]
         )
-    office.begin(setting, lambda desk: _init(desk, names, admin))
-    return None
 
 
 async def _init(desk: Office, names: Sequence[str], admin: str) -> None:
