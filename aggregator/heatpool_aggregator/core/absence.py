@@ -10,6 +10,7 @@ from enum import Enum
 from heatpool.period import Period
 from heatpool.sample import RegisterReason, RegisterRow
 from heatpool.units import NS_PER_S
+from heatpool_aggregator.core.registers import place
 
 # Who found nobody asks again within five minutes: sooner, not even a punctual site has returned.
 RETRY_NS = 300 * NS_PER_S
@@ -48,9 +49,7 @@ def due(period: Period, *, at_ns: int, up_ns: int, grace_ns: int, wait_ns: int) 
 
 def newest_ns(rows: Sequence[RegisterRow], at_ns: int) -> int | None:
     """Event time of the newest register up to `at_ns`; None without one, or if the meter left."""
-    newest = max(
-        (row for row in rows if row.event_ns <= at_ns), key=lambda row: row.event_ns, default=None
-    )
+    newest = max((row for row in rows if row.event_ns <= at_ns), key=place, default=None)
     if newest is None or newest.reason is RegisterReason.METER_CLOSING:
         return None
     return newest.event_ns

@@ -110,3 +110,20 @@ def test_the_newest_register_is_no_future_one_nor_that_of_a_meter_that_left() ->
     assert newest_ns([row, left], 300) is None
     assert newest_ns([row, left, replace(row, event_ns=250)], 300) == 250
     assert newest_ns([ahead], 300) is None
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_meter_that_was_exchanged_has_not_left_though_both_were_read_at_once(order: int) -> None:
+    def read(meter: str, reason: RegisterReason) -> RegisterRow:
+        return RegisterRow(
+            metering_point_id=MeteringPointId("meter"),
+            meter_id=MeterId(meter),
+            event_ns=200,
+            raw=1,
+            exponent=0,
+            modulus=10**8,
+            reason=reason,
+        )
+
+    both = [read("new", RegisterReason.METER_OPENING), read("old", RegisterReason.METER_CLOSING)]
+    assert newest_ns(both[::order], 300) == 200
