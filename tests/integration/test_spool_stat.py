@@ -82,6 +82,14 @@ def test_a_backlog_without_a_rate_is_told_without_one(
     assert "batches/s" not in text
 
 
+def test_a_backlog_without_a_line_has_no_rate(tmp_path: Path) -> None:
+    found = document(config(tmp_path), tmp_path, now_ns=NOW_NS)
+    line = {"state": "waiting", "detail": "nobody answers", "backlog": BACKLOG}
+    text = "\n".join(lines({**found, "line": line}))
+    assert "75.0 % of 120 batches\n           goes on when the line is back" in text
+    assert "batches/s" not in text
+
+
 @pytest.mark.parametrize(
     ("next_try", "told"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 from integration.uplink_site import (
     HOT,
     Server,
+    Site,
     becomes,
     listening,
     pushing,
@@ -170,3 +171,22 @@ async def test_a_server_that_comes_late_is_found(tmp_path: Path) -> None:
         async with listening(server):
             await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 2)
             assert own.board.uplink.next_try_boot_ns is None
+
+
+async def test_a_backlog_that_arrived_is_not_shown_once_the_line_is_lost(tmp_path: Path) -> None:
+    server = Server()
+    async with site(tmp_path) as own:
+        await own.rows(2)
+        async with listening(server), pushing(own, server):
+            await becomes(lambda: own.spool.mark(SpoolKind.TELEMETRY).durable_seq == 2)
+            await becomes(lambda: _left_count(own) == 0)
+        own.board.is_line_closing = False
+        async with pushing(own, server):
+            await becomes(lambda: own.board.uplink.state == "waiting")
+            await own.rows(2, first=100)
+            assert own.board.uplink.backlog is None
+
+
+def _left_count(own: Site) -> int | None:
+    backlog = own.board.uplink.backlog
+    return None if backlog is None else backlog.frames_count

@@ -79,6 +79,9 @@ def _line(line: Mapping[str, Any]) -> Iterator[str]:
         yield f"drained    the backlog of {of} is at the aggregator"
         return
     yield f"draining   [{bar:<{_BAR}}] {100 * done:.1f} % of {of}"
+    if line["state"] != "connected":
+        yield "           goes on when the line is back"
+        return
     # A backlog that was gone at once had no rate to be told.
     if backlog["left_s"] is not None and backlog["frames_s"] is not None:
         yield f"           {span(backlog['left_s'])} left at {backlog['frames_s']:.1f} batches/s"

@@ -187,6 +187,8 @@ class Push:
             detail=str(error),
             fix=getattr(error, "fix", ""),
             next_try_boot_ns=self._next_try_ns(wait_s),
+            # A backlog that had arrived says nothing of what waits from now on.
+            backlog=view.backlog if view.backlog and view.backlog.frames_count else None,
         )
         return wait_s
 
