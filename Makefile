@@ -68,7 +68,7 @@ bench-estimator: $(TEST_STAMP) ## loop estimators beside the Bayesian limit, 300
 bench-faults: $(TEST_STAMP) ## delays, catch rates and false alarms of fault finding (ARGS="--runs 20 --days 7")
 	@$(BIN)/python bench/faults.py $(ARGS)
 
-bench-fleet: $(TEST_STAMP) ## 10,000 agents against one aggregator: memory, storm, overload, a week to catch up on (ARGS="--part storm")
+bench-fleet: $(TEST_STAMP) ## 10,000 agents against one aggregator: memory, TLS, storm, overload, a week to catch up on (ARGS="--part storm")
 	@$(BIN)/python bench/fleet_load.py --scale 1 --seconds 60 --overload-seconds 300 --days 7 $(ARGS)
 
 oracles: $(ORACLE_STAMP) ## rewrites the fixtures that other people's tools make
