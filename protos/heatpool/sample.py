@@ -62,6 +62,7 @@ class GapReason(IntEnum):
     ROLLED_UP = 1
     DROPPED = 2
     DAMAGED = 3
+    UNUSED = 4  # left out to be sure: nothing is lost under these numbers
 
 
 class RefusedReason(IntEnum):

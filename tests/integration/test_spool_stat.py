@@ -225,6 +225,7 @@ def test_doctor_on_what_waits(
     [
         ({}, Status.OK),
         ({GapReason.ROLLED_UP: 5}, Status.OK),
+        ({GapReason.UNUSED: 1_000}, Status.OK),
         ({GapReason.DROPPED: 5}, Status.WARN),
         ({GapReason.DAMAGED: 1}, Status.WARN),
     ],

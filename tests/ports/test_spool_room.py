@@ -212,3 +212,17 @@ def test_frames_are_small_on_disk(tmp_path: Path) -> None:
             spool.append(Row(event_ns=(START_S + second) * SECOND_NS, cells=cells))
         per_cell = (spool.size_bytes() - empty) / (6_000 * len(channels))
     assert per_cell < 3.0
+
+
+def test_numbers_left_out_are_no_loss_and_what_was_one_stays_one(tmp_path: Path) -> None:
+    with spool_in(tmp_path, rows_per_frame=10) as spool:
+        fill(spool, 60)
+        spool._db[T].execute("UPDATE frames SET payload = x'ff' WHERE seq = 4")
+        spool.read(T, Seq(3), 1)
+        assert spool.go_beyond(T, [(1, 2)])
+        first = spool.read(T, Seq(0), 1)[0].seq
+        assert [(one.first_seq, one.last_seq, one.reason) for one in spool.losses()] == [
+            (3, 3, GapReason.UNUSED),
+            (4, 4, GapReason.DAMAGED),
+            (5, first - 1, GapReason.UNUSED),
+        ]

@@ -46,7 +46,10 @@ def _queue(queue: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield "  waiting    nothing"
     for reason, count in queue["lost"].items():
-        yield f"  lost       {count:,} batches {_REASONS.get(reason, reason)}"
+        if reason == "unused":
+            yield f"  left out   {count:,} numbers, to give none twice: nothing is lost under them"
+        else:
+            yield f"  lost       {count:,} batches {_REASONS.get(reason, reason)}"
     if queue["untold_count"]:
         yield f"             {queue['untold_count']:,} of these losses are still to be told"
     coarse = {step: count for step, count in queue["rows_by_step_s"].items() if step != "0"}

@@ -109,6 +109,7 @@ def losses(queues: Sequence[QueueStat]) -> Verdict:
     lost: Counter[GapReason] = Counter()
     for one in queues:
         lost.update(one.lost_frames_count)
+    del lost[GapReason.UNUSED]  # numbers without rows
     told = ", ".join(f"{count:,} {reason.name.lower()}" for reason, count in sorted(lost.items()))
     if lost[GapReason.DROPPED] + lost[GapReason.DAMAGED] == 0:
         return ok("spool_losses", f"batches lost: {told or 'none'}")

@@ -60,9 +60,16 @@ def _move(file: QueueFile, moving: Sequence[int], newest: int) -> None:
         for new, old in enumerate(moving, begin):
             _renumber(db, old, new)
         put_mark(db, mark)
-        file.put_loss(db, file.loss((newest + 1, begin - 1), GapReason.DAMAGED))
+        for numbers in _left_out(file, newest + 1, begin - 1):
+            file.put_loss(db, file.loss(numbers, GapReason.UNUSED))
     file.mark = mark
     file.note_oldest()
+
+
+def _left_out(file: QueueFile, first: int, last: int) -> list[Range]:
+    """Numbers that are no loss of rows: what had one of them has another now, or none had it."""
+    known = ((loss.first_seq, loss.last_seq) for loss in file.losses_between(first, last))
+    return list(ranges.holes(ranges.of_pairs(known), first, last))
 
 
 def begin_anew(file: QueueFile) -> None:

@@ -125,6 +125,8 @@ class _GapReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapReason.V
     """Dropped for room, oldest first."""
     GAP_REASON_DAMAGED: _GapReason.ValueType  # 3
     """The file was damaged."""
+    GAP_REASON_UNUSED: _GapReason.ValueType  # 4
+    """Numbers that were left out to be sure; as far as the site knows nothing had them."""
 
 class GapReason(_GapReason, metaclass=_GapReasonEnumTypeWrapper):
     """Why rows of a spool will never come."""
@@ -137,6 +139,8 @@ GAP_REASON_DROPPED: GapReason.ValueType  # 2
 """Dropped for room, oldest first."""
 GAP_REASON_DAMAGED: GapReason.ValueType  # 3
 """The file was damaged."""
+GAP_REASON_UNUSED: GapReason.ValueType  # 4
+"""Numbers that were left out to be sure; as far as the site knows nothing had them."""
 Global___GapReason: _TypeAlias = GapReason  # noqa: Y015
 
 class _Lane:
