@@ -88,7 +88,6 @@ class Held:
     """
 
     setpoint: Setpoint
-    received_boot_ns: int
     starts_boot_ns: int
     lease_ends_boot_ns: int
     before: "Held | None" = None
@@ -118,7 +117,6 @@ def admit(
     wait_ns = max(0, setpoint.valid_from_ns - event_ns)
     admitted = Held(
         setpoint=setpoint,
-        received_boot_ns=boot_ns,
         starts_boot_ns=boot_ns + wait_ns,
         lease_ends_boot_ns=boot_ns + _lease_ns(setpoint),
         before=followed(held, boot_ns),
