@@ -1,7 +1,7 @@
 """Numbers that cannot be, repeats at the worst moment, holes: what the gateway lets in."""
 
 from integration import site_client as site
-from integration.test_overload import NOW_NS, SlowLog, greeted, heard, made, send
+from integration.gateway_rig import NOW_NS, SlowLog, greeted, heard, made, send
 
 from heatpool.sample import BootId, SiteId
 from heatpool_aggregator.core.admission import SEQ_LIMIT, Fingerprints
