@@ -25,12 +25,13 @@ TENANTS = {"site-a": "noisy", "site-b": "quiet", "site-c": "noisy"}
 
 @dataclass(slots=True)
 class HandClock:
-    """A clock that stands until it is moved."""
+    """A clock that stands until it is moved; what people set it to is `stepped_ns` off."""
 
     at_ns: int = NOW_NS
+    stepped_ns: int = 0
 
     def now_ns(self) -> int:
-        return self.at_ns
+        return self.at_ns + self.stepped_ns
 
     def boot_ns(self) -> int:
         return self.at_ns

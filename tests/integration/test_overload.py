@@ -62,10 +62,13 @@ async def test_a_hello_beyond_the_quota_is_answered_with_when_to_come_back() -> 
     assert (await heard(refused))[0].hello_reply.retry_after_s == pytest.approx(15.0)
 
 
-async def test_a_slowed_stream_is_let_go_on_once_it_has_been_calm() -> None:
+@pytest.mark.parametrize("step_s", [-86_400, 0, 86_400])
+async def test_a_slowed_stream_is_let_go_on_once_it_has_been_calm(step_s: int) -> None:
     clock = HandClock()
     gateway = made(Quota(batches_s=1.0), clock)
     session = await greeted(gateway)
+    await gateway.step()
+    clock.stepped_ns = step_s * NS
     gateway.admitting._slow(session, admitting_room.CROWDED)
     (slow,) = await heard(session)
     assert slow.slow.limits.HasField("backlog_bytes_s")

@@ -71,7 +71,7 @@ class Gateway:
         self._work, self._full = asyncio.Event(), asyncio.Event()
         self._position = START
         self._received = self._committed = self._duplicates = self._refused = self._streams = 0
-        self._posted_at_ns = 0
+        self._posted_boot_ns: int | None = None
 
     async def load(self, partition: Partition) -> None:
         """Learns what is durable: the last snapshot, and the log behind it.
@@ -233,7 +233,8 @@ class Gateway:
             arrivals.is_dirty = False
             for watch in arrivals.watches:
                 watch.session.touch(watch)
-        if self._clock.now_ns() - self._posted_at_ns >= POST_S * 1e9:
+        boot_ns, posted_ns = self._clock.boot_ns(), self._posted_boot_ns
+        if posted_ns is None or boot_ns - posted_ns >= POST_S * 1e9:
             self.admitting.relax()
             self._post()
 
@@ -319,4 +320,4 @@ class Gateway:
         )
         if (counts, self._position) != (self._board.ingest, self._board.log_position):
             self._board.post(ingest=counts, log_position=int(self._position))
-        self._posted_at_ns = self._clock.now_ns()
+        self._posted_boot_ns = self._clock.boot_ns()
