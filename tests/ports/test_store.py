@@ -1,5 +1,6 @@
 """What every Store owes: idempotent puts, answers blind to order; then the files' own."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -8,6 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from heatpool.errors import ConfigError, StoreError
 from heatpool.sample import (
@@ -20,9 +22,11 @@ from heatpool.sample import (
     SiteId,
     VirtualSourceId,
 )
+from heatpool_aggregator.core.registers import CorrectedRow
 from heatpool_aggregator.core.settlement import LedgerEntry, StatementLine
 from heatpool_aggregator.ports import Chunk, Event, Store, StoredRegister
-from heatpool_aggregator.stores import GROUP, open_store
+from heatpool_aggregator.stores import GROUP, migrations, open_store
+from heatpool_aggregator.stores.sqlite import _fields
 
 SITE, BOOT, POINT = SiteId("site-a"), BootId("boot-1"), MeteringPointId("meter")
 NAMES = sorted(point.name for point in entry_points(group=GROUP))
@@ -241,3 +245,28 @@ async def test_a_file_that_is_no_store_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a database"):
         async with open_store("sqlite:", tmp_path):
             pass
+
+
+async def test_a_store_of_the_version_before_keeps_what_meters_said(tmp_path: Path) -> None:
+    old = register(100, seq=1)
+    await asyncio.to_thread(make_version_1, tmp_path / "store.db", old)
+    corrected = replace(old, seq=2, row=CorrectedRow.of(replace(old.row, event_ns=50), 150))
+    for _ in range(2):  # the second time nothing is to be migrated
+        async with open_store("", tmp_path) as store:
+            await store.registers.put([old, corrected])
+            found = await store.registers.series(SITE, POINT, 0, 1000)
+            assert list(found) == [old.row, corrected.row]
+    before = tmp_path / "store.before-2"
+    assert before.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(before)) as db:
+        assert db.execute("SELECT count(*) FROM registers").fetchone() == (1,)
+
+
+def make_version_1(path: Path, row: StoredRegister) -> None:
+    database = Database(path)
+    migrations.history.apply(database, stop_before="registers_of_wrong_clocks")
+    with database.conn as db:
+        db.execute(f"INSERT INTO registers VALUES ({', '.join('?' * 15)})", _fields(row)[:-1])
+        db.execute("INSERT INTO points VALUES (?, ?)", (SITE, POINT))
+        db.execute("PRAGMA user_version = 1")
+    database.close()
