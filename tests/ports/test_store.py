@@ -252,7 +252,7 @@ async def test_a_store_of_the_version_before_keeps_what_meters_said(tmp_path: Pa
     await asyncio.to_thread(make_version_1, tmp_path / "store.db", old)
     corrected = replace(old, seq=2, row=CorrectedRow.of(replace(old.row, event_ns=50), 150))
     for _ in range(2):  # the second time nothing is to be migrated
-        async with open_store("", tmp_path) as store:
+        async with open_store("sqlite:", tmp_path) as store:
             await store.registers.put([old, corrected])
             found = await store.registers.series(SITE, POINT, 0, 1000)
             assert list(found) == [old.row, corrected.row]
