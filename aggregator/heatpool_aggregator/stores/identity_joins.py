@@ -110,7 +110,7 @@ def approve(connection: sqlite3.Connection, site_id: SiteId, start: str, now_ns:
     ).fetchall()
     if not rows:
         raise NotThere(
-            f"site {site_id!r}: nobody waits with a key {start + '…' if start else 'of any kind'}: "
+            f"site {site_id!r}: nobody waits{f' with a key {start}…' if start else ''}: "
             "see `heatpool-aggregator site waiting`"
         )
     if len(rows) > 1:
