@@ -14,7 +14,7 @@ _BESIDE = ("", "-wal", "-shm")
 def close_to_others(path: Path) -> None:
     """Makes the file where there is none, and takes from others what they may do with it.
 
-    A file of somebody else, whose mode is not ours to change, stays as it is.
+    A file whose mode is not ours to change, or a disk without modes, stays as it is.
 
     Raises:
         OSError: it cannot be made.
@@ -24,7 +24,7 @@ def close_to_others(path: Path) -> None:
         os.close(os.open(path, flags, OWNER_ONLY))
     for beside in _BESIDE:
         file = path.with_name(path.name + beside)
-        with suppress(FileNotFoundError, PermissionError):
+        with suppress(OSError):
             mode = stat.S_IMODE(file.stat().st_mode)
             if mode & _OTHERS:
                 file.chmod(mode & ~_OTHERS)

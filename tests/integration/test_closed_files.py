@@ -1,5 +1,6 @@
 """Files with meters, money and names are their owner's alone, those of older versions too."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -68,3 +69,18 @@ def test_what_sqlite_left_beside_a_file_is_closed_too(tmp_path: Path) -> None:
         "b.db": 0o664,
     }
     assert (tmp_path / "a.db").read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EROFS])
+def test_a_file_whose_mode_is_not_ours_to_change_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = tmp_path / "a.db"
+    file.touch(0o644)
+
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    close_to_others(file)
+    assert mode(file) == 0o644
