@@ -348,3 +348,10 @@ def test_a_site_without_a_name_in_its_settings_keeps_the_one_it_joined_with(
     assert site.join(ours.url).returncode == 0
     found = files.load(site.state)
     assert found is not None and found.site_id == "e7"
+
+
+def test_a_name_that_is_none_is_told_before_anything_is_asked(site: Site, ours: Door) -> None:
+    site.id = "auto"
+    done = site.join(ours.url, "--site-id", "load-*")
+    assert (done.returncode, ours.asked) == (2, [])
+    assert "--site-id: is 'load-*', must be one name" in done.stderr

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TextIO
 
 import click
+import msgspec
 
 from heatpool.errors import ConfigError, StoreError
 from heatpool.units import NS_PER_S
 from heatpool_agent.assembly import inhabited_dir, site_id
-from heatpool_agent.config import Config, load
+from heatpool_agent.config import Config, Name, load
 from heatpool_agent.enrol import files, joining, keys
 from heatpool_agent.enrol.files import Enrolled, Papers
 from heatpool_agent.enrol.https import Unreachable, door
@@ -212,7 +213,15 @@ def _site_id(config: Config, folder: Path, told_id: str) -> str:
         raise ConfigError(
             [f"--site-id: is {told_id!r}, and site.id in the settings says {config.site.id!r}"]
         )
-    return told_id or site_id(config, folder)
+    try:
+        return msgspec.convert(told_id, Name) if told_id else site_id(config, folder)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            [
+                f"--site-id: is {told_id!r}, must be one name of up to 64 of A-Z a-z 0-9 . _ -, "
+                "the first a letter or digit"
+            ]
+        ) from error
 
 
 def _replaced(folder: Path, *, force: bool) -> Enrolled | None:

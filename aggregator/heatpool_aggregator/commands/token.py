@@ -178,17 +178,19 @@ def _say(setting: Setting, token: JoinToken, secret: Secret, ca_hash: str) -> No
         "ca_hash": ca_hash,
         "join": join,
     }
-    who = f"site {token.site_id} may join"
+    who, where = f"site {token.site_id} may join", "At the site:"
     uses = "once" if token.uses_count == 1 else f"{token.uses_count} times"
     if token.is_for_fleet:
         who = f"new sites {token.site_id} may join"
         uses = f"once each, {token.uses_count} in all,"
-    wait = "; then `heatpool-aggregator site approve` it" if token.is_approval_needed else ""
+        where = "At each site, named by site.id there or by --site-id:"
+    wait = "\nthen here: heatpool-aggregator site waiting, site approve ID"
     setting.say(
         result,
         lambda: (
             f"{who} {uses} until {office.iso(token.expires_ns)}. "
-            f"The token is shown this once. At the site{wait}:\n  {join}"
+            f"The token is shown this once. {where}\n"
+            f"  {join}{wait if token.is_approval_needed else ''}"
         ),
     )
 

@@ -221,8 +221,8 @@ def _token(connection: sqlite3.Connection, ask: JoinAsk) -> JoinToken:
     if not token.is_for(ask.site_id):
         raise JoinRefused(
             JoinReason.WRONG_SITE,
-            f"the site is {ask.site_id!r}, this token is for another: set the agent's site id, or "
-            "have a token made for this one",
+            f"the site is {ask.site_id!r}, this token is for another: say its name by site.id or "
+            "--site-id, or have a token made for this one",
         )
     return token
 
