@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from heatpool.sample import BootId
 from heatpool.units import NS_PER_S
-from heatpool_aggregator.core.admission import AGREE_NS, HOLD_NS, SiteClock
+from heatpool_aggregator.core.admission import AGREE_NS, BOOTS_LIMIT, HOLD_NS, SiteClock
 from heatpool_aggregator.core.own_clock import Mistake
 
 DELAY_NS = 60 * NS_PER_S  # what a message may take; a slower one waits for the next
@@ -123,8 +123,10 @@ class Course:
 
     def passed(self, boot_id: BootId, end: End) -> None:
         """Keeps where a frame ended, for the next one of its lane."""
-        others = [one for one in self.ends.get(boot_id, ()) if one.seq != end.seq - 1]
+        others = [one for one in self.ends.pop(boot_id, ()) if one.seq != end.seq - 1]
         self.ends[boot_id] = [*others[1 - ENDS_LIMIT :], end]
+        if len(self.ends) > BOOTS_LIMIT:
+            del self.ends[next(iter(self.ends))]
 
     def hold(self, frame: HeldFrame) -> list[HeldFrame]:
         """Keeps a frame until its time is known; those for which there is no room any more."""

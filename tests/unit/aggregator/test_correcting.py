@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.aggregator.far_clock import NS, SITE, FarClock, Taken
 
+from heatpool.sample import BootId
+from heatpool_aggregator.core.admission import BOOTS_LIMIT
 from heatpool_aggregator.core.chunk import chunk_from_bytes
-from heatpool_aggregator.core.course import HELD_LIMIT
+from heatpool_aggregator.core.course import HELD_LIMIT, Course, End
 from heatpool_aggregator.core.registers import CorrectedRow
 from heatpool_aggregator.ports import FrameKind
 
@@ -160,3 +162,12 @@ def test_a_site_that_has_been_right_for_a_week_is_a_site_like_others() -> None:
     site.run(2)
     assert SITE not in taken.state.courses
     check(site, taken)
+
+
+def test_a_site_with_a_new_boot_id_for_each_frame_costs_no_memory() -> None:
+    course = Course()
+    for number in range(3 * BOOTS_LIMIT):
+        course.passed(BootId("used"), End(number, 0, 0, 0))
+        course.passed(BootId(f"b{number}"), End(1, 0, 0, 0))
+    assert len(course.ends) == BOOTS_LIMIT
+    assert {BootId("used"), BootId(f"b{3 * BOOTS_LIMIT - 1}")} <= course.ends.keys()
