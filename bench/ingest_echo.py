@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc.aio
 
-from heatpool_aggregator.rpc.server import _OPTIONS
+from heatpool_aggregator.rpc.server import OPTIONS
 from heatpool_aggregator.rpc.wakeups import EventLoop
 
 ACK_BYTES = 64  # of one spool: its boot id, two numbers, our time
@@ -33,7 +33,7 @@ async def _acked(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]
 
 async def serve(ready: Path, *, is_tuned: bool) -> None:
     """Sends back what comes, until it is killed."""
-    options = _OPTIONS if is_tuned else (("grpc.so_reuseport", 0),)
+    options = OPTIONS if is_tuned else (("grpc.so_reuseport", 0),)
     server = grpc.aio.server(options=options)
     handler: Any = grpc.stream_stream_rpc_method_handler(_acked if is_tuned else _echo)
     server.add_generic_rpc_handlers(

@@ -37,7 +37,7 @@ SERVICES = (
     "heatpool.v1.CommandService",
 )
 
-_OPTIONS = (
+OPTIONS = (
     # Two servers on one port would share the streams and not the log.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_LIMIT),
@@ -67,7 +67,7 @@ def make_server(
 ) -> grpc.aio.Server:
     """A server with the two streams, health and reflection; others add themselves to it."""
     crowd = ("grpc.max_allowed_incoming_connections", connections_limit())
-    server = grpc.aio.server(interceptors=(Door(guard),), options=(*_OPTIONS, crowd))
+    server = grpc.aio.server(interceptors=(Door(guard),), options=(*OPTIONS, crowd))
     for name, service in (
         (telemetry.SERVICE, telemetry_service),
         (control.SERVICE, control_service),

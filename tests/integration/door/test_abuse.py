@@ -147,10 +147,10 @@ async def test_who_says_nothing_is_hung_up_on(rig: Any, monkeypatch: pytest.Monk
 @pytest.fixture
 def short_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that starts after this waits no longer for a handshake."""
-    options = dict(server._OPTIONS)
+    options = dict(server.OPTIONS)
     assert options["grpc.server_handshake_timeout_ms"] == 10_000
     options["grpc.server_handshake_timeout_ms"] = int(SOON_S * 1000)
-    monkeypatch.setattr(server, "_OPTIONS", tuple(options.items()))
+    monkeypatch.setattr(server, "OPTIONS", tuple(options.items()))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03"])
