@@ -61,7 +61,7 @@ def end(setting: Setting, *, is_forced: bool) -> None:
         if left and not is_forced:
             shown = ", ".join(left[:_SHOWN_COUNT]) + (" ..." if len(left) > _SHOWN_COUNT else "")
             raise HeatpoolError(
-                f"{len(left)} have no certificate of the new CA yet: {shown}. Sites renew by "
+                f"still without a certificate of the new CA, {len(left)}: {shown}. Sites renew by "
                 "themselves, people need `user add` again, `site revoke` ends what is gone; "
                 "--force drops it all the same, and they join anew"
             )
