@@ -16,12 +16,16 @@ FIX = "look at timedatectl and chronyc tracking, and set it right; all goes on b
 
 
 class ClockWatch:
-    """Sees steps of the wall clock, and says while it is suspect."""
+    """Sees steps of the wall clock, and says while it is suspect.
+
+    `is_caught_up`: no frame of the log waits, so that silence of a site is silence.
+    """
 
     def __init__(self, state: ShardState, clock: Clock, board: Board) -> None:
         self._state, self._clock, self._board = state, clock, board
         self._now_ns, self._boot_ns = clock.now_ns(), clock.boot_ns()
         self._stepped_boot_ns: int | None = None
+        self.is_caught_up = True
 
     def is_suspect(self) -> bool:
         """Whether no period may be closed by the wall clock of this moment."""
@@ -41,7 +45,8 @@ class ClockWatch:
                 "aggregator.clock_stepped",
                 extra=facts(step_s=step_ns / NS_PER_S, is_suspect=own_clock.is_suspect),
             )
-        if own_clock.is_suspect and (mistakes := own_clock.judged(now_ns)):
+        at_ns = now_ns if self.is_caught_up else own_clock.last_ns
+        if own_clock.is_suspect and (mistakes := own_clock.judged(at_ns)):
             self._state.came_right(mistakes)
         if self._stepped_boot_ns is not None and self._is_judged(now_ns, boot_ns):
             self._stepped_boot_ns = None

@@ -119,6 +119,7 @@ class Shard:
         if not self._unapplied:
             self._unapplied.extend(await self._patiently(self._read))
         self._tell_wait()
+        self._watch.is_caught_up = not self._unapplied
         self._watch.look()
         count, yielded_s = len(self._unapplied), time.monotonic()
         while self._unapplied:

@@ -193,6 +193,9 @@ def test_whatever_our_clock_does_rows_end_where_they_belong(
     assert not fleet.taken.state.own_clock.is_suspect
     # A site with a true clock is one like others again: it has its course no longer.
     assert len(fleet.taken.state.courses) == (off_s != 0.0)
+    # What is wrong with ours is not said of theirs.
+    told = {event.site_id for event in fleet.taken.effects.events if event.name == "clock"}
+    assert told == ({f"site-{count - 1}"} if off_s else set())
 
 
 @pytest.mark.parametrize("error_s", [43_200.0, -43_200.0])
