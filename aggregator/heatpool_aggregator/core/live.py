@@ -4,6 +4,7 @@ A slot is one loop of one site; the empty loop is the site itself. The newest ev
 each cell, so neither late rows nor repeats turn the clock back, and the order of arrival is naught.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
@@ -19,6 +20,9 @@ from heatpool_aggregator.core.quantity import INDEX, LIMITS, QUANTITIES
 
 NEVER_NS = -1  # no row yet, in event columns
 SLOTS_COUNT = 64  # room at first; doubles when full
+# Of one site, over all its life: each is asked for in every period, or a kilobyte for good.
+POINTS_LIMIT = 1_000
+LOOPS_LIMIT = 8_192  # as many as one hello can name
 
 Slot = tuple[SiteId, LoopId]
 Point = tuple[SiteId, MeteringPointId]
@@ -36,6 +40,8 @@ class LiveState:
         self.metered: dict[Point, Metered] = {}
         # Points that got a row out of order: to be counted again from all their rows.
         self.to_recount: set[Point] = set()
+        self._points_count: Counter[SiteId] = Counter()
+        self._loops_count: Counter[SiteId] = Counter()
         self._values = np.full((SLOTS_COUNT, len(QUANTITIES)), np.nan)
         self._event_ns = np.full((SLOTS_COUNT, len(QUANTITIES)), NEVER_NS, np.int64)
         self._rank = np.zeros((SLOTS_COUNT, len(QUANTITIES)), np.int64)
@@ -111,11 +117,25 @@ class LiveState:
     def meter(self, site_id: SiteId, row: RegisterRow) -> None:
         """Takes in a register row; one out of order marks its point for `recount`."""
         point = (site_id, row.metering_point_id)
-        metered = followed_by(self.metered.get(point), row)
+        known = self.metered.get(point)
+        self._points_count[site_id] += known is None
+        metered = followed_by(known, row)
         if metered is None:
             self.to_recount.add(point)
         else:
             self.metered[point] = metered
+
+    def has_room(self, site_id: SiteId, rows: Iterable[RegisterRow]) -> bool:
+        """Whether a site has not too many metering points with those of these rows."""
+        points = {(site_id, row.metering_point_id) for row in rows}
+        new_count = sum(point not in self.metered for point in points)
+        return not new_count or self._points_count[site_id] + new_count <= POINTS_LIMIT
+
+    def has_room_for(self, site_id: SiteId, channels: Iterable[Channel]) -> bool:
+        """Whether a site has not too many loops with those of these channels."""
+        slots = {(site_id, LoopId(one.loop_id)) for one in channels}
+        new_count = sum(slot not in self.slots for slot in slots)
+        return not new_count or self._loops_count[site_id] + new_count <= LOOPS_LIMIT
 
     def recount(self, point: Point, rows: Iterable[RegisterRow]) -> None:
         """Counts a point again from all the rows it ever had."""
@@ -148,6 +168,7 @@ class LiveState:
         live._fill(fields)
         for site_id, point_id, metered in fields["metered"]:
             live.metered[(site_id, point_id)] = metered_from_list(metered)
+            live._points_count[site_id] += 1
         live.to_recount = {(site, point) for site, point in fields["to_recount"]}
         return live
 
@@ -168,6 +189,7 @@ class LiveState:
         slot = self.slots.get(name)
         if slot is None:
             slot = self.slots[name] = len(self.slots)
+            self._loops_count[name[0]] += 1
             if slot == len(self._values):
                 self._grow()
         return slot

@@ -336,6 +336,8 @@ class Applying:
             # Counted from the newest, as rows of now are packed by it.
             if schema_mistake(schema, place=len(site.schemas) - number):
                 continue
+            if not self.state.live.has_room_for(frame.site_id, schema.channels):
+                continue
             key = (frame.site_id, schema.boot_id, schema.schema_id)
             if self.state.schemas.get(key) == schema:
                 self._still_named(key)

@@ -4,9 +4,10 @@ import pytest
 from integration import site_client as site
 
 from heatpool.process.settings import convert
-from heatpool.sample import BootId, RefusedReason, SiteId
+from heatpool.sample import BootId, Channel, LoopId, RefusedReason, SiteId
 from heatpool_aggregator.config import Config
 from heatpool_aggregator.core.admission import SiteClock
+from heatpool_aggregator.core.live import LOOPS_LIMIT, POINTS_LIMIT
 from heatpool_aggregator.core.shard_state import ShardState
 from heatpool_aggregator.loops.applying import SCHEMAS_KEPT, Applying
 from heatpool_aggregator.loops.effects import Effects
@@ -167,3 +168,38 @@ def test_what_was_rolled_up_counts_once_whichever_comes_first(*, is_fine_first: 
     assert [chunk.seq for chunk in effects.chunks] == kept
     assert state.rows_count[SITE] == len(kept)
     assert [event.name for event in effects.events if event.name == "gap"] == ["gap"]
+
+
+def test_a_site_that_names_ever_new_metering_points_is_refused_the_rest() -> None:
+    state, effects = ShardState(), Effects()
+    for seq in range(1, POINTS_LIMIT // 100 + 3):
+        state = ShardState.from_bytes(state.to_bytes())
+        message = site.registers(seq, NOW_NS - 3600 * NS, *range(100))
+        message.registers.sent_ns = NOW_NS
+        for row in message.registers.rows:
+            row.metering_point_id = f"m{seq}-{row.raw}"
+        Applying(state, asked_w={}).apply(frame(FrameKind.BILLING, message), effects)
+    assert len(effects.registers) == len(state.live.metered) == POINTS_LIMIT
+    assert reasons(effects) == ["OUT_OF_RANGE"] * 2
+    known = site.registers(99, NOW_NS - 60 * NS, 0)
+    known.registers.sent_ns, known.registers.rows[0].metering_point_id = NOW_NS, "m1-0"
+    Applying(state, asked_w={}).apply(frame(FrameKind.BILLING, known), effects)
+    assert len(effects.registers) == POINTS_LIMIT + 1
+
+
+@pytest.mark.parametrize(("left_count", "is_named"), [(1, False), (2, True)])
+def test_a_site_that_names_ever_new_loops_is_heard_in_those_it_had(
+    *, left_count: int, is_named: bool
+) -> None:
+    state = ShardState()
+    loops = [LoopId(f"loop-{number}") for number in range(LOOPS_LIMIT - left_count)]
+    state.live.cells_of(SITE, [Channel(loop_id, "heat_rate_w", 0) for loop_id in loops])
+    state = ShardState.from_bytes(state.to_bytes())
+    applying = Applying(state, asked_w={})
+    applying.apply(frame(FrameKind.HELLO, site.hello()), Effects())  # of the site and its rack
+    assert bool(state.schemas) is is_named
+    other = Frame(
+        SiteId("b"), BootId(""), FrameKind.HELLO, 0, NOW_NS, site.hello("b").SerializeToString()
+    )
+    applying.apply(other, Effects())
+    assert (SiteId("b"), BootId("b-t"), 1) in state.schemas
