@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import grpc
@@ -18,6 +19,7 @@ from heatpool.errors import UplinkError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport
+from heatpool.units import NS_PER_S
 from heatpool_agent import wire
 from heatpool_agent.core import certificate
 from heatpool_agent.core.line import boundary_of, lane_of
@@ -270,8 +272,9 @@ def _renewal_ns(identity: Identity | None, now_ns: int) -> int | None:
     except WireError as error:
         raise LineRefused(f"this site's own {error}", fix=JOIN_AGAIN) from error
     if own.end_ns < now_ns:
-        days = (now_ns - own.end_ns) / 86_400e9
-        raise LineRefused(f"this site's certificate ended {days:.1f} days ago", fix=JOIN_AGAIN)
+        ended_at = datetime.fromtimestamp(own.end_ns // NS_PER_S, UTC)
+        told = f"this site's certificate ended on {ended_at:%Y-%m-%d %H:%M} UTC"
+        raise LineRefused(told, fix=JOIN_AGAIN)
     due_ns = own.start_ns + (own.end_ns - own.start_ns) * 5 // 6
     return due_ns if due_ns > now_ns else None
 

@@ -208,10 +208,10 @@ class Guard:
         )
         CALL.set(call)
         if isinstance(need, Action) and not may(principal, need):
-            roles = ", ".join(roles_that_may(need))
+            roles = " or ".join(roles_that_may(need))
             text = (
-                f"{principal.name} is {principal.role}, which may not {need} ({method}): "
-                f"that takes the role {roles}"
+                f"{principal.name} is {principal.role}, which may not {need.replace('_', ' ')} "
+                f"({method}): that takes the role {roles}"
             )
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text, reason=Reason.ROLE)
         self._calls.enter(call)

@@ -171,9 +171,9 @@ class Access:
     async def _check_need(self, request: web.Request, principal: Principal, path: str) -> None:
         need = _NEEDS.get(path, Action.READ)
         if not may(principal, need):
-            roles = ", ".join(roles_that_may(need))
+            roles = " or ".join(roles_that_may(need))
             text = (
-                f"{principal.name} is {principal.role}, which may not {need}: "
+                f"{principal.name} is {principal.role}, which may not {need.replace('_', ' ')}: "
                 f"that takes the role {roles}"
             )
             await self.tell(request, Reason.ROLE, text, who=principal.name)

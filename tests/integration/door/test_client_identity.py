@@ -63,7 +63,7 @@ async def test_what_is_said_behind_the_command_counts_more(rig: Any) -> None:
         (lambda rig: pki.Ca().caller("spiffe://heatpool/person/ada"), None, "of another CA"),
         (lambda rig: rig.caller("person/ada"), pki.Ca("x"), "is not of the CA in"),
         (lambda rig: rig.caller("person/nobody"), None, "revoked: person/nobody"),
-        (lambda rig: rig.caller("site/e1"), None, "that takes the role admin, operator, "),
+        (lambda rig: rig.caller("site/e1"), None, "that takes the role admin or operator or "),
     ],
     ids=["expired", "foreign", "foreign server", "unknown", "role"],
 )
