@@ -177,6 +177,17 @@ async def test_an_aggregator_without_news_of_sites_is_not_called_live(
     assert "no site has sent since" in await page.locator("#banner").inner_text()
 
 
+async def test_a_clock_that_is_not_believed_is_said_and_its_return_too(
+    browser: Any, board: Board, url: str
+) -> None:
+    board.post(clock_suspect="the aggregator's clock is 12.0 h ahead")
+    page, _ = await visit(browser, url)
+    await page.wait_for_selector("#banner", state="visible", timeout=SOON_MS)
+    assert "12.0 h ahead" in await page.locator("#banner").inner_text()
+    board.post(clock_suspect="")
+    await page.wait_for_selector("#banner", state="hidden", timeout=SOON_MS)
+
+
 async def test_an_absent_heat_rate_is_a_dash_and_a_gap(
     browser: Any, board: Board, url: str
 ) -> None:
