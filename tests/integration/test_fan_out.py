@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from integration.test_loops import NS, SITE, HandClock
+from integration.gateway_rig import NS, HandClock
+from integration.test_loops import SITE
 
 from heatpool.setpoint import SetpointReport, SetpointState
 from heatpool_aggregator.loops.control import Control, Standing
