@@ -70,7 +70,10 @@ async def test_a_run_ends_with_the_report_that_scripts_know(tmp_path: Path) -> N
         for name, value in found.items()
     } == KEYS
     assert found["witness"]["is_right"]
-    assert "acknowledged and later denied 0" in report.text(found)
+    text = report.text(found)
+    assert "acknowledged and later denied 0" in text
+    assert "lag_ms (count " in text
+    assert not set("{}[]'") & set(text)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +84,17 @@ async def test_a_run_ends_with_the_report_that_scripts_know(tmp_path: Path) -> N
         (["--burst", "10@3s"], "no F@T:LENGTH"),
         (["--garbage", "1.5"], "not in the range"),
         (["--period", "soon"], "no span"),
+        (["--token-file", "/nowhere"], "does not exist"),
         (["--tls-dir", "/tmp", "--streams-per-connection", "9"], "names one site"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named(arguments: list[str], mistake: str) -> None:
     done = CliRunner().invoke(command, arguments)
     assert (done.exit_code, mistake in done.output) == (2, True)
+
+
+async def test_a_run_that_nobody_let_in_fails() -> None:
+    code, out = await told(
+        f"--address=127.0.0.1:{free_port()}", "--agents=2", "--seconds=0.5", "--drain=0.1s"
+    )
+    assert (code, "2 never" in out) == (1, True)

@@ -13,6 +13,7 @@ from heatpool_sim.commands.spans import Span
 SPAN = Span()
 SHARE = click.FloatRange(0.0, 1.0)
 FILE = click.Path(path_type=Path, dir_okay=False)
+THERE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 class _Storm(click.ParamType[tuple[int, float]]):
@@ -96,12 +97,12 @@ _where = _options(
         help="Agents without a certificate in --tls-dir get one there: https://HOST:8080.",
     ),
     click.option("--token", help="Of a fleet: `token new --site-id 'PREFIX-*'`; for --join."),
-    click.option("--token-file", type=FILE, help="The token, where others cannot see it."),
+    click.option("--token-file", type=THERE, help="The token, where others cannot see it."),
     click.option("--ca-hash", help="What `token new` prints; for --join."),
-    click.option("--ca", type=FILE, help="CA of the aggregator; by itself TLS without a name."),
-    click.option("--cert", type=FILE, help="One certificate for all streams."),
-    click.option("--key", type=FILE, help="Its key, if it is in a file of its own."),
-    click.option("--operator", type=FILE, help="Key and certificate of who may read; --verify."),
+    click.option("--ca", type=THERE, help="CA of the aggregator; by itself TLS without a name."),
+    click.option("--cert", type=THERE, help="One certificate for all streams."),
+    click.option("--key", type=THERE, help="Its key, if it is in a file of its own."),
+    click.option("--operator", type=THERE, help="Key and certificate of who may read; --verify."),
     click.option(
         "--streams-per-connection", type=click.IntRange(1, 128), default=1, show_default=True
     ),
@@ -157,7 +158,8 @@ _report = _options(
 def command(*, as_json: bool, write_config: Path | None, **asked: Any) -> None:
     """Load an aggregator with light agents, and count what becomes of every frame.
 
-    Ends with 1 if a frame was acknowledged and later denied, or the witness disagrees.
+    Ends with 1 if a frame was acknowledged and later denied, the witness disagrees, or no agent got
+    in.
     """
     from heatpool_sim.load import report, running, settings
 
@@ -174,6 +176,10 @@ def command(*, as_json: bool, write_config: Path | None, **asked: Any) -> None:
     found = running.run(wish)
     click.echo(json.dumps(found) if as_json else report.text(found))
     witness = found["witness"]
+    if not found["agents"]["connected_most"]:
+        told = "`ends` says why" if found["ends"] else "there was no time to try"
+        click.echo(f"heatpool-sim: {wish.doors.grpc}: no agent got in; {told}", err=True)
+        raise SystemExit(1)
     if found["lost"] or (witness is not None and not witness["is_right"]):
         raise SystemExit(1)
 

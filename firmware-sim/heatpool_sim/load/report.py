@@ -195,7 +195,7 @@ def text(found: Mapping[str, Any]) -> str:
         f"durable {durable_['batches']} batches, {durable_['rows']} rows, "
         f"{durable_['registers']} registers; left {found['left']}, dropped {found['dropped']}, "
         f"acknowledged and later denied {found['lost']}",
-        f"bytes a value {found['bytes_per_value']}",
+        f"bytes a value {_told(found['bytes_per_value'])}",
     ]
     for name, times in found["latency_ms"].items():
         if times["count"]:
@@ -203,5 +203,17 @@ def text(found: Mapping[str, Any]) -> str:
             lines.append(f"ack {name}: {spread} of {times['count']}")
     for name in ("refused", "ends", "told", "storms", "backlog", "own", "witness"):
         if found[name]:
-            lines.append(f"{name}: {found[name]}")
+            lines.append(f"{name}: {_told(found[name])}")
     return "\n".join(lines)
+
+
+def _told(value: Any) -> str:
+    """A part of the tree in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{key} ({_told(part)})" if isinstance(part, Mapping) else f"{key} {_told(part)}"
+            for key, part in value.items()
+        )
+    if isinstance(value, list):
+        return "; ".join(_told(part) for part in value)
+    return "-" if value is None else str(value)
