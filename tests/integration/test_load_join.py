@@ -103,6 +103,14 @@ async def test_an_answer_that_was_lost_is_heard_again(tmp_path: Path) -> None:
         assert lost.read_text() == text
 
 
+async def test_a_token_that_ends_on_the_way_loses_no_answer(tmp_path: Path) -> None:
+    async with opened(tmp_path) as door:
+        short = await door.token()
+        code, _, told = await door.load(short, f"--agents={AGENTS * 3}")
+        assert code == 1 and f"was used {AGENTS} of {AGENTS} times" in told
+        assert len(list(door.folder.glob("load-*.pem"))) == AGENTS
+
+
 async def test_a_refused_token_or_another_ca_ends_the_run_in_words(tmp_path: Path) -> None:
     async with opened(tmp_path) as door:
         code, _, told = await door.load("abcdef.0123456789abcdef")

@@ -68,6 +68,7 @@ class _Joining:
     def __init__(self, newcomers: Newcomers, folder: Path, names: list[str]) -> None:
         self._newcomers, self._folder, self._names = newcomers, folder, names
         self._in_count = 0
+        self._refusal: HeatpoolError | None = None
         self._began_s = time.monotonic()
 
     async def run(self, progress_s: float) -> None:
@@ -94,10 +95,19 @@ class _Joining:
                     workers.create_task(self._some(session, waiting), name=f"join-{number}")
             told.cancel()
         self._tell()
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _some(self, session: aiohttp.ClientSession, waiting: Iterator[str]) -> None:
         for name in waiting:
-            await self._one(session, name)
+            if self._refusal is not None:
+                return
+            try:
+                await self._one(session, name)
+            except HeatpoolError as error:
+                # Others hear what they asked for: another token would not let them in again.
+                self._refusal = error
+                return
             self._in_count += 1
 
     async def _one(self, session: aiohttp.ClientSession, name: str) -> None:
