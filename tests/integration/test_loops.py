@@ -16,6 +16,7 @@ from heatpool.process.settings import convert
 from heatpool.sample import BootId, SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config
+from heatpool_aggregator.core.shard_state import PIECE_COUNT, ShardState
 from heatpool_aggregator.logs.memory import MemoryLog
 from heatpool_aggregator.loops import admitting as admitting_room
 from heatpool_aggregator.loops import gateway as gateway_room
@@ -301,6 +302,21 @@ async def test_a_backlog_leaves_others_their_turn(
         await shard.step()
         looking.cancel()
     assert {1, 2} <= set(seen)
+
+
+async def test_a_snapshot_of_many_sites_leaves_others_their_turn(tmp_path: Path) -> None:
+    witness = Witness(FRAMES)
+    async with shard_of(witness, tmp_path) as (shard, _, _):
+        await shard.step()
+        sites = [SiteId(f"site-{number}") for number in range(5 * PIECE_COUNT)]
+        shard.state.rows_count = dict.fromkeys(sites, 1)
+        making = asyncio.create_task(shard._state_bytes(), name="making")
+        count = 0
+        while not making.done():
+            count += 1
+            await asyncio.sleep(0)
+    assert count > 5
+    assert ShardState.from_bytes(making.result()).rows_count == shard.state.rows_count
 
 
 async def test_a_step_cancelled_within_a_commit_loses_no_frame_of_it(

@@ -1,6 +1,6 @@
 """All that a shard remembers, saved as one: a frame is in all of it or in none of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from heatpool_aggregator.core.live import LiveState
 from heatpool_aggregator.core.own_clock import Mistake, OwnClock
 
 VERSION = 1
+PIECE_COUNT = 200  # sites in a piece of a snapshot
 
 SchemaKey = tuple[SiteId, BootId, int]
 
@@ -56,24 +57,30 @@ class ShardState:
 
     def to_bytes(self) -> bytes:
         """The state for a snapshot, msgpack."""
-        data: bytes = msgpack.packb(
-            {
-                "version": VERSION,
-                "ranges": self.ranges.to_list(),
-                "live": self.live.to_bytes(),
-                "schemas": [[site, *_schema_to_list(s)] for (site, *_), s in self.schemas.items()],
-                "clocks": [[site, clock.offsets_ns] for site, clock in self.clocks.items()],
-                "courses": [[site, course.to_list()] for site, course in self.courses.items()],
-                "own_clock": self.own_clock.to_list(),
-                "capabilities": [
-                    [site, c.rejection_capacity_w, c.loop_ids]
-                    for site, c in self.capabilities.items()
-                ],
-                "rows_count": list(self.rows_count.items()),
-                "asked": [[site, *_asked_to_list(asked)] for site, asked in self.asked.items()],
-            }
-        )
-        return data
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The same, some ms of work a piece; nothing may be applied before the last of them."""
+        whole = {"version": VERSION, "live": self.live.to_bytes()}
+        whole["own_clock"] = self.own_clock.to_list()
+        many: dict[str, tuple[Sequence[Any], Callable[[Any], object]]] = {
+            "ranges": (self.ranges.to_list(), _itself),
+            "schemas": (list(self.schemas.items()), _schema_to_list),
+            "clocks": (list(self.clocks.items()), _clock_to_list),
+            "courses": (list(self.courses.items()), _course_to_list),
+            "capabilities": (list(self.capabilities.items()), _capability_to_list),
+            "rows_count": (list(self.rows_count.items()), _itself),
+            "asked": (list(self.asked.items()), _asked_to_list),
+        }
+        packer = msgpack.Packer()
+        yield packer.pack_map_header(len(whole) + len(many))
+        for name, value in whole.items():
+            yield packer.pack(name) + packer.pack(value)
+        for name, (items, to_list) in many.items():
+            yield packer.pack(name) + packer.pack_array_header(len(items))
+            for first in range(0, len(items), PIECE_COUNT):
+                piece = items[first : first + PIECE_COUNT]
+                yield b"".join(packer.pack(to_list(item)) for item in piece)
 
     def count(self, site_id: SiteId, n_rows: int) -> None:
         """Rows of a site that are taken in now."""
@@ -115,9 +122,14 @@ class ShardState:
         )
 
 
-def _schema_to_list(schema: Schema) -> list[object]:
+def _itself(item: object) -> object:
+    return item
+
+
+def _schema_to_list(item: tuple[SchemaKey, Schema]) -> list[object]:
+    (site_id, *_), schema = item
     channels = [(c.loop_id, c.quantity, c.exponent) for c in schema.channels]
-    return [schema.boot_id, schema.schema_id, channels]
+    return [site_id, schema.boot_id, schema.schema_id, channels]
 
 
 def _schema_from_list(
@@ -131,6 +143,21 @@ def _schema_from_list(
     return (site_id, boot_id, schema_id), schema
 
 
+def _clock_to_list(item: tuple[SiteId, SiteClock]) -> list[object]:
+    site_id, clock = item
+    return [site_id, clock.offsets_ns]
+
+
+def _course_to_list(item: tuple[SiteId, Course]) -> list[object]:
+    site_id, course = item
+    return [site_id, course.to_list()]
+
+
+def _capability_to_list(item: tuple[SiteId, Capability]) -> list[object]:
+    site_id, capability = item
+    return [site_id, capability.rejection_capacity_w, capability.loop_ids]
+
+
 def _clock_from_list(offsets_ns: list[int]) -> SiteClock:
     # Older versions let any sent_ns in; an offset beyond all times would overflow int64.
     return SiteClock(offsets_ns=tuple(ns for ns in offsets_ns if abs(ns) <= EVENT_LIMIT_NS))
@@ -141,8 +168,10 @@ def _own_clock_from_list(items: list[Any] | None) -> OwnClock:
     return OwnClock() if items is None else OwnClock.from_list(items)
 
 
-def _asked_to_list(asked: Asked) -> list[object]:
+def _asked_to_list(item: tuple[SiteId, Asked]) -> list[object]:
+    site_id, asked = item
     return [
+        site_id,
         asked.setpoint_seq,
         asked.heat_rate_w,
         int(asked.state),
