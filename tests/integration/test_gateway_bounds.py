@@ -1,14 +1,21 @@
 """Numbers that cannot be, repeats at the worst moment, holes: what the gateway lets in."""
 
+import asyncio
+from collections.abc import Sequence
+
+import pytest
 from integration import site_client as site
-from integration.gateway_rig import NOW_NS, SlowLog, greeted, heard, made, send
+from integration.gateway_rig import NOW_NS, HandClock, SlowLog, greeted, heard, made, send
 
 from heatpool.sample import BootId, SiteId
 from heatpool_aggregator.core.admission import SEQ_LIMIT, Fingerprints
+from heatpool_aggregator.loops import gateway as gateway_room
 from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.loops.sessions import Session
+from heatpool_aggregator.ports import Frame, Position
 from heatpool_aggregator.wire.peek import peek
 
+HOUR_NS = 3_600 * 10**9
 KEY = (SiteId("site-a"), BootId("site-a-t"))
 
 
@@ -64,6 +71,40 @@ async def test_another_content_is_in_the_log_though_the_shard_is_behind() -> Non
     other = site.batch(2, NOW_NS + 2, 5_000.0).SerializeToString()
     assert await session.put(peek(other), other)
     assert await committed(gateway, log) == 1
+
+
+class LateLog(SlowLog):
+    """A log whose first commit takes as long as frames are gathered; one more comes meanwhile."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.session: Session | None = None
+
+    async def append(self, frames: Sequence[Frame]) -> Position:
+        if self.session is not None:
+            await send(self.session, 2)
+            self.session = None
+            self.clock.at_ns += HOUR_NS
+        return await super().append(frames)
+
+
+async def test_a_frame_that_came_during_a_commit_has_waited_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_room, "FLUSH_S", HOUR_NS / 1e9)
+    clock = HandClock()
+    log = LateLog(clock)
+    gateway = made(log=log, clock=clock)
+    session = log.session = await greeted(gateway)
+    await send(session, 1)
+    clock.at_ns += HOUR_NS
+    running = asyncio.create_task(gateway.run(), name="gateway")
+    while session.pending_count:
+        await heard(session)
+    running.cancel()
+    await asyncio.wait([running])
+    assert log.commits == [2, 1]
 
 
 async def test_a_hole_is_asked_for_once() -> None:

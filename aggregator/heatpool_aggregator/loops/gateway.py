@@ -206,9 +206,16 @@ class Gateway:
                     await self._work.wait()
             if self._work.is_set():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(FLUSH_S):
+                    async with asyncio.timeout(self._rest_s()):
                         await self._full.wait()
             await self._turn()
+
+    def _rest_s(self) -> float:
+        """Time until the oldest live frame has waited for FLUSH_S; it may have come meanwhile."""
+        if not self._live:
+            return FLUSH_S
+        waited_s = (self._clock.now_ns() - self._live[0][0].received_ns) / 1e9
+        return FLUSH_S - min(FLUSH_S, max(0.0, waited_s))
 
     async def step(self) -> None:
         """Commits all that is staged, and what follows from it."""
