@@ -26,7 +26,7 @@ from heatpool_aggregator.core.registers import CorrectedRow
 from heatpool_aggregator.core.settlement import LedgerEntry, StatementLine
 from heatpool_aggregator.ports import Chunk, Event, Store, StoredRegister
 from heatpool_aggregator.stores import GROUP, migrations, open_store
-from heatpool_aggregator.stores.sqlite import _fields
+from heatpool_aggregator.stores.sqlite import PART_COUNT, _fields
 
 SITE, BOOT, POINT = SiteId("site-a"), BootId("boot-1"), MeteringPointId("meter")
 NAMES = sorted(point.name for point in entry_points(group=GROUP))
@@ -104,6 +104,14 @@ async def test_chunks_that_overlap_a_span_are_found_by_start(store: Store) -> No
     assert await store.chunks.read(SITE, 20, 30) == [chunks[1], chunks[2]]
     assert await store.chunks.read(SITE, 21, 31) == [chunks[2], chunks[0]]
     assert await store.chunks.read(SiteId("other"), 0, 99) == []
+
+
+async def test_chunks_of_more_than_a_statement_are_all_there_once(store: Store) -> None:
+    chunks = [chunk(seq, seq, seq + 1) for seq in range(2 * PART_COUNT + 1)]
+    await store.chunks.put(chunks[:-1])
+    await store.chunks.put([*chunks, chunks[0]])
+    assert await store.chunks.read(SITE, 0, 10**6) == chunks
+    await store.chunks.put([])
 
 
 async def test_a_chunk_that_is_there_is_left_alone(store: Store) -> None:

@@ -6,6 +6,7 @@ calls `flush` before it saves what it has applied. Accounts are written at FULL.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from heatpool_aggregator.stores.files import SqliteFile
 
 HISTORY_VERSION = 2
 ACCOUNTS_VERSION = 1
+PART_COUNT = 100  # chunks in a statement
 
 _ROW = (
     "metering_point_id, meter_id, event_ns, raw, exponent, modulus, reason, meter_ns, status_bits,"
@@ -63,12 +65,9 @@ class SqliteChunks:
 
     async def put(self, chunks: Sequence[Chunk]) -> None:
         """Stores; a chunk that is there already is left alone."""
-        rows = [
-            (c.site_id, c.boot_id, c.seq, c.start_ns, c.end_ns, c.received_ns, c.blob)
-            for c in chunks
-        ]
-        sql = "INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)"
-        await self._file.write([(sql, rows)])
+        # Each statement lets go of the interpreter and asks the loop for it back: acks wait for it.
+        parts = [chunks[n : n + PART_COUNT] for n in range(0, len(chunks), PART_COUNT)]
+        await self._file.write([(_put_chunks(len(part)), [[*chain(*part)]]) for part in parts])
 
     async def read(self, site_id: SiteId, start_ns: int, end_ns: int) -> Sequence[Chunk]:
         """Chunks that overlap [start, end), by start."""
@@ -215,6 +214,11 @@ async def open_store(target: str, directory: Path) -> AsyncIterator[SqliteStore]
         yield store
     finally:
         await store.close()
+
+
+def _put_chunks(n_rows: int) -> str:
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * n_rows)
+    return f"INSERT OR IGNORE INTO chunks VALUES {rows}"
 
 
 def _migrate_history(path: Path) -> None:
