@@ -1,12 +1,15 @@
 """The aggregator was away for hours: accounts wait for what sites kept, and not for ever."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from integration.planner_bench import QUARTER, T0, Bench, S
 
 from heatpool.sample import RegisterReason
+from heatpool_aggregator.loops import planner
 from heatpool_aggregator.stores.sqlite import open_store
 
 DOWN_S = 3720  # four periods are closed by then
@@ -129,3 +132,52 @@ async def test_what_comes_after_the_start_waits_for_its_own_grace_alone(bench: B
     assert closed_end_s(bench) < end_s
     await bench.at(UP_S + WAIT_S)
     assert closed_end_s(bench) >= end_s
+
+
+async def test_a_process_that_was_stopped_for_hours_was_away_as_well(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planner, "QUIET_S", 0.0)
+    monkeypatch.setattr(planner, "WAKE_S", 0.01)
+    for site in ("site-1", "site-2"):
+        await drains(bench, site, 0, DOWN_S)
+    bench.clock.at_ns = T0 + DOWN_S * S
+    async with running(bench):
+        await until_closed(bench, 3600)
+        bench.clock.at_ns = T0 + UP_S * S  # in its sleep
+        await drains(bench, "site-1", DOWN_S, UP_S)
+        await wakes(bench)
+        for passed_s in range(0, GRACE_S + 60, 20):
+            bench.clock.at_ns = T0 + (UP_S + passed_s) * S
+            await wakes(bench)
+            assert closed_end_s(bench) == 3600
+        await drains(bench, "site-2", DOWN_S, UP_S)
+        await until_closed(bench, CLOSED_S)
+    for site in ("site-1", "site-2"):
+        assert await bench.energies_wh(site) == [QUARTER] * (CLOSED_S // QUARTER)
+    assert {entry.reason for entry in await bench.entries()} == {"period closed"}
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(bench.planner.run(), name="planner")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def wakes(bench: Bench) -> None:
+    """Some wake-ups pass."""
+    seen = bench.planner._wakes
+    async with asyncio.timeout(60):
+        while bench.planner._wakes < seen + 3:  # noqa: ASYNC110  # a planner says nothing of it
+            await asyncio.sleep(0.005)
+
+
+async def until_closed(bench: Bench, end_s: int) -> None:
+    async with asyncio.timeout(60):
+        while bench.board.statement is None or closed_end_s(bench) < end_s:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.005)

@@ -93,6 +93,7 @@ class Planner:
     async def run(self) -> None:
         """Settles until cancelled; a store that fails is asked again at the next wake-up."""
         is_failing = False
+        self._returning.watch()
         while True:
             try:
                 await self.step()
@@ -121,6 +122,8 @@ class Planner:
             return
         if self._closed_ns is None:
             self._closed_ns = await self._resume(self._first_ns)
+        if self._returning.is_back:
+            await self._returning.begin(self._points, self._closed_ns)
         await self._close(self._closed_ns)
         await self._look_again()
         await self._publish()
@@ -384,9 +387,12 @@ class Planner:
                 return await call(*args)
         except TimeoutError as error:
             raise StoreError(f"store: no answer within {STORE_S:g} s; it is asked again") from error
+        finally:
+            self._returning.note()
 
     async def _sleep(self) -> None:
         await asyncio.sleep(QUIET_S)
+        self._returning.note()
         try:
             async with asyncio.timeout(WAKE_S - QUIET_S):
                 await self._board.changed()

@@ -14,6 +14,8 @@ from heatpool_aggregator.ports import Clock
 
 logger = logging.getLogger(__name__)
 
+# A store answers within half of that: in between this process was stopped, or its machine slept.
+STOPPED_NS = 60 * NS_PER_S
 NAMED_MAX_COUNT = 10  # sites in a log line; the statement names them all
 
 Point = tuple[SiteId, MeteringPointId]
@@ -34,6 +36,23 @@ class Returning:
         self._started_boot_ns = clock.boot_ns()
         self._wait_ns = self._grace_ns
         self._came_ns: dict[Point, int] = {}  # newest register of each point that is awaited
+        self._noted_boot_ns: int | None = None
+        self.is_back = False  # it was stopped, and is to begin again
+
+    def watch(self) -> None:
+        """From now on `note` is called time and again."""
+        self._noted_boot_ns = self._clock.boot_ns()
+
+    def note(self) -> None:
+        """We are there; after a long time without this call it is as after a start."""
+        noted_ns, boot_ns = self._noted_boot_ns, self._clock.boot_ns()
+        if noted_ns is None:
+            return
+        self._noted_boot_ns = boot_ns
+        if boot_ns - noted_ns > STOPPED_NS:
+            stopped_s = (boot_ns - noted_ns) / NS_PER_S
+            logger.warning("planner.was_stopped", extra=facts(stopped_s=stopped_s))
+            self.is_back, self._started_boot_ns = True, boot_ns
 
     async def begin(self, points: Iterable[Point], closed_ns: int) -> None:
         """Notes who was in the accounts when they stopped.
@@ -49,7 +68,7 @@ class Returning:
                 found_ns, closed_ns=closed_ns, period_ns=self._period_ns
             ):
                 came_ns[point] = found_ns
-        self._came_ns = came_ns
+        self._came_ns, self.is_back = came_ns, False
         self._wait_ns = wait_ns(
             at_ns - closed_ns, grace_ns=self._grace_ns, longest_ns=self._longest_ns
         )
