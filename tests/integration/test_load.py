@@ -100,6 +100,15 @@ async def test_every_row_is_durable_once_whatever_the_line_does(tmp_path: Path) 
     assert found["witness"]["energy_wh"] > 0
 
 
+async def test_a_second_run_of_the_same_seed_sends_rows_of_its_own(tmp_path: Path) -> None:
+    asked = at(replace(SHORT, agents=2, seconds=0.8))
+    async with app.serving(config(asked, tmp_path), tmp_path):
+        for _ in range(2):
+            found = await Fleet(asked).run(asyncio.Event())
+            all_is_there(found)
+            assert found["durable"]["rows"] == found["sent"]["rows"] > 0
+
+
 async def test_garbage_is_refused_and_counted_and_harms_nobody(tmp_path: Path) -> None:
     faults = Faults(garbage_frac=0.2, bad_clock_frac=0.25)
     fleet, found = await loaded(replace(SHORT, seconds=2.4, faults=faults), tmp_path)

@@ -85,6 +85,7 @@ async def test_a_run_ends_with_the_report_that_scripts_know(tmp_path: Path) -> N
         (["--garbage", "1.5"], "not in the range"),
         (["--period", "soon"], "no span"),
         (["--token-file", "/nowhere"], "does not exist"),
+        (["--tls-dir", "/tmp", "--http", "127.0.0.1:1"], "wants a token"),
         (["--tls-dir", "/tmp", "--streams-per-connection", "9"], "names one site"),
     ],
 )

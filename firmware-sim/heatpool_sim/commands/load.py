@@ -85,7 +85,7 @@ _what = _options(
 )
 _where = _options(
     click.option("--address", default="127.0.0.1:8443", show_default=True, help="gRPC."),
-    click.option("--http", help="The aggregator's web door, for --verify."),
+    click.option("--http", help="The aggregator's web port, for --verify; no TLS."),
     click.option(
         "--tls-dir",
         type=click.Path(path_type=Path, file_okay=False),
@@ -165,6 +165,10 @@ def command(*, as_json: bool, write_config: Path | None, **asked: Any) -> None:
 
     if asked["tls_dir"] and asked["streams_per_connection"] > 1:
         raise click.UsageError("a certificate names one site: one stream a connection, or no TLS")
+    if asked["http"] and (asked["tls_dir"] or asked["ca"]):
+        raise click.UsageError(
+            "--http is for an aggregator without certificates: with them its web port wants a token"
+        )
     asked["newcomers"] = _newcomers(asked)
     wish = _asked(asked)
     if write_config is not None:

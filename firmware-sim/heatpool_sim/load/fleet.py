@@ -65,7 +65,7 @@ class Fleet:
             for task in late:
                 task.cancel()
         await self.lines.close()
-        found = await witness.after(self, before) if self.asked.is_verified else None
+        found = None if before is None else await witness.after(self, before)
         return report.tree(self, lasted_s=lasted_s, found=found)
 
     def _starts(self) -> list[float]:

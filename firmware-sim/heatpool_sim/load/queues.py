@@ -34,7 +34,7 @@ def _telemetry(asked: Asked, random_: random.Random, own_ns: int) -> Queue:
         n_rows=asked.rows,
         step_ns=max(1, period_ns // asked.rows),
     )
-    return _queue(SpoolKind.TELEMETRY, past, live, asked, random_)
+    return _queue(SpoolKind.TELEMETRY, past, live, asked, _boot_id(random_, own_ns))
 
 
 def _billing(asked: Asked, random_: random.Random, own_ns: int) -> Queue:
@@ -49,15 +49,20 @@ def _billing(asked: Asked, random_: random.Random, own_ns: int) -> Queue:
     )
     first_seq = course.frames_in(past, first_ns) + 1
     live = Stretch(first_seq=first_seq, start_ns=first_ns, n_rows=1, step_ns=period_ns)
-    return _queue(SpoolKind.BILLING, past, live, asked, random_)
+    return _queue(SpoolKind.BILLING, past, live, asked, _boot_id(random_, own_ns))
+
+
+def _boot_id(random_: random.Random, own_ns: int) -> str:
+    """Of this run alone: another one of the same seed sends other rows under the same numbers."""
+    return uuid.UUID(int=random_.getrandbits(128) ^ own_ns).hex
 
 
 def _queue(
-    kind: SpoolKind, past: Stretch | None, live: Stretch, asked: Asked, random_: random.Random
+    kind: SpoolKind, past: Stretch | None, live: Stretch, asked: Asked, boot_id: str
 ) -> Queue:
     return Queue(
         kind,
-        uuid.UUID(int=random_.getrandbits(128)).hex,
+        boot_id,
         Course(*((live,) if past is None else (past, live))),
         next_seq=live.first_seq,
         frames_most=asked.spool_batches,

@@ -215,5 +215,5 @@ def _told(value: Any) -> str:
             for key, part in value.items()
         )
     if isinstance(value, list):
-        return "; ".join(_told(part) for part in value)
+        return "; ".join(_told(part) for part in value) or "-"
     return "-" if value is None else str(value)

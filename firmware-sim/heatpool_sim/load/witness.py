@@ -1,12 +1,13 @@
 """The other side's word afterwards: its counts and registers against what was sent.
 
-Counts are since the aggregator's start, so they are read before a run too; a restart in between
-makes them worthless, and that is said by `None`.
+Counts are since the aggregator's start and energies since a site's, so both are read before a run
+too; a restart in between makes counts worthless, and that is said by `None`.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,12 +38,22 @@ class Run(Protocol):
     agents: list[Agent]
 
 
-async def before(asked: Asked) -> Counts | None:
-    """The aggregator's counts before the run."""
-    return await _counts(asked) if asked.is_verified else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What the aggregator has of earlier runs: its counts, and the energy of each site, Wh."""
+
+    counts: Counts | None
+    energies_wh: Mapping[str, int]
 
 
-async def after(run: Run, first: Counts | None) -> dict[str, Any]:
+async def before(asked: Asked) -> Before | None:
+    """The aggregator's word before the run; None: it is not asked."""
+    if not asked.is_verified:
+        return None
+    return Before(counts=await _counts(asked), energies_wh=await _asked_energies(asked))
+
+
+async def after(run: Run, first: Before) -> dict[str, Any]:
     """What the aggregator has of the run, and whether that is what it should have."""
     began_s = time.monotonic()
     ends_s = began_s + max(APPLIED_S, run.asked.drain_s)
@@ -53,10 +64,11 @@ async def after(run: Run, first: Counts | None) -> dict[str, Any]:
         await asyncio.sleep(LOOK_S)
 
 
-async def _compared(run: Run, first: Counts | None) -> dict[str, Any]:
-    expected, found = _energies(run.agents), await _asked_energies(run.asked)
+async def _compared(run: Run, first: Before) -> dict[str, Any]:
+    expected, now = _energies(run.agents), await _asked_energies(run.asked)
+    found = {site: energy_wh - first.energies_wh.get(site, 0) for site, energy_wh in now.items()}
     wrong = [site for site, energy_wh in expected.items() if found.get(site) != energy_wh]
-    due, counts = _expected(run), _difference(first, await _counts(run.asked))
+    due, counts = _expected(run), _difference(first.counts, await _counts(run.asked))
     is_counted = counts is None or all(counts[name] == count for name, count in due.items())
     return {
         "is_right": not wrong and is_counted,
