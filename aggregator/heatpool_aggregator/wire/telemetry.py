@@ -267,10 +267,15 @@ def gap_from_bytes(data: bytes) -> Gap:
         boot_id=BootId(_id(gap.boot_id, "boot_id")),
         first_seq=gap.first_seq,
         last_seq=gap.last_seq,
-        reason=_known(GapReason, gap.reason, "gap reason"),
+        reason=_gap_reason(gap.reason),
         start_ns=gap.start_ns if gap.HasField("start_ns") else None,
         end_ns=gap.end_ns if gap.HasField("end_ns") else None,
     )
+
+
+def _gap_reason(number: int) -> GapReason:
+    # A newer agent's reason: its rows are gone all the same, and its stream must not end over it.
+    return GapReason.DROPPED if number > max(GapReason) else _known(GapReason, number, "gap reason")
 
 
 def _limits(limits: Limits) -> pb.Limits:

@@ -252,6 +252,11 @@ def test_a_gap_comes_out_as_it_went_in() -> None:
     )
 
 
+def test_a_gap_for_a_reason_of_a_newer_agent_is_a_loss() -> None:
+    newer = gap(reason=max(GapReason) + 1)
+    assert telemetry.gap_from_bytes(newer).reason is GapReason.DROPPED
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [({"last_seq": 2}, "ends before"), ({"reason": 0}, "gap reason"), ({"boot_id": ""}, "boot_id")],
