@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from heatpool.sample import SpoolKind
 from heatpool_sim.load import figures
-from heatpool_sim.load.course import Course
 from heatpool_sim.load.queue import Queue
 from heatpool_sim.wire import garbage, up
 
@@ -20,12 +19,11 @@ class Voice:
     def __init__(self, number: int, *, live_from_seq: int, is_liar: bool) -> None:
         self._number, self._live_from_seq = number, live_from_seq
         self.is_liar = is_liar
-        self._meter_id = f"HPL.{number:08d}"
 
     def frame(self, queue: Queue, seq: int, *, sent_ns: int, reads_zlib: bool) -> bytes:
         """The message of a frame."""
         if queue.kind is SpoolKind.BILLING:
-            readings = list(self._readings(queue.course, seq))
+            readings = list(self._readings(queue, seq))
             return up.registers(seq, readings, sent_ns=sent_ns)
         stretch = queue.course.at(seq)
         start_ns = stretch.start_of(seq)
@@ -43,13 +41,15 @@ class Voice:
             return None
         return _KINDS[seq % len(_KINDS)]
 
-    def _readings(self, course: Course, seq: int) -> Iterator[up.Reading]:
-        stretch = course.at(seq)
-        before = course.rows(1, seq - 1)
+    def _readings(self, queue: Queue, seq: int) -> Iterator[up.Reading]:
+        stretch = queue.course.at(seq)
+        before = queue.course.rows(1, seq - 1)
+        # Each run has a meter of its own: a register of before that fell would be no money.
+        meter_id = f"HPL.{self._number:08d}.{queue.boot_id[-8:]}"
         for place in range(stretch.n_rows):
             yield up.Reading(
                 metering_point_id=POINT,
-                meter_id=self._meter_id,
+                meter_id=meter_id,
                 event_ns=stretch.start_of(seq) + place * stretch.step_ns,
                 raw_wh=self.register_wh(before + place),
             )
