@@ -107,6 +107,9 @@ def check(columns: Columns, n_channels: int) -> None:
         raise WireError(f"{len(columns.cells)} cells for {n_rows} rows x {n_channels} channels")
     if columns.valid_bits and len(columns.valid_bits) != (wanted + 7) // 8:
         raise WireError(f"{len(columns.valid_bits)} bytes of valid_bits for {wanted} cells")
+    if not 0 <= columns.step_ns < INT64_LIMIT:
+        # One row has no use for it, but history keeps it.
+        raise WireError(f"step_ns is {columns.step_ns}, allowed is 0 to {INT64_LIMIT - 1}")
     if columns.step_ns == 0 and len(columns.dt_ns) != n_rows - 1:
         raise WireError(f"{len(columns.dt_ns)} time differences for {n_rows} rows")
 

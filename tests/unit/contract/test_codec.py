@@ -90,6 +90,7 @@ GOOD = Columns(
         (replace(GOOD, cells=(1,)), "1 cells for 2 rows"),
         (replace(GOOD, valid_bits=b"\x03\x00"), "2 bytes of valid_bits"),
         (replace(GOOD, dt_ns=()), "0 time differences"),
+        (replace(GOOD, step_ns=2**63), "step_ns is 9223372036854775808"),
     ],
 )
 def test_columns_that_do_not_fit_each_other_are_refused(columns: Columns, reason: str) -> None:
