@@ -19,13 +19,14 @@ from heatpool.process.journal import facts
 from heatpool.sample import SiteId
 from heatpool_aggregator.board import Board
 from heatpool_aggregator.config import Config, TlsFiles, state_dir, tls_files
+from heatpool_aggregator.core.arbitration import Standing
 from heatpool_aggregator.core.quotas import Quota
 from heatpool_aggregator.exports import prometheus
 from heatpool_aggregator.identity import authority
 from heatpool_aggregator.identity.joining import Joining
 from heatpool_aggregator.identity.places import places
 from heatpool_aggregator.logs import open_log
-from heatpool_aggregator.loops.control import Control, Record, Standing
+from heatpool_aggregator.loops.control import Control, Record
 from heatpool_aggregator.loops.cut_off import CutOff
 from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.loops.order_book import OrderBook

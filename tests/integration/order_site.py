@@ -13,8 +13,9 @@ from heatpool_agent.core.safety import Command, Limits, LoopState, SafetyReading
 from heatpool_agent.kept_orders import OverrideFile, SeenOrders
 from heatpool_agent.loops.desk import Desk
 from heatpool_agent.loops.obey import Habits, Obey
+from heatpool_aggregator.core.arbitration import Standing
 from heatpool_aggregator.core.orders import Ask, Commanded, Order
-from heatpool_aggregator.loops.control import Control, Standing
+from heatpool_aggregator.loops.control import Control
 from heatpool_aggregator.loops.control_session import ControlSession
 from heatpool_aggregator.loops.order_book import OrderBook
 from heatpool_aggregator.ports import Frame, Store

@@ -8,7 +8,8 @@ from integration.gateway_rig import NS, HandClock
 from integration.test_loops import SITE
 
 from heatpool.setpoint import SetpointReport, SetpointState
-from heatpool_aggregator.loops.control import Control, Standing
+from heatpool_aggregator.core.arbitration import Standing
+from heatpool_aggregator.loops.control import Control
 from heatpool_aggregator.loops.order_book import OrderBook
 from heatpool_aggregator.ports import Frame, FrameKind
 from heatpool_aggregator.stores.sqlite import SqliteStore

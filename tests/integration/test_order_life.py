@@ -10,7 +10,7 @@ from heatpool.errors import WireError
 from heatpool.sample import SiteId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
 from heatpool_agent import wire
-from heatpool_aggregator.loops.control import Standing
+from heatpool_aggregator.core.arbitration import Standing
 from heatpool_aggregator.wire.control import report_to_bytes, request_from_bytes, setpoint_to_bytes
 
 STANDING = Standing(site_id=SITE, heat_rate_w=2_000.0, lease_s=30.0, reason="winter")

@@ -58,6 +58,28 @@ class Wish:
         return self.ends_boot_ns is None or boot_ns + self.lease_s * _NS <= self.ends_boot_ns
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What one site is asked for as long as this process lives, W and s."""
+
+    site_id: SiteId
+    heat_rate_w: float
+    lease_s: float
+    reason: str
+
+    @property
+    def wish(self) -> Wish:
+        """The same in arbitration; one plan per site: a heartbeat renews no other site."""
+        return Wish(
+            site_id=self.site_id,
+            plan_id=f"standing-{self.site_id}",
+            rank=Rank.STANDING,
+            heat_rate_w=self.heat_rate_w,
+            lease_s=self.lease_s,
+            reason=self.reason,
+        )
+
+
 def decides(wishes: Iterable[Wish | None], *, boot_ns: int) -> Wish | None:
     """The wish that a site is told; None: it is asked for nothing."""
     live = [wish for wish in wishes if wish is not None and wish.is_live(boot_ns)]

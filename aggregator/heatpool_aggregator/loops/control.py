@@ -15,7 +15,7 @@ from heatpool.errors import StoreError, WireError
 from heatpool.process.journal import facts
 from heatpool.sample import BootId, SiteId
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointReport, SetpointState
-from heatpool_aggregator.core.arbitration import Rank, Wish, decides, upper_w
+from heatpool_aggregator.core.arbitration import Standing, Wish, decides, upper_w
 from heatpool_aggregator.core.orders import Order
 from heatpool_aggregator.loops.control_session import ControlSession
 from heatpool_aggregator.loops.order_book import OrderBook, planned
@@ -38,28 +38,6 @@ _OURS = (SetpointState.PLANNED, SetpointState.SENT)
 _ENDINGS = (SetpointState.EXPIRED, SetpointState.SUPERSEDED)
 
 Record = Callable[[Frame], Coroutine[None, None, bool]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What one site is asked for as long as this process lives, W and s."""
-
-    site_id: SiteId
-    heat_rate_w: float
-    lease_s: float
-    reason: str
-
-    @property
-    def wish(self) -> Wish:
-        """The same in arbitration; one plan per site: a heartbeat renews no other site."""
-        return Wish(
-            site_id=self.site_id,
-            plan_id=f"standing-{self.site_id}",
-            rank=Rank.STANDING,
-            heat_rate_w=self.heat_rate_w,
-            lease_s=self.lease_s,
-            reason=self.reason,
-        )
 
 
 @dataclass(slots=True)
