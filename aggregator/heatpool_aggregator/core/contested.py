@@ -7,7 +7,7 @@ from heatpool.sample import SiteId
 TAKEN_COUNT = 3
 TAKEN_NS = 2 * 3_600 * 10**9  # two machines that give way to each other take turns by the hour
 TELL_AGAIN_NS = 86_400 * 10**9
-SITES_LIMIT = 1_024  # about 300 kB; whichever falls out is counted anew
+SITES_LIMIT = 1_024  # about 1 MB; whichever falls out is counted anew
 
 
 class Contested:
