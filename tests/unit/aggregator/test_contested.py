@@ -1,5 +1,7 @@
 """A site that is taken over again and again is told of once; one that reconnects is not."""
 
+import pytest
+
 from heatpool.sample import SiteId
 from heatpool_aggregator.core import contested
 from heatpool_aggregator.core.contested import TAKEN_NS, TELL_AGAIN_NS, Contested
@@ -34,3 +36,11 @@ def test_what_is_remembered_is_bounded() -> None:
             seen.take_over(SiteId(f"site-{number}"), number)
     assert seen.count(0) == contested.SITES_LIMIT
     assert len(seen._told_ns) == contested.SITES_LIMIT
+
+
+def test_a_site_that_goes_on_is_not_forgotten_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contested, "SITES_LIMIT", 3)
+    seen = Contested()
+    for number, name in enumerate(("e1", "a", "e1", "b", "c", "e1")):
+        told = seen.take_over(SiteId(name), number)
+    assert told

@@ -8,7 +8,7 @@ from unit.aggregator.far_clock import NS, SITE, FarClock, Taken
 from heatpool.sample import BootId
 from heatpool_aggregator.core.admission import BOOTS_LIMIT
 from heatpool_aggregator.core.chunk import chunk_from_bytes
-from heatpool_aggregator.core.course import HELD_LIMIT, Course, End
+from heatpool_aggregator.core.course import HELD_BYTES, HELD_LIMIT, Course, End, HeldFrame
 from heatpool_aggregator.core.registers import CorrectedRow
 from heatpool_aggregator.ports import FrameKind
 
@@ -171,3 +171,13 @@ def test_a_site_with_a_new_boot_id_for_each_frame_costs_no_memory() -> None:
         course.passed(BootId(f"b{number}"), End(1, 0, 0, 0))
     assert len(course.ends) == BOOTS_LIMIT
     assert {BootId("used"), BootId(f"b{3 * BOOTS_LIMIT - 1}")} <= course.ends.keys()
+
+
+def test_large_frames_that_are_held_cost_no_more_than_many_small_ones() -> None:
+    course = Course()
+    payload = bytes(HELD_BYTES // 4)
+    gone = []
+    for seq in range(9):
+        one = HeldFrame(BootId("b"), int(FrameKind.TELEMETRY), seq, 0, payload, 0)
+        gone += [frame.seq for frame in course.hold(one)]
+    assert ([frame.seq for frame in course.held], gone) == ([5, 6, 7, 8], [0, 1, 2, 3, 4])

@@ -9,6 +9,7 @@ from heatpool_aggregator.core.pressure import (
     LEAST_BYTES_S,
     LESS,
     LIVE_WAIT_S,
+    LOOK_NS,
     MORE,
     MOST_BYTES_S,
     REST_NS,
@@ -104,3 +105,13 @@ def test_a_share_is_told_anew_where_it_differs(
     share: float | None, told: float | None, *, other: bool
 ) -> None:
     assert is_other(share, told) is other
+
+
+def test_what_was_asked_of_sites_has_time_to_be_seen_before_more_is_asked() -> None:
+    pressure, found = Pressure(), []
+    for at_ns in range(SETTLE_NS, SETTLE_NS + 5 * LOOK_NS, LOOK_NS):
+        pressure.came(round(4e6 * LOOK_NS / 1e9))
+        pressure.waited(0.1)
+        pressure.look(at_ns)
+        found.append(pressure.budget_bytes_s / START_BYTES_S)
+    assert found == [1.0, MORE, MORE, MORE**2, MORE**2]

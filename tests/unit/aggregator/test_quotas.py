@@ -103,3 +103,12 @@ def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert buckets.draw(name, 0) == 0.0
     assert len(buckets._by_name) == 3
     assert buckets.draw("d", 0) > 0, "the one that was used last is kept"
+
+
+def test_a_name_in_use_keeps_its_debt_however_many_others_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quotas, "NAMES_LIMIT", 3)
+    buckets = Buckets(lambda: Bucket(0.001, burst=1.0))
+    waits_s = [buckets.draw(name, 0) for name in ("a", "b", "c", "a", "d", "a")]
+    assert [wait_s > 0 for wait_s in waits_s] == [False, False, False, True, False, True]
