@@ -36,7 +36,7 @@ async def test_every_order_that_holds_is_taken_up(store: SqliteStore) -> None:
     book = OrderBook(store)
     for number in range(1, MANY + 1):
         await book.sending(order(number), number)
-    held, highest = await OrderBook(store).restore(now_ns=NOW_NS)
+    held, highest, _ = await OrderBook(store).restore(now_ns=NOW_NS)
     assert {one.number for one in held} == set(range(1, MANY + 1)) == set(highest.values())
     assert book.order_of(SiteId("s1"), 1) is not None
 
@@ -51,7 +51,7 @@ async def test_no_order_that_was_ended_comes_back_however_many_ended_since(
     others = [replace(newest, number=number) for number in range(1, MANY + 1)]
     for number, other in enumerate(others, 1):
         await book.ended(other, at_ns=NOW_NS + number)
-    held, _ = await OrderBook(store).restore(now_ns=NOW_NS)
+    held, _, _ = await OrderBook(store).restore(now_ns=NOW_NS)
     assert held == []
 
 
@@ -59,12 +59,12 @@ async def test_what_was_only_tried_takes_no_order_s_place(store: SqliteStore) ->
     book, real = OrderBook(store), order(1)
     await book.sending(real, 1)
     await book.sending(replace(real, number=2, ask=replace(real.ask, dry_run=True)), 2)
-    held, highest = await OrderBook(store).restore(now_ns=NOW_NS)
+    held, highest, _ = await OrderBook(store).restore(now_ns=NOW_NS)
     assert ([one.number for one in held], highest) == ([1], {SiteId("s1"): 2})
 
 
 async def test_an_order_whose_end_has_passed_is_a_record(store: SqliteStore) -> None:
     real = order(1)
     await OrderBook(store).sending(real, 1)
-    held, _ = await OrderBook(store).restore(now_ns=real.end_ns)
+    held, _, _ = await OrderBook(store).restore(now_ns=real.end_ns)
     assert held == []

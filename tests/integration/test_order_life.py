@@ -303,47 +303,6 @@ async def test_an_order_waits_for_a_site_that_is_away_no_longer_than_its_lease(
         ].detail == "the site did not come within the lease"
 
 
-async def test_after_a_restart_only_an_order_with_an_end_ahead_is_given_again(
-    tmp_path: Path,
-) -> None:
-    async with line(tmp_path) as running:
-        once = await running.order(lease_s=600.0)
-        await running.pass_s(2)
-        await running.restart_aggregator()
-        await running.connect()
-        sent_count = len(running.carried)
-        await running.pass_s(3)
-        assert not any(isinstance(wire.wish(d), Setpoint) for d in running.carried[sent_count:])
-        assert running.site.now_w == 8_000.0, "the lease that the site holds goes on"
-        assert (await running.states(once))[0] == "sent"
-        until_ns = running.clock.now_ns() + 3600 * NS
-        lasting = await running.order(5_000.0, lease_s=60.0, until_ns=until_ns)
-        await running.pass_s(2)
-        await running.restart_aggregator()
-        await running.connect()
-        await running.pass_s(200)
-        assert running.site.now_w == 5_000.0
-        await running.control.end(SITE, why="enough")
-        await running.restart_aggregator()
-        await running.connect()
-        await running.pass_s(70)
-        assert not running.site.now_w, "an order that was ended came back"
-        assert (await running.states(lasting)).count("sent") == 2
-
-
-async def test_numbers_rise_over_a_restart_and_a_clock_that_was_set_back(tmp_path: Path) -> None:
-    async with line(tmp_path) as running:
-        await running.order()
-        await running.pass_s(2)
-        running.clock.off -= 86_400 * 3 * NS
-        await running.restart_aggregator()
-        await running.connect()
-        fresh = await running.order(5_000.0)
-        await running.pass_s(6)
-        assert running.site.now_w == 5_000.0
-        assert "refused" not in await running.states(fresh)
-
-
 async def test_of_two_orders_at_once_the_later_number_is_told_the_site(tmp_path: Path) -> None:
     async with line(tmp_path) as running:
         early = running.ordered(5_000.0)

@@ -87,9 +87,16 @@ class Control:
         One without such an end had its lease once: it is a record, and is not given again.
         """
         now_ns, boot_ns = self._clock.now_ns(), self._clock.boot_ns()
-        orders, highest = await self._book.restore(now_ns=now_ns)
+        orders, highest, left = await self._book.restore(now_ns=now_ns)
         for site_id, seq in highest.items():
             self._line(site_id).last_seq = seq
+        for order, seq in left:
+            line, wish = self._line(order.ask.site_id), order.wish(boot_ns=boot_ns, now_ns=now_ns)
+            line.setpoint = self._setpoint(wish, seq, wish.lease_s)
+            line.is_held = line.is_sent = True
+            line.lease_ends_boot_ns = min(
+                wish.ends_boot_ns or 0, boot_ns + round(wish.lease_s * _NS)
+            )
         for order in orders:
             wish = order.wish(boot_ns=boot_ns, now_ns=now_ns)
             self._orders[order.ask.site_id] = order, wish
@@ -292,10 +299,15 @@ class Control:
         lease_s = wish.fresh_lease_s(self._clock.boot_ns()) if wish else None
         if wish is None or lease_s is None:
             return
-        self._line(site_id).is_lapsed = False
+        line = self._line(site_id)
+        line.is_lapsed = False
+        if line.is_held and line.setpoint is not None and line.setpoint.plan_id != wish.plan_id:
+            if self._clock.boot_ns() >= line.lease_ends_boot_ns:
+                await self._expire(site_id, line)
+            await self._leave(site_id, f"by {wish.plan_id}")
         order = self._orders.get(site_id)
         # Another may have been given since this number was: the site would refuse the lower one.
-        is_newest = seq is not None and seq == self._line(site_id).last_seq
+        is_newest = seq is not None and seq == line.last_seq
         seq_now = seq if seq is not None and is_newest else self.next_seq(site_id)
         if order is not None and order[1] is wish and seq_now != order[0].number:
             try:

@@ -6,7 +6,7 @@ An order is found again after a restart; it is given again only where its own en
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from heatpool.errors import StoreError
 from heatpool.process.journal import facts
@@ -25,6 +25,19 @@ KEPT_LIMIT = 20_000
 # Steps that a setpoint has at most in an ordinary life.
 STEPS_COUNT = 12
 STEPS_LIMIT = 20_000
+
+
+# A site says nothing more of these.
+_OVER = (SetpointState.EXPIRED, SetpointState.SUPERSEDED, SetpointState.REFUSED)
+
+
+class Restored(NamedTuple):
+    """Orders that still hold, each site's newest; the highest number of each site; and orders that
+    hold no more though nobody said so, with the number that they went out under."""
+
+    held: list[Order]
+    highest: dict[SiteId, int]
+    left: list[tuple[Order, int]]
 
 
 class Trail(Protocol):
@@ -46,8 +59,8 @@ class OrderBook:
         """The order behind a setpoint; None: it is none of ours, or long past."""
         return self._orders.get((site_id, setpoint_seq))
 
-    async def restore(self, *, now_ns: int) -> tuple[list[Order], dict[SiteId, int]]:
-        """Orders that still hold, each site's newest, and the highest number of each site.
+    async def restore(self, *, now_ns: int) -> Restored:
+        """What of earlier processes' orders counts at `now_ns`.
 
         Raises:
             StoreError: the store does not answer.
@@ -63,14 +76,24 @@ class OrderBook:
             highest[event.site_id] = max(seq, highest.get(event.site_id, 0))
             if not order.ask.dry_run:
                 newest[event.site_id] = order
-        held = [
-            order
-            for site_id, order in newest.items()
-            if (site_id, order.number) not in ended
-            and order.ask.until_ns is not None
-            and order.ask.until_ns > now_ns
+        unended = [one for one in newest.values() if (one.ask.site_id, one.number) not in ended]
+        held = [one for one in unended if (one.ask.until_ns or 0) > now_ns]
+        return Restored(held, highest, await self._left(events, unended, held))
+
+    async def _left(
+        self, events: Iterable[Event], unended: Iterable[Order], held: Sequence[Order]
+    ) -> list[tuple[Order, int]]:
+        """Of the open orders those that do not hold, as far as the newest steps tell of them."""
+        told = await self._store.events.read(STEP, None, STEPS_LIMIT)
+        rows = {
+            (row.site_id, row.number): row for row in _commanded(list(map(_order, events)), told)
+        }
+        found = [(one, rows[one.ask.site_id, one.number]) for one in unended if one not in held]
+        return [
+            (order, row.setpoint_seq)
+            for order, row in found
+            if row.newest is not None and row.newest.state not in _OVER
         ]
-        return held, highest
 
     async def sending(self, order: Order, setpoint_seq: int) -> None:
         """Writes that an order goes out under this number.
