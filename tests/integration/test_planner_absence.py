@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,14 @@ async def test_who_was_silent_before_holds_nobody_up(bench: Bench) -> None:
     assert bench.board.statement is not None and not bench.board.statement.is_complete
 
 
-async def test_a_meter_that_left_meanwhile_is_not_waited_for(bench: Bench) -> None:
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_meter_that_left_meanwhile_is_not_waited_for(
+    bench: Bench, *, is_known: bool
+) -> None:
+    """Whether it was awaited before that was heard, or not."""
     await away(bench)
+    if is_known:
+        await bench.at(UP_S + 1)
     for site in ("site-1", "site-2"):
         await drains(bench, site, 3720, 9000)
     await drains(bench, "site-1", 9000, UP_S)
@@ -132,6 +139,29 @@ async def test_what_comes_after_the_start_waits_for_its_own_grace_alone(bench: B
     assert closed_end_s(bench) < end_s
     await bench.at(UP_S + WAIT_S)
     assert closed_end_s(bench) >= end_s
+
+
+async def test_who_is_late_with_what_came_after_the_start_has_not_failed_to_return(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await away(bench)
+    for site in ("site-1", "site-2"):
+        await drains(bench, site, 3720, UP_S + QUARTER)
+    await drains(bench, "site-1", UP_S + QUARTER, UP_S + 2 * QUARTER)
+    await bench.at(CLOSED_S + QUARTER + GRACE_S)
+    await bench.at(CLOSED_S + 2 * QUARTER + GRACE_S)
+    assert closed_end_s(bench) == CLOSED_S + 2 * QUARTER
+    assert not [r for r in caplog.records if r.message == "planner.not_returned"]
+
+
+async def test_who_is_no_member_any_more_is_waited_for_no_longer(tmp_path: Path) -> None:
+    async with open_store("", tmp_path) as store:
+        bench = Bench(store, until=datetime.fromtimestamp(T0 // S + 7200, UTC))
+        await away(bench)
+        await drains(bench, "site-1", 3720, 7260)
+        await drains(bench, "site-2", 3720, UP_S)
+        await bench.at(UP_S + GRACE_S)
+        assert closed_end_s(bench) == CLOSED_S
 
 
 async def test_a_process_that_was_stopped_for_hours_was_away_as_well(

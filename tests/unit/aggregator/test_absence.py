@@ -127,3 +127,9 @@ def test_a_meter_that_was_exchanged_has_not_left_though_both_were_read_at_once(o
 
     both = [read("new", RegisterReason.METER_OPENING), read("old", RegisterReason.METER_CLOSING)]
     assert newest_ns(both[::order], 300) == 200
+
+
+def test_a_period_that_the_start_fell_into_waits_for_what_sites_kept_of_it() -> None:
+    period = period_at(START - 300 * S)
+    found = due(period, at_ns=START + 900 * S, up_ns=900 * S, grace_ns=120 * S, wait_ns=3600 * S)
+    assert found is Due.WHEN_ALL_CAME

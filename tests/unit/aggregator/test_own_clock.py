@@ -106,6 +106,58 @@ def test_who_was_not_heard_for_an_hour_has_no_voice() -> None:
     assert life.own.error_ns is not None
 
 
+def test_half_of_the_sites_are_no_majority() -> None:
+    life = Life(off_ns=dict.fromkeys(SITES[:3], HALF_DAY_NS))
+    life.hears(*SITES[3:6], *SITES[:3])
+    assert not life.own.is_suspect
+    life.hears(SITES[0])
+    assert not life.own.is_suspect
+
+
+def test_what_was_said_more_than_an_hour_ago_supports_nobody() -> None:
+    life = Life(off_ns=dict.fromkeys(SITES[:3], HALF_DAY_NS))
+    life.hears(*SITES[3:7], *SITES[:2])
+    for _ in range(2 * HEARD_NS // (300 * NS)):
+        life.at_ns += 280 * NS
+        life.hears(*SITES[3:7])
+    life.hears(SITES[2])
+    assert not life.own.is_suspect
+
+
+def test_a_restart_forgets_no_voice() -> None:
+    life = Life(error_ns=HALF_DAY_NS)
+    life.hears(*SITES[:2])
+    life.own = OwnClock.from_list(life.own.to_list())
+    assert not life.own.is_suspect
+    life.hears(SITES[2])
+    assert life.own.error_ns is not None
+
+
+def test_sites_that_stay_away_for_an_hour_do_not_keep_our_clock_suspect() -> None:
+    life = Life()
+    life.hears(*SITES)
+    life.own.stepped(HALF_DAY_NS)
+    life.error_ns = HALF_DAY_NS
+    life.hears(*SITES[:5])
+    assert life.own.error_ns is not None
+    life.off_ns = dict.fromkeys(SITES[:4], HALF_DAY_NS)  # these agree with us since
+    for _ in range(HEARD_NS // (300 * NS) + 2):
+        life.at_ns += 280 * NS
+        life.hears(*SITES[:4])
+    assert not life.own.is_suspect
+
+
+def test_the_message_that_waited_least_says_how_far_off_our_clock_was() -> None:
+    own, at_ns = OwnClock(), NOON_NS
+    for delay_s in (9, 4, 6, 8):
+        for site_id in SITES[:3]:
+            at_ns += NS
+            own.far(site_id, at_ns + HALF_DAY_NS, HALF_DAY_NS + delay_s * NS)
+    told = [own.near(site_id, at_ns + (2 + n) * NS) for n, site_id in enumerate(SITES[:3])]
+    (mistake,) = next(one for one in told if one is not None).values()
+    assert mistake.error_ns == HALF_DAY_NS + 4 * NS
+
+
 def test_a_step_that_nobody_judges_within_an_hour_is_trusted() -> None:
     life = Life()
     life.hears(*SITES)
@@ -208,6 +260,20 @@ def test_sites_that_were_all_set_wrong_are_corrected_once_they_are_right(error_s
     assert fleet.taken.state.own_clock.error_ns is not None
     for site in fleet.sites:
         site.error_s = 0.0
+    fleet.run(10)
+    fleet.check()
+
+
+def test_sites_that_were_set_right_in_a_silence_were_wrong_and_not_we() -> None:
+    fleet = Fleet.of(3, Taken())
+    fleet.run(16)
+    for site in fleet.sites:
+        site.error_s = 43_200.0
+    fleet.run(10)
+    assert fleet.taken.state.own_clock.error_ns is not None
+    for site in fleet.sites:
+        site.error_s = 0.0
+        site.at_ns += 7_200 * NS
     fleet.run(10)
     fleet.check()
 

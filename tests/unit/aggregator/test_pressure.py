@@ -64,6 +64,14 @@ def test_whatever_is_seen_the_pace_stays_within_its_bounds(
 def test_where_no_history_comes_nothing_is_slowed_however_slow_the_disk_is() -> None:
     driven = Driven()
     assert {driven.turn(rate=0, live_s=10.0) for _ in range(9)} == {START_BYTES_S}
+    driven.pressure.waited(10.0)
+    assert driven.pressure.look(driven.at_ns + SETTLE_NS) is False
+    assert driven.pressure.look(driven.at_ns + SETTLE_NS + 1) is None, "too soon to tell"
+
+
+def test_a_crowd_that_is_borne_for_long_has_a_pace_that_ends() -> None:
+    driven = Driven()
+    assert [driven.turn(rate=1e6) for _ in range(40)][-1] == MOST_BYTES_S
 
 
 def test_a_log_that_waits_to_be_applied_slows_until_it_shrinks() -> None:

@@ -112,3 +112,8 @@ def test_a_name_in_use_keeps_its_debt_however_many_others_come(
     buckets = Buckets(lambda: Bucket(0.001, burst=1.0))
     waits_s = [buckets.draw(name, 0) for name in ("a", "b", "c", "a", "d", "a")]
     assert [wait_s > 0 for wait_s in waits_s] == [False, False, False, True, False, True]
+
+
+def test_what_has_grown_already_is_not_waited_for_again() -> None:
+    bucket = Bucket(2.0, burst=1.0)
+    assert [bucket.draw(at_ns) for at_ns in (0, NS // 4)] == [0.0, 0.25]
