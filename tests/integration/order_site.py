@@ -30,16 +30,20 @@ LOOP = "rack"
 
 @dataclass
 class Clock:
-    """Both ends' clocks: one boot clock, and a wall clock that may be put elsewhere."""
+    """Both ends' clocks: one boot clock, and wall clocks that may be put elsewhere.
+
+    The aggregator's may besides leap away from the site's.
+    """
 
     boot: int = 1_000 * NS
     off: int = START_NS
+    leap: int = 0
 
     def boot_ns(self) -> int:
         return self.boot
 
     def now_ns(self) -> int:
-        return self.boot + self.off
+        return self.boot + self.off + self.leap
 
     def event_ns(self) -> int:
         return self.boot + self.off

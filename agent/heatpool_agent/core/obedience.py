@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from heatpool.setpoint import Heartbeat, Setpoint, SetpointState
 from heatpool.units import NS_PER_S
-from heatpool_agent.core.safety import Held, admit, renew
+from heatpool_agent.core.safety import Held, admit, begun, renew
 
 # One heartbeat may be the last of a line that is dying.
 BEATS_COUNT = 2
@@ -87,7 +87,7 @@ def beat(state: Obedience, heartbeat: Heartbeat, *, boot_ns: int) -> Obedience:
         return state
     return replace(
         state,
-        held=renew(state.held, heartbeat, boot_ns=boot_ns),
+        held=begun(renew(state.held, heartbeat, boot_ns=boot_ns), heartbeat, boot_ns=boot_ns),
         beats_count=min(state.beats_count + 1, BEATS_COUNT),
         beat_floor_ns=heartbeat.server_ns,
         server_ns=heartbeat.server_ns,

@@ -137,6 +137,17 @@ def renew(held: Held | None, heartbeat: Heartbeat, *, boot_ns: int) -> Held | No
     return replace(held, lease_ends_boot_ns=boot_ns + _lease_ns(held.setpoint))
 
 
+def begun(held: Held | None, heartbeat: Heartbeat, *, boot_ns: int) -> Held | None:
+    """The same setpoint, beginning by the aggregator's clock as this heartbeat has it.
+
+    Never later than was said: a clock that was set forward must not put an order off by hours.
+    """
+    if held is None or boot_ns >= held.starts_boot_ns:
+        return held
+    wait_ns = max(0, held.setpoint.valid_from_ns - heartbeat.server_ns)
+    return replace(held, starts_boot_ns=min(held.starts_boot_ns, boot_ns + wait_ns))
+
+
 def decide(
     held: Held | None,
     seen: LoopState,

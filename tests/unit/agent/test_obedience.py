@@ -245,6 +245,31 @@ def test_an_aggregator_whose_clock_was_set_back_renews_after_its_next_order() ->
     assert loop.told().heat_rate_w == 40_000
 
 
+def test_an_aggregator_whose_clock_was_set_forward_is_obeyed_from_its_next_heartbeat_on() -> None:
+    loop = trusting()
+    loop.take(WISH)
+    loop.server_ns += 43_200 * NS
+    assert loop.take(newer(loop, heat_rate_w=20_000)) == (
+        SetpointState.RECEIVED,
+        "starts in 43200 s",
+    )
+    loop.wait(40)
+    assert loop.told().heat_rate_w == 40_000
+    loop.beat()
+    assert loop.told().heat_rate_w == 20_000
+
+
+def test_a_heartbeat_does_not_begin_what_is_for_later() -> None:
+    loop = trusting()
+    later = newer(loop)
+    loop.take(replace(later, valid_from_ns=loop.server_ns + 60 * NS))
+    loop.wait(30)
+    loop.beat()
+    assert loop.told().heat_rate_w is None
+    loop.wait(30)
+    assert loop.told().heat_rate_w == 40_000
+
+
 # What may come: orders, heartbeats, both again from a recording, restarts, and clocks that jump.
 orders = st.builds(
     replace,
