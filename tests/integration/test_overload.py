@@ -13,16 +13,22 @@ from heatpool_aggregator.loops.admitting import UNACKED_HOLD_COUNT
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
 
 
-async def test_a_noisy_tenant_is_slowed_then_held_then_told_when_to_come_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(admitting_room, "ROOM_S", 3.0)
-    waits_s: list[float] = []
+@pytest.fixture
+def waits_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long streams were held, s; nobody waits for it."""
+    held_s: list[float] = []
 
     async def hasty(seconds: float) -> None:
-        waits_s.append(seconds)
+        held_s.append(seconds)
 
     monkeypatch.setattr(admitting_room, "sleep", hasty)
+    return held_s
+
+
+async def test_a_noisy_tenant_is_slowed_then_held_then_told_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch, waits_s: list[float]
+) -> None:
+    monkeypatch.setattr(admitting_room, "ROOM_S", 3.0)
     gateway = made(Quota(batches_s=1.0))
     noisy, quiet = await greeted(gateway), await greeted(gateway, "site-b")
     # Its hello was the first of ten.
@@ -38,12 +44,8 @@ async def test_a_noisy_tenant_is_slowed_then_held_then_told_when_to_come_back(
     assert noisy.retry_after_s == 4.0
 
 
-async def test_nothing_is_asked_of_a_stream_before_the_answer_to_its_hello(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def hasty(_: float) -> None: ...
-
-    monkeypatch.setattr(admitting_room, "sleep", hasty)
+@pytest.mark.usefixtures("waits_s")
+async def test_nothing_is_asked_of_a_stream_before_the_answer_to_its_hello() -> None:
     gateway = made(Quota(batches_s=1.0))
     noisy = await greeted(gateway)
     assert all([await send(noisy, seq) for seq in range(1, 12)])
@@ -142,14 +144,8 @@ async def test_what_is_staged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_a_storm_of_hellos_comes_in_by_turns_and_none_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, waits_s: list[float]
 ) -> None:
-    waits_s: list[float] = []
-
-    async def hasty(seconds: float) -> None:
-        waits_s.append(seconds)
-
-    monkeypatch.setattr(admitting_room, "sleep", hasty)
     monkeypatch.setattr(admitting_room, "HELLOS_BURST", 10.0)
     monkeypatch.setattr(admitting_room, "HELLOS_S", 10.0)
     gateway = made()
