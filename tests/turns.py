@@ -5,7 +5,7 @@ machine of any speed. How fast a thing is, is measured in `bench/`, never here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,12 +39,21 @@ async def turning() -> AsyncIterator[Turns]:
             await asyncio.sleep(TURN_S)
             turns.count += 1
 
-    task = asyncio.get_running_loop().create_task(turn(), name="turns")
-    try:
+    async with working(turn(), name="turns"):
         yield turns
+
+
+@asynccontextmanager
+async def working(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
+    """Lets a loop work beside the block and ends it; what it failed by before is raised."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    try:
+        yield
     finally:
         task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
 
 async def turned(passed_s: float) -> None:

@@ -1,15 +1,15 @@
 """Two lanes at the gateway: what is acked where, holes that are asked for, what comes first."""
 
-import asyncio
-
 import pytest
 from integration import site_client as site
 from integration.gateway_rig import SlowLog, greeted, heard, hello, made, send
+from turns import working
 
 from heatpool.sample import BootId, SiteId
 from heatpool_aggregator.core.admission import BOOTS_LIMIT, RANGES_LIMIT
 from heatpool_aggregator.loops import admitting as admitting_room
 from heatpool_aggregator.loops import gateway as gateway_room
+from heatpool_aggregator.loops.gateway import Gateway
 from heatpool_aggregator.ports import START
 from heatpool_aggregator.wire.peek import peek
 from heatpool_aggregator.wire.telemetry import hello_from_bytes
@@ -37,23 +37,27 @@ async def test_a_backlog_ends_at_the_boundary() -> None:
     assert marks == {site.pb.LANE_BACKLOG: 2, site.pb.LANE_LIVE: 4}
 
 
-async def test_a_live_frame_is_in_the_next_commit_however_much_history_is_staged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> tuple[Gateway, SlowLog]:
+    """A gateway that takes one frame of history into a commit, and its log."""
     monkeypatch.setattr(gateway_room, "BEHIND_BYTES", 1)
     log = SlowLog()
-    gateway = made(log=log)
+    return made(log=log), log
+
+
+async def test_a_live_frame_is_in_the_next_commit_however_much_history_is_staged(
+    narrow: tuple[Gateway, SlowLog],
+) -> None:
+    gateway, log = narrow
     session = await greeted(gateway, boundary_seq=50)
     await gateway.step()
     for seq in (*range(1, 11), 50, 51):
         assert await send(session, seq)
-    running = asyncio.create_task(gateway.run(), name="gateway")
     marks: list[dict[int, int]] = []
-    while session.pending_count:
-        (response,) = await heard(session)
-        marks.append({spool.lane: spool.durable_seq for spool in response.ack.spools})
-    running.cancel()
-    await asyncio.wait([running])
+    async with working(gateway.run(), name="gateway"):
+        while session.pending_count:
+            (response,) = await heard(session)
+            marks.append({spool.lane: spool.durable_seq for spool in response.ack.spools})
     assert log.commits == [1, 3] + [1] * 9
     assert marks[0] == {site.pb.LANE_BACKLOG: 1, site.pb.LANE_LIVE: 51}
     assert marks[-1] == {site.pb.LANE_BACKLOG: 10, site.pb.LANE_LIVE: 51}
@@ -61,11 +65,9 @@ async def test_a_live_frame_is_in_the_next_commit_however_much_history_is_staged
 
 
 async def test_a_gap_does_not_overtake_the_history_that_it_was_sent_behind(
-    monkeypatch: pytest.MonkeyPatch,
+    narrow: tuple[Gateway, SlowLog],
 ) -> None:
-    monkeypatch.setattr(gateway_room, "BEHIND_BYTES", 1)
-    log = SlowLog()
-    gateway = made(log=log)
+    gateway, log = narrow
     session = await greeted(gateway, boundary_seq=50)
     assert await send(session, 1)
     message = site.pb.TelemetryServiceStreamRequest()

@@ -1,12 +1,11 @@
 """What the lanes send and tell, where the other end answers at the worst moment."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
 from integration.uplink_site import Site, becomes, site
+from turns import working
 
 from heatpool.sample import SpoolKind
 from heatpool_agent.core.line import LineLimits
@@ -54,17 +53,6 @@ def lanes_of(own: Site, wire: Wire, *, durable: tuple[tuple[int, int], ...] = ()
     return Lanes(line, own.spool, own.spooling, pace=Pace(), sent=lambda _, __: None)
 
 
-@asynccontextmanager
-async def working(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work, name="lane")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 async def test_a_resend_that_comes_while_a_frame_goes_out_is_gone_back_to(tmp_path: Path) -> None:
     async with site(tmp_path) as own:
         await own.rows(1)
@@ -78,7 +66,7 @@ async def test_a_resend_that_comes_while_a_frame_goes_out_is_gone_back_to(tmp_pa
                 await lanes.again(Resend(boot_id=boot_id, first_seq=Seq(2), last_seq=Seq(3)))
 
         wire.sending = miss
-        async with working(lanes.live()):
+        async with working(lanes.live(), name="lane"):
             await becomes(lambda: 8 in wire.sent)
     assert wire.sent == [1, 2, 3, 4, 2, 3, 4, 5, 6, 7, 8]
 
@@ -91,7 +79,7 @@ async def test_what_the_other_end_misses_of_long_ago_is_told_once_more(tmp_path:
         await own.spooling.call(own.spool.told, mark.boot_id, Seq(1), Seq(mark.first_seq - 1))
         assert not await own.spooling.call(own.spool.losses)
         wire = Wire()
-        async with working(lanes_of(own, wire, durable=((1, 2),)).billing()):
+        async with working(lanes_of(own, wire, durable=((1, 2),)).billing(), name="lane"):
             await becomes(lambda: {3, mark.first_seq - 1} <= wire.numbers_told)
     assert mark.first_seq not in wire.numbers_told
 
@@ -102,7 +90,7 @@ async def test_an_ack_of_live_rows_says_nothing_of_losses_told_before(tmp_path: 
         await own.spooling.call(own.spool._room._drop_oldest)
         mark, wire = own.spool.mark(T), Wire()
         lanes = lanes_of(own, wire)
-        async with working(lanes.billing()):
+        async with working(lanes.billing(), name="lane"):
             await becomes(lambda: len(wire.told) > 0)
             await lanes.tell_losses()
         live, old = (

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from integration.planner_bench import QUARTER, T0, Bench, S
+from turns import working
 
 from heatpool.sample import RegisterReason
 from heatpool_aggregator.loops import planner
@@ -172,7 +172,7 @@ async def test_a_process_that_was_stopped_for_hours_was_away_as_well(
     for site in ("site-1", "site-2"):
         await drains(bench, site, 0, DOWN_S)
     bench.clock.at_ns = T0 + DOWN_S * S
-    async with running(bench):
+    async with working(bench.planner.run(), name="planner"):
         await until_closed(bench, 3600)
         bench.clock.at_ns = T0 + UP_S * S  # in its sleep
         await drains(bench, "site-1", DOWN_S, UP_S)
@@ -186,17 +186,6 @@ async def test_a_process_that_was_stopped_for_hours_was_away_as_well(
     for site in ("site-1", "site-2"):
         assert await bench.energies_wh(site) == [QUARTER] * (CLOSED_S // QUARTER)
     assert {entry.reason for entry in await bench.entries()} == {"period closed"}
-
-
-@asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[None]:
-    task = asyncio.get_running_loop().create_task(bench.planner.run(), name="planner")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def wakes(bench: Bench) -> None:

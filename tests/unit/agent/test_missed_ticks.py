@@ -1,7 +1,8 @@
 """What counts as a missed tick: time that passed, not a clock that was set."""
 
 import asyncio
-from contextlib import suppress
+
+from turns import working
 
 from heatpool.sample import SiteId
 from heatpool_agent.board import Board
@@ -30,8 +31,7 @@ async def missed(change: dict[str, int]) -> int:
     """Ticks counted as missed over a moment in which the clock changes so."""
     clock, board = Clock(), Board(site_id=SiteId("s"))
     sense = Sense([], board, clock, spooling=None, period_s=PERIOD_S, report_period_s=10.0)
-    task = asyncio.create_task(sense.run())
-    async with asyncio.timeout(60):
+    async with working(sense.run(), name="sense"), asyncio.timeout(60):
         while board.ticks < 2:  # noqa: ASYNC110  # ticks are counted, not announced
             await asyncio.sleep(PERIOD_S)
         for name, value in change.items():
@@ -39,9 +39,6 @@ async def missed(change: dict[str, int]) -> int:
         seen = board.ticks
         while board.ticks < seen + 2:  # noqa: ASYNC110
             await asyncio.sleep(PERIOD_S)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
     return board.missed_ticks
 
 
