@@ -1,7 +1,5 @@
 """When a period may close after an absence of the aggregator: laws."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,38 +92,34 @@ def test_who_was_in_the_accounts_is_waited_for_and_nobody_else() -> None:
     assert told == [False, False, True, True, True]
 
 
-def test_the_newest_register_is_no_future_one_nor_that_of_a_meter_that_left() -> None:
-    row = RegisterRow(
+def read(
+    event_ns: int, reason: RegisterReason = RegisterReason.PERIODIC, meter: str = "m"
+) -> RegisterRow:
+    return RegisterRow(
         metering_point_id=MeteringPointId("meter"),
-        meter_id=MeterId("m"),
-        event_ns=100,
+        meter_id=MeterId(meter),
+        event_ns=event_ns,
         raw=1,
         exponent=0,
         modulus=10**8,
-        reason=RegisterReason.PERIODIC,
+        reason=reason,
     )
-    ahead = replace(row, event_ns=500)
-    left = replace(row, event_ns=200, reason=RegisterReason.METER_CLOSING)
+
+
+def test_the_newest_register_is_no_future_one_nor_that_of_a_meter_that_left() -> None:
+    row, ahead, left = read(100), read(500), read(200, RegisterReason.METER_CLOSING)
     assert newest_ns([row, ahead], 300) == 100
     assert newest_ns([row, left], 300) is None
-    assert newest_ns([row, left, replace(row, event_ns=250)], 300) == 250
+    assert newest_ns([row, left, read(250)], 300) == 250
     assert newest_ns([ahead], 300) is None
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_meter_that_was_exchanged_has_not_left_though_both_were_read_at_once(order: int) -> None:
-    def read(meter: str, reason: RegisterReason) -> RegisterRow:
-        return RegisterRow(
-            metering_point_id=MeteringPointId("meter"),
-            meter_id=MeterId(meter),
-            event_ns=200,
-            raw=1,
-            exponent=0,
-            modulus=10**8,
-            reason=reason,
-        )
-
-    both = [read("new", RegisterReason.METER_OPENING), read("old", RegisterReason.METER_CLOSING)]
+    both = [
+        read(200, RegisterReason.METER_OPENING, "new"),
+        read(200, RegisterReason.METER_CLOSING, "old"),
+    ]
     assert newest_ns(both[::order], 300) == 200
 
 
