@@ -50,15 +50,6 @@ def period_containing(at_ns: int, length_s: int) -> Period:
     return Period(start_ns=start_ns, end_ns=start_ns + _length_ns(length_s))
 
 
-def periods_between(start_ns: int, end_ns: int, length_s: int) -> tuple[Period, ...]:
-    """The periods of the grid that [start_ns, end_ns) touches, in order; none if it is empty."""
-    if end_ns <= start_ns:
-        return ()
-    first_ns, last_ns = align_down_ns(start_ns, length_s), align_up_ns(end_ns, length_s)
-    boundaries_ns = range(first_ns, last_ns + 1, _length_ns(length_s))
-    return tuple(Period(start_ns=start, end_ns=end) for start, end in pairwise(boundaries_ns))
-
-
 def gaps(event_ns: Sequence[int], longest_ns: int) -> tuple[Period, ...]:
     """The spans between consecutive times, in order, that last longer than longest_ns.
 

@@ -110,11 +110,6 @@ def exact(value: int | Decimal | Fraction, unit: str) -> Fraction:
     return Fraction(value) * unit_named(unit).factor
 
 
-def exact_in(value: int | Decimal | Fraction, unit: str) -> Fraction:
-    """The opposite of `exact`: a value in its suffix's unit, told in the named one."""
-    return Fraction(value) / unit_named(unit).factor
-
-
 def whole_wh(raw: int, unit: str, *, exponent: int = 0) -> int:
     """What a register of `raw`·10^exponent energy units shows, whole Wh, rounded down.
 

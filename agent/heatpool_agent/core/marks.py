@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from heatpool_agent.core.plausible import FLAGS, REFUSED_BY_DRIVERS
+from heatpool_agent.core.plausible import FLAGS
 
 # What drivers say of their own documents; a mark of admission keeps the words that it has there.
 OF_DRIVERS: dict[str, str] = {
@@ -37,11 +37,6 @@ def words(flag: str) -> str:
     if flag in FLAGS:
         return FLAGS[flag][1]
     return OF_DRIVERS.get(flag, flag.replace("_", " "))
-
-
-def is_refusing(flag: str) -> bool:
-    """Whether the mark keeps its reading out of every estimate."""
-    return flag in REFUSED_BY_DRIVERS or FLAGS.get(flag, (False, ""))[0]
 
 
 def told(flags: Iterable[str]) -> str:
