@@ -6,13 +6,13 @@ repeats one, psys repeats packages and board. What no node covers is a named rem
 own doubt. Constants equal `data/priors.toml` (tested).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot
 
 from heatpool.sample import Estimate, Provenance, QualityClass
 from heatpool_agent.core import calibrate, mute_cards
-from heatpool_agent.core.levels import CARDS_UNASSIGNED, TWIN_SUSPECTED, Levels, Source, levels
+from heatpool_agent.core.levels import CARDS_UNASSIGNED, TWIN_SUSPECTED, Levels
 from heatpool_agent.core.levels import HostLoad as HostLoad
 from heatpool_agent.core.levels import NodePower as NodePower
 from heatpool_agent.core.levels import Witness as Witness
@@ -130,21 +130,6 @@ class Cover:
     is_single: bool = False
     witnesses: tuple[Witness, ...] = ()
     left: tuple[Left, ...] = ()
-
-
-def electric_power(
-    powers: Sequence[NodePower],
-    *,
-    load: HostLoad | None = None,
-    mirrored: Collection[tuple[str, str]] = (),
-    known: Mapping[Source, int] | None = None,
-) -> Estimate | None:
-    """Electric power of one host at the wall, W; None: no idea. For all of it, see `cover`."""
-    found = levels(powers, mirrored=mirrored, known=known)
-    # What psys counts differs from board to board: it takes proof, and time (`tree`).
-    found[Node.PSYS] = ()
-    best = cover(found, load=load)
-    return best.whole if best else None
 
 
 def cover(levels: Levels, *, load: HostLoad | None = None) -> Cover | None:

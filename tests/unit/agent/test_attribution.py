@@ -9,10 +9,10 @@ from math import hypot
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.agent.lone_pass import electric_power
 
 from heatpool.sample import Provenance, QualityClass
 from heatpool_agent.core import attribution, levels
-from heatpool_agent.core.attribution import electric_power
 from heatpool_agent.core.levels import HostLoad, NodePower, Source, host_load, node_powers
 from heatpool_agent.core.mirrors import Mirrors, mirrored, observe
 from heatpool_agent.core.reading import Node, Reading, ReadingKind

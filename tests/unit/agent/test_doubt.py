@@ -7,10 +7,10 @@ from math import nan
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.agent.lone_pass import electric_power
 
 from heatpool.sample import QualityClass
 from heatpool_agent.config import loop_priors
-from heatpool_agent.core.attribution import electric_power
 from heatpool_agent.core.doubt import Doubt, computed_from, doubt, quality_class
 from heatpool_agent.core.heat_tree import branches, joined
 from heatpool_agent.core.levels import Witness, node_powers

@@ -5,10 +5,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from unit.agent.lone_pass import electric_power
 
 from heatpool.errors import SensorBusy, SensorGone
 from heatpool_agent.core import totals
-from heatpool_agent.core.attribution import NodePower, electric_power
+from heatpool_agent.core.attribution import NodePower
 from heatpool_agent.core.reading import Node, Reading, ReadingKind
 from heatpool_agent.sensors import rapl
 
