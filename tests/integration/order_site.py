@@ -55,6 +55,8 @@ class Device:
 
     told: list[float | None] = field(default_factory=list)
 
+    is_dry = False
+
     async def apply(self, command: Command) -> float:
         self.told.append(command.heat_rate_w)
         return command.heat_rate_w or 0.0

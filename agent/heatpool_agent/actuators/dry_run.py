@@ -28,7 +28,7 @@ async def _opened(name: str) -> AsyncIterator[Actuator]:
 class DryRunActuator:
     """Confirms every command and logs the changes."""
 
-    is_dry = True  # so that nobody is told that something was applied
+    is_dry = True
 
     def __init__(self, name: str) -> None:
         self._name = name

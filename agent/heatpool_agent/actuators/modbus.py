@@ -65,6 +65,8 @@ async def _opened(config: Config, roots: Roots, clock: Clock) -> AsyncIterator[A
 class ModbusActuator:
     """One unit; remembers what was confirmed last, so that it writes on change and to feed."""
 
+    is_dry = False
+
     def __init__(
         self, config: Config, device: DeviceMap, *, held: line.Hold, roots: Roots, clock: Clock
     ) -> None:

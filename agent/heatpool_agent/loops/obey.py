@@ -74,7 +74,6 @@ class Obey:
         self.loop_id = loop_id
         self._wishes = board.listen()
         self._actuator = actuator
-        self._is_dry: bool = getattr(actuator, "is_dry", False)  # it writes to no device
         self._limits = limits
         self._board = board
         self._clock = clock
@@ -299,7 +298,7 @@ class Obey:
         return None if is_waiting else SetpointState.OVERRIDDEN
 
     def _applied_detail(self) -> str:
-        if self._is_dry:
+        if self._actuator.is_dry:
             return (
                 f"would apply {self._applied_w:.0f} W: the actuator is not armed, no meter shows it"
             )
@@ -367,7 +366,7 @@ class Obey:
 
     def _report(self, seq: int, state: SetpointState, detail: str) -> None:
         # What the device does when an order arrives is the doing of the one before.
-        is_its_doing = state is not SetpointState.RECEIVED and not self._is_dry
+        is_its_doing = state is not SetpointState.RECEIVED and not self._actuator.is_dry
         report = SetpointReport(
             site_id=self._board.site_id,
             setpoint_seq=seq,

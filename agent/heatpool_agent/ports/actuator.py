@@ -12,6 +12,11 @@ class Actuator(Protocol):
     those fields of a Command; of others it is reported that they are not used.
     """
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether it writes to no device, so that nobody is told that something was applied."""
+        ...
+
     async def apply(self, command: Command) -> float:
         """Writes, reads back, compares; the heat rate, W, that the device confirms.
 

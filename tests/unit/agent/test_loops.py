@@ -48,6 +48,8 @@ class Device:
     refuses_release: bool = False
     told: list[float | None] = field(default_factory=list)
 
+    is_dry = False
+
     async def apply(self, command: Command) -> float:
         self.told.append(command.heat_rate_w)
         if self.refuses_wish or command.heat_rate_w is None:
