@@ -178,6 +178,27 @@ def test_an_exchange_is_begun_once_and_ended_once(made: tuple[Path, places.Place
     assert "begins what" in ran(state, "init", "--new-ca", "--drop-old-ca", code=2).stderr
 
 
+@pytest.mark.parametrize(
+    ("exchange", "more", "told"),
+    [
+        ("--new-ca", ("--host", "heat.example.org"), "renew-server --host"),
+        ("--new-ca", ("--admin", "anna"), "user add NAME"),
+        ("--new-ca", ("--force",), "every site joins anew"),
+        ("--drop-old-ca", ("--host", "heat.example.org"), "renew-server --host"),
+        ("--drop-old-ca", ("--admin", "anna"), "user add NAME"),
+    ],
+)
+def test_what_an_exchange_would_not_do_is_refused_and_nothing_changes(
+    made: tuple[Path, places.Places], *, exchange: str, more: tuple[str, ...], told: str
+) -> None:
+    state, files = made
+    before = {path: path.read_bytes() for path in files.folder.iterdir()}
+    refused = ran(state, "init", exchange, *more, code=2).stderr
+    assert told in " ".join(refused.split())
+    assert f"{more[0]}: {exchange}" in " ".join(refused.split())
+    assert {path: path.read_bytes() for path in files.folder.iterdir()} == before
+
+
 def test_an_exchange_needs_a_ca(tmp_path: Path) -> None:
     assert "there is no CA here" in ran(tmp_path / "s", "init", "--new-ca", code=1).stderr
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -17,6 +17,8 @@ from heatpool_aggregator.identity import authority, certificates, people, places
 from heatpool_aggregator.identity.authority import Authority
 from heatpool_aggregator.identity.places import Places
 
+_ADMIN = "admin"
+
 
 @click.command("init")
 @click.option(
@@ -26,7 +28,9 @@ from heatpool_aggregator.identity.places import Places
     help="Name or address by which sites reach this server; may be given again.  "
     "[default: this host's name]",
 )
-@click.option("--admin", callback=office.name, default="admin", help="Name of the first admin.")
+@click.option(
+    "--admin", callback=office.name, help=f"Name of the first admin.  [default: {_ADMIN}]"
+)
 @click.option("--force", is_flag=True, help="Replace what is there: every site has to join anew.")
 @click.option(
     "--new-ca",
@@ -42,7 +46,7 @@ from heatpool_aggregator.identity.places import Places
 def command(
     *,
     hosts: tuple[str, ...],
-    admin: str,
+    admin: str | None,
     force: bool,
     new_ca: bool,
     drop_old_ca: bool,
@@ -55,8 +59,11 @@ def command(
     From its next start on the service speaks TLS, and may bind other addresses than loopback.
     """
     setting = office.setting(path=path, directory=directory, is_json=is_json)
-    if new_ca and drop_old_ca:
-        raise click.UsageError("--new-ca begins what --drop-old-ca ends, weeks later")
+    _check_options(
+        {"--host": hosts, "--admin": admin, "--force": force},
+        is_new=new_ca,
+        is_end=drop_old_ca,
+    )
     if new_ca:
         ca_exchange.begin(setting)
     elif drop_old_ca:
@@ -64,7 +71,27 @@ def command(
     else:
         names = list(dict.fromkeys((*(hosts or (socket.gethostname(),)), *office.HERE)))
         _check(setting, names, is_forced=force)
-        office.begin(setting, lambda desk: _init(desk, names, admin))
+        office.begin(setting, lambda desk: _init(desk, names, admin or _ADMIN))
+
+
+def _check_options(given: Mapping[str, object], *, is_new: bool, is_end: bool) -> None:
+    """Refuses what an exchange of the CA would not do, though it was asked for."""
+    if is_new and is_end:
+        raise click.UsageError("--new-ca begins what --drop-old-ca ends, weeks later")
+    if not (is_new or is_end):
+        return
+    command = "--new-ca" if is_new else "--drop-old-ca"
+    instead = {
+        "--host": "keeps the server's names: `certificate renew-server --host NAME` changes them",
+        "--admin": "keeps who is admin: `user add NAME --role admin --cert FILE` adds one",
+    }
+    if is_new:
+        instead["--force"] = (
+            "puts nothing aside: only `init --force` does, and every site joins anew"
+        )
+    for name, why in instead.items():
+        if given[name]:
+            raise click.UsageError(f"{name}: {command} {why}")
 
 
 def _check(setting: Setting, names: Sequence[str], *, is_forced: bool) -> None:
