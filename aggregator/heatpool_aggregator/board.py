@@ -32,13 +32,19 @@ class HeatView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetpointView:
-    """What a site was asked, and what became of it."""
+    """What a site was asked, and what became of it; a heat rate of None: what ends an order."""
 
     setpoint_seq: int
-    heat_rate_w: float
+    heat_rate_w: float | None
     applied_heat_rate_w: float | None
     state: SetpointState
     detail: str
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether the site was told that nothing is asked any more, and did not refuse that."""
+        is_idle = self.heat_rate_w is None and not self.applied_heat_rate_w
+        return is_idle and self.state is not SetpointState.REFUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

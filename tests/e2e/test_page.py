@@ -201,6 +201,15 @@ async def test_an_absent_heat_rate_is_a_dash_and_a_gap(
     assert complaints == []
 
 
+async def test_after_an_order_the_table_says_that_nothing_is_asked(browser: Any, url: str) -> None:
+    page, complaints = await visit(browser, url, viewport=WALL)
+    cells = page.locator("#sites .setpoint-cell", has_text="nothing asked")
+    await playwright.expect(cells).to_have_count(1, timeout=SOON_MS)
+    assert await cells.inner_text() == "○ nothing asked"
+    assert await cells.get_attribute("title") == "ended by person/anna: warm enough"
+    assert complaints == []
+
+
 async def test_the_real_machine_is_marked_and_its_best_heat_bears_its_origin(
     browser: Any, url: str
 ) -> None:

@@ -143,7 +143,10 @@ def _site_cells(view: SiteView) -> tuple[str, ...]:
 
 def _state(asked: SetpointView | None, *, is_stale: bool) -> list[str]:
     words = ["stale" if is_stale else "fresh"]
-    return words if asked is None else [*words, asked.state.name.lower().replace("_", " ")]
+    if asked is None:
+        return words
+    state = "nothing asked" if asked.asks_nothing else asked.state.name.lower().replace("_", " ")
+    return [*words, state]
 
 
 def _clock(view: SiteView) -> list[str]:

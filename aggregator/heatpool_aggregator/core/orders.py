@@ -86,7 +86,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commanded:
-    """An order, or a setpoint of the settings, with its steps, oldest first.
+    """An order, a setpoint of the settings, or what ends an order; with its steps, oldest first.
 
     `number` is the order's; 0: it is none.
     """

@@ -30,10 +30,13 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The newest setpoint of a site that we know of, and what became of it; W."""
+    """The newest setpoint of a site that we know of, and what became of it; W.
+
+    `heat_rate_w` is None where nothing is asked any more: it ended an order.
+    """
 
     setpoint_seq: int
-    heat_rate_w: float
+    heat_rate_w: float | None
     state: SetpointState
     applied_heat_rate_w: float | None = None
     detail: str = ""

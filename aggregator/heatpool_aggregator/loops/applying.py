@@ -390,7 +390,7 @@ class Applying:
         if before is not None and report.setpoint_seq < before.setpoint_seq:
             return
         self.state.asked[frame.site_id] = asked = asked_after(
-            report, before, wish_w=self._asked_w.get(report.site_id, 0.0)
+            report, before, wish_w=self._asked_w.get(report.site_id)
         )
         if before is None or (before.setpoint_seq, before.state) != (
             asked.setpoint_seq,

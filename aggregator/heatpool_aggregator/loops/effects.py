@@ -92,7 +92,7 @@ def clock_word(before: SiteClock, clock: SiteClock) -> dict[str, object]:
     }
 
 
-def setpoint_event(report: SetpointReport, *, wish_w: float, **more: object) -> Event:
+def setpoint_event(report: SetpointReport, *, wish_w: float | None, **more: object) -> Event:
     """A step in the life of a setpoint; one that is told twice is there once."""
     return Event(
         site_id=report.site_id,
@@ -111,13 +111,13 @@ def setpoint_event(report: SetpointReport, *, wish_w: float, **more: object) -> 
     )
 
 
-def asked_after(report: SetpointReport, before: Asked | None, *, wish_w: float) -> Asked:
+def asked_after(report: SetpointReport, before: Asked | None, *, wish_w: float | None) -> Asked:
     """What a site was asked, after one more report; `wish_w` is what the settings wish, W."""
     is_same = before is not None and before.setpoint_seq == report.setpoint_seq
     wish = before.heat_rate_w if before and is_same else wish_w
     applied = report.applied_heat_rate_w
-    if report.state in (SetpointState.PLANNED, SetpointState.SENT) and applied is not None:
-        # We say these ourselves: the wish stands where a site says what it applied.
+    if report.state in (SetpointState.PLANNED, SetpointState.SENT):
+        # We say these ourselves: the wish, if any, stands where a site says what it applied.
         wish, applied = applied, None
     if before and is_same and applied is None and report.state is SetpointState.RENEWED:
         applied = before.applied_heat_rate_w

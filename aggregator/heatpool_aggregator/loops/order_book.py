@@ -165,13 +165,16 @@ class OrderBook:
 
 
 def planned(setpoint: Setpoint, *, state: SetpointState, at_ns: int, detail: str) -> SetpointReport:
-    """What we say of a setpoint ourselves: where a site says what it applied, we say the wish."""
+    """What we say of a setpoint ourselves: where a site says what it applied, we say the wish.
+
+    One of no plan ends an order: nothing is wished.
+    """
     return SetpointReport(
         site_id=setpoint.site_id,
         setpoint_seq=setpoint.setpoint_seq,
         state=state,
         event_ns=at_ns,
-        applied_heat_rate_w=setpoint.heat_rate_w,
+        applied_heat_rate_w=setpoint.heat_rate_w if setpoint.plan_id else None,
         detail=detail,
     )
 
@@ -180,13 +183,13 @@ def _commanded(orders: Sequence[tuple[int, Order]], told: Iterable[Event]) -> li
     """One row per order, whatever numbers it went out under; then those of the settings."""
     number_of = {(o.ask.site_id, seq): o.number for seq, o in orders}
     steps: dict[tuple[SiteId, int], list[Step]] = {}
-    wished: dict[tuple[SiteId, int], float] = {}
+    wished: dict[tuple[SiteId, int], float | None] = {}
     for event in told:
         fields = json.loads(event.detail)
         seq = int(fields["setpoint_seq"])
         key = event.site_id, number_of.get((event.site_id, seq), seq)
         steps.setdefault(key, []).append(_step(event, fields))
-        wished[key] = float(fields["heat_rate_w"])
+        wished[key] = fields["heat_rate_w"]
     newest: dict[tuple[SiteId, int], tuple[int, Order]] = {}
     for seq, order in orders:
         key = order.ask.site_id, order.number
@@ -220,16 +223,17 @@ def _row(order: Order, setpoint_seq: int, steps: Iterable[Step]) -> Commanded:
 
 
 def _settings_row(
-    site_id: SiteId, setpoint_seq: int, steps: Iterable[Step], heat_rate_w: float
+    site_id: SiteId, setpoint_seq: int, steps: Iterable[Step], heat_rate_w: float | None
 ) -> Commanded:
-    """What the settings wish of a site, or what ends an order: nobody's order."""
+    """What the settings wish of a site, or, without a heat rate, what ends an order."""
+    is_end = heat_rate_w is None
     return Commanded(
         site_id=site_id,
         setpoint_seq=setpoint_seq,
-        heat_rate_w=heat_rate_w,
+        heat_rate_w=heat_rate_w or 0.0,
         lease_s=0.0,
-        asked_by="settings",
-        reason="",
+        asked_by="nobody" if is_end else "settings",
+        reason="nothing is asked any more" if is_end else "",
         steps=in_order(steps),
     )
 

@@ -18,7 +18,7 @@ MoneyText = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 
 
 class Setpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a site was asked, and what became of it."""
+    """What a site was asked, and what became of it; a heat rate of null: what ends an order."""
 
     setpoint_seq: int
     heat_rate_w: float | None

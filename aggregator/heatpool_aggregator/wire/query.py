@@ -245,7 +245,7 @@ def _setpoint(view: SetpointView) -> pb.SetpointStatus:
 def _setpoint_view(setpoint: pb.SetpointStatus) -> SetpointView:
     return SetpointView(
         setpoint_seq=setpoint.setpoint_seq,
-        heat_rate_w=setpoint.heat_rate_w,
+        heat_rate_w=_float(setpoint, "heat_rate_w"),
         applied_heat_rate_w=_float(setpoint, "applied_heat_rate_w"),
         state=SetpointState[setpoint.state.upper()],
         detail=setpoint.detail,

@@ -162,6 +162,12 @@ function showSetpoint(row, setpoint) {
     row.setpoint.className = "none";
     return;
   }
+  if (!isNumber(setpoint.heat_rate_w) && !setpoint.applied_heat_rate_w && setpoint.state !== "refused") {
+    say(row.setpoint, "○ nothing asked");
+    say(row.setpointNote, "");
+    row.setpoint.className = "state open";
+    return;
+  }
   const sign = GOOD_STATES.has(setpoint.state) ? "● " : BAD_STATES.has(setpoint.state) ? "▲ " : "○ ";
   const kind = GOOD_STATES.has(setpoint.state) ? "good" : BAD_STATES.has(setpoint.state) ? "bad" : "open";
   row.setpoint.className = `state ${kind}`;
