@@ -65,6 +65,11 @@ class OwnClock:
         """Whether nothing may be corrected, nor closed."""
         return self.is_open or self.error_ns is not None
 
+    @property
+    def near_count(self) -> int:
+        """Sites that were heard in this epoch and agree with us."""
+        return len(self.heard) - len(self.far_ns)
+
     def near(self, site_id: SiteId, received_ns: int) -> Mapping[int, Mistake] | None:
         """A message whose sender agrees with us within ten minutes; see `judged`."""
         self._passed(site_id, received_ns)
@@ -88,9 +93,13 @@ class OwnClock:
                 return None
         return self.judged(received_ns) if self.is_suspect else None
 
-    def stepped(self, step_ns: int) -> None:
-        """Our clock was put forward by this while we looked, ns; back if negative."""
+    def stepped(self, step_ns: int, *, voices_count: int = 0) -> None:
+        """Our clock was put forward by this while we looked, ns; back if negative.
+
+        `voices_count` sites are waited for at least.
+        """
         self.step_ns = step_ns
+        self.awaited_count = max(self.awaited_count, voices_count)
         self.last_ns += step_ns
         self._jumped(step_ns)
         if not self.is_suspect:
@@ -105,8 +114,7 @@ class OwnClock:
         has_waited = now_ns - self.began_ns > HEARD_NS
         if has_waited:
             self.awaited_count = 0
-        near_count = len(self.heard) - len(self.far_ns)
-        if 2 * near_count <= self._voices():
+        if 2 * self.near_count <= self._voices():
             if not (self.is_open and has_waited):
                 return None
             if far_ns := [ns for ns in self.far_ns.values() if self._is_majority(ns // BIN_NS)]:

@@ -25,6 +25,7 @@ class ClockWatch:
         self._state, self._clock, self._board = state, clock, board
         self._now_ns, self._boot_ns = clock.now_ns(), clock.boot_ns()
         self._stepped_boot_ns: int | None = None
+        self._epoch = self._voices_count = 0  # as they were just after the step
         self.is_caught_up = True
 
     def is_suspect(self) -> bool:
@@ -41,10 +42,16 @@ class ClockWatch:
         if not -HOLD_NS <= step_ns <= HOLD_NS:
             own_clock.stepped(step_ns)
             self._stepped_boot_ns = boot_ns if own_clock.is_suspect else None
+            self._epoch, self._voices_count = own_clock.epoch, own_clock.awaited_count
             logger.warning(
                 "aggregator.clock_stepped",
                 extra=facts(step_s=step_ns / NS_PER_S, is_suspect=own_clock.is_suspect),
             )
+        if self.is_caught_up and self._is_back_before_step(now_ns):
+            # Frames of before were applied after it, and that time is over now.
+            step_ns = now_ns - own_clock.last_ns
+            own_clock.stepped(step_ns, voices_count=self._voices_count)
+            self._epoch = own_clock.epoch
         at_ns = now_ns if self.is_caught_up else own_clock.last_ns
         if own_clock.is_suspect and (mistakes := own_clock.judged(at_ns)):
             self._state.came_right(mistakes)
@@ -52,13 +59,20 @@ class ClockWatch:
             self._stepped_boot_ns = None
         self._tell()
 
+    def _is_back_before_step(self, now_ns: int) -> bool:
+        own_clock = self._state.own_clock
+        is_other = self._stepped_boot_ns is not None and own_clock.epoch != self._epoch
+        return is_other and not -HOLD_NS <= now_ns - own_clock.last_ns <= HOLD_NS
+
     def _is_judged(self, now_ns: int, boot_ns: int) -> bool:
         """Whether what sites say is of now: frames from before a step are applied after it."""
         own_clock = self._state.own_clock
         if own_clock.is_suspect:
             return False
-        waited_ns = boot_ns - (self._stepped_boot_ns or 0)
-        return abs(now_ns - own_clock.last_ns) <= HOLD_NS or waited_ns > HEARD_NS
+        if boot_ns - (self._stepped_boot_ns or 0) > HEARD_NS:
+            return True
+        is_most = 2 * own_clock.near_count > self._voices_count
+        return is_most and abs(now_ns - own_clock.last_ns) <= HOLD_NS
 
     def _tell(self) -> None:
         told, error_ns = self._told(), self._state.own_clock.error_ns

@@ -65,6 +65,29 @@ def test_frames_from_before_a_step_say_nothing_of_the_clock_since(step_ns: int) 
     assert "most sites agree" in rig.board.clock_suspect
 
 
+@pytest.mark.parametrize("step_ns", [HALF_DAY_NS, -HALF_DAY_NS])
+@pytest.mark.parametrize("early_count", [1, 2, 3])
+@pytest.mark.parametrize("is_looked_at", ["between", "not between"])
+def test_not_before_most_are_heard_since_the_step_is_it_believed(
+    step_ns: int, early_count: int, is_looked_at: str
+) -> None:
+    rig = Rig()
+    rig.hears(at_ns=T0)
+    rig.clock.wall_ns += step_ns
+    assert rig.watch.is_suspect()
+    rig.hears(at_ns=T0 + NS, count=early_count)  # was on its way when the clock leapt
+    if is_looked_at == "between":
+        assert rig.watch.is_suspect()
+    for far_count in (1, 2, 3):
+        rig.hears(at_ns=rig.clock.wall_ns, offset_ns=step_ns, count=far_count)
+        assert rig.watch.is_suspect()
+    assert "most sites agree" in rig.board.clock_suspect
+    rig.clock.wall_ns -= step_ns
+    rig.watch.look()
+    rig.hears(at_ns=rig.clock.wall_ns)
+    assert not rig.watch.is_suspect()
+
+
 def test_a_clock_that_was_wrong_and_is_set_right_is_believed_by_most() -> None:
     rig = Rig()
     rig.hears(at_ns=T0)
