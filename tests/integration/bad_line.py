@@ -1,4 +1,7 @@
-"""A bad line: a small TCP proxy of real sockets that delays, narrows, falls silent and cuts."""
+"""A bad line: a small TCP proxy of real sockets that delays, narrows, falls silent and cuts.
+
+It forgets connections as well, as a router does that keeps a table of them.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,6 +26,7 @@ class BadLine:
     up_bytes: int = 0
     _heard: asyncio.Event = field(default_factory=asyncio.Event)
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    _forgotten: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def fall_silent(self) -> None:
         """Nothing passes, and nobody is told."""
@@ -37,6 +41,10 @@ class BadLine:
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
+
+    def forget(self) -> None:
+        """Of the connections that there are nothing passes any more, nor does their end."""
+        self._forgotten.update(self._writers)
 
     async def join(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         """One connection, until either end or a cut ends it."""
@@ -82,6 +90,8 @@ class BadLine:
             due_s, data = await on_way.get()
             await asyncio.sleep(max(0.0, due_s - loop.time()))
             await self._heard.wait()
+            if writer in self._forgotten:
+                continue
             if not data:
                 writer.transport.abort()
                 return
